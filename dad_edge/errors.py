@@ -1,0 +1,125 @@
+"""Every error a user can meet, with its next step and exit code.
+
+    DadEdgeError                 1  a check said no (accuracy gate, comparison)
+    ├── UsageError               2  arguments that do not fit together
+    ├── DataError                3  images, folders, cameras, videos
+    ├── ModelError               4  checkpoint, bundle or engine that does not fit
+    ├── MissingDependency        5  a package or library that is not installed
+    ├── DeviceError              6  GPU, driver, inference runtime
+    ├── StorageError             7  disk full, read-only, no permission
+    └── Interrupted      130 / 143  Ctrl-C or SIGTERM, after everything was saved
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+INSTALL_HINT = "pip install 'dad-edge[{extra}]'"
+
+
+class DadEdgeError(Exception):
+    """An error with a sentence for the user and the next thing to do."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, next_step: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+
+class UsageError(DadEdgeError):
+    """Arguments that cannot be carried out as given."""
+
+    exit_code = 2
+
+
+class DataError(DadEdgeError):
+    """An image, folder, camera or video that cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(DadEdgeError):
+    """A checkpoint, bundle or engine that does not fit what was asked."""
+
+    exit_code = 4
+
+
+class MissingDependency(DadEdgeError):
+    """A package that this command needs and this environment lacks."""
+
+    exit_code = 5
+
+
+class DeviceError(DadEdgeError):
+    """A GPU, driver or inference runtime that failed or is not there."""
+
+    exit_code = 6
+
+
+class StorageError(DadEdgeError):
+    """A file that cannot be written."""
+
+    exit_code = 7
+
+
+class Interrupted(DadEdgeError):
+    """The run was ended by a signal after its results were saved."""
+
+    def __init__(self, message: str, next_step: str, signal_number: int) -> None:
+        super().__init__(message, next_step)
+        self.exit_code = 128 + signal_number
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import an optional package, or say which extra installs it.
+
+    Args:
+        module: dotted module name, such as ``"torch"``.
+        extra: the extra of this project that brings it, such as ``"train"``.
+        purpose: what needs it, as the end of the sentence "... is needed to".
+
+    Raises:
+        MissingDependency: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        raise MissingDependency(
+            f"package '{missing}' is not installed; it is needed to {purpose}.",
+            INSTALL_HINT.format(extra=extra),
+        ) from error
+
+
+_STORAGE_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space there, or choose another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space there, or choose another folder"),
+    errno.EROFS: ("the file system is read-only", "choose a folder on a writable disk"),
+    errno.EACCES: ("permission denied", "choose a folder you may write to, or change its owner"),
+    errno.EPERM: ("permission denied", "choose a folder you may write to, or change its owner"),
+    errno.ENOTDIR: ("a file is in the way of a folder", "choose another folder name"),
+    errno.EEXIST: ("a file is in the way of a folder", "choose another folder name"),
+}
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn an ``OSError`` raised while writing ``path`` into a ``StorageError``.
+
+    Raises:
+        StorageError: the disk is full, read-only, or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason, next_step = _STORAGE_REASONS.get(
+            error.errno or 0, (error.strerror or str(error), "check the disk and the path")
+        )
+        raise StorageError(f"cannot write {path}: {reason}.", next_step) from error

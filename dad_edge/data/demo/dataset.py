@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from dad_edge.data.demo.defects import KINDS
 from dad_edge.data.demo.draw import Sample, draw
@@ -83,7 +85,7 @@ def write_dataset(
     return {f"{split}/{kind}": count for (split, kind), count in plan.items()}
 
 
-def _write_png(path: Path, pixels: np.ndarray) -> None:
+def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     encoded, data = cv2.imencode(".png", pixels)
     if not encoded:
         raise StorageError(f"cannot encode {path}.", "check that OpenCV was built with PNG support")
@@ -109,9 +111,11 @@ def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[
         )
     first = part_seed("line", seed, 0)
     fate = np.random.default_rng((first, 3))
-    index = 0
-    while True:
-        kind = KINDS[int(fate.integers(len(KINDS)))]
-        defective = bool(fate.random() < defect_rate)
-        yield draw(part_seed("line", seed, index), kind if defective else "good", size)
-        index += 1
+
+    def parts() -> Iterator[Sample]:
+        for index in itertools.count():
+            kind = KINDS[int(fate.integers(len(KINDS)))]
+            defective = bool(fate.random() < defect_rate)
+            yield draw(part_seed("line", seed, index), kind if defective else "good", size)
+
+    return parts()

@@ -52,7 +52,7 @@ def damage(kind: str, scene: Scene, surface: Surface, rng: np.random.Generator) 
     """Draw one defect of a kind on a part.
 
     Raises:
-        KeyError: the kind is unknown.
+        ValueError: the kind is unknown.
     """
     makers = {
         "scratch": _scratch,
@@ -78,7 +78,7 @@ def _stroke(scene: Scene, path: npt.NDArray[np.float64], widths: npt.NDArray[np.
     canvas = np.zeros((extent[1] * _FINE, extent[0] * _FINE), np.uint8)
     fine = np.rint(((path - corner + 0.5) * _FINE - 0.5) * (1 << _SHIFT)).astype(int)
     for start, end, width in zip(fine[:-1], fine[1:], widths, strict=False):
-        thick = max(int(round(width * _FINE)), 1)
+        thick = max(round(width * _FINE), 1)
         cv2.line(canvas, start.tolist(), end.tolist(), 255, thick, cv2.LINE_AA, _SHIFT)
     small = cv2.resize(canvas, extent.tolist(), interpolation=cv2.INTER_AREA)
     out = np.zeros((scene.size, scene.size), np.float32)
@@ -92,15 +92,24 @@ def _stroke(scene: Scene, path: npt.NDArray[np.float64], widths: npt.NDArray[np.
 
 
 def _spot(
-    scene: Scene, rng: np.random.Generator, inner: float, outer: float
+    scene: Scene, rng: np.random.Generator, inner: float, outer: float, clear: float = 0.0
 ) -> tuple[float, float]:
-    """Choose a point between two radii, in pixels, evenly by area."""
-    radius = float(np.sqrt(rng.uniform(inner**2, outer**2))) * scene.unit
-    turn = rng.uniform(0, 2 * np.pi)
-    return (
-        scene.centre[0] + radius * float(np.cos(turn)),
-        scene.centre[1] + radius * float(np.sin(turn)),
-    )
+    """Choose a point between two radii, in pixels, evenly by area.
+
+    Args:
+        scene: the part.
+        rng: source of chance.
+        inner: smallest distance from the part's centre, in part radii.
+        outer: largest distance from the part's centre, in part radii.
+        clear: distance to keep from the centres of the bolt holes, in part radii.
+    """
+    holes = np.asarray([scene.hole_centre(index) for index in range(BOLT_HOLES)])
+    while True:
+        radius = float(np.sqrt(rng.uniform(inner**2, outer**2)))
+        turn = rng.uniform(0, 2 * np.pi)
+        x, y = radius * float(np.cos(turn)), radius * float(np.sin(turn))
+        if np.hypot(holes[:, 0] - x, holes[:, 1] - y).min() >= clear:
+            return scene.centre[0] + scene.unit * x, scene.centre[1] + scene.unit * y
 
 
 def _wander(
@@ -131,29 +140,32 @@ def _scratch(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
     inward = np.arctan2(scene.centre[1] - start[1], scene.centre[0] - start[0])
     heading = inward + rng.uniform(-1.1, 1.1)
     drift = rng.uniform(-0.025, 0.025)
-    for lane in range(int(rng.integers(1, 3))):
-        offset = lane * rng.uniform(3.0, 5.5) * px
+    for lane in range(int(rng.choice((1, 1, 2, 3)))):
+        offset = lane * rng.uniform(3.0, 6.5) * px
         origin = (
             start[0] - offset * float(np.sin(heading)),
             start[1] + offset * float(np.cos(heading)),
         )
         path = _wander(rng, origin, heading, steps, 3.0 * px, drift, 0.012)
         press = np.sin(np.linspace(0.12, np.pi - 0.25, steps + 1)) ** 0.6
-        widths = rng.uniform(1.5, 2.3) * px * press * rng.uniform(0.85, 1.1, steps + 1)
-        groove = np.maximum(groove, _stroke(scene, path, widths))
+        widths = rng.uniform(1.6, 2.6) * px * press * rng.uniform(0.75, 1.15, steps + 1)
+        first, last = (0, steps) if lane == 0 else sorted(rng.integers(0, steps, 2))
+        part = slice(first, max(last, first + 5) + 1)
+        groove = np.maximum(groove, _stroke(scene, path[part], widths[part]))
     groove *= surface.cover
-    footprint = (_blur(groove, 0.6 * px) > 0.22).astype(np.float32)
+    footprint = (_blur(groove, 0.9 * px) > 0.13).astype(np.float32)
+    groove = _blur(groove, 0.55 * px)
     wide = _blur(groove, 1.1 * px)
-    height = (0.9 * wide - 1.9 * groove) * np.float32(rng.uniform(0.55, 0.9))
-    gain = 1 + np.float32(rng.uniform(0.5, 0.9)) * groove
-    return Mark(footprint, height=height * px, gain=gain, rough=groove)
+    height = (1.5 * wide - 2.7 * groove) * np.float32(rng.uniform(0.55, 0.9))
+    gain = 1 + np.float32(rng.uniform(0.7, 1.2)) * groove
+    return Mark(footprint, height=height * px, gain=gain, rough=np.clip(2.2 * wide, 0, 1))
 
 
 def _dent(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
     """Something hit the face: a smooth hollow with a low rim."""
     px = scene.pixel
-    cx, cy = _spot(scene, rng, 0.36, 0.86)
-    long = rng.uniform(9.0, 16.0) * px
+    cx, cy = _spot(scene, rng, 0.36, 0.86, clear=0.2)
+    long = rng.uniform(10.0, 17.0) * px
     short = long * rng.uniform(0.65, 0.95)
     turn = rng.uniform(0, np.pi)
     dx = surface.x * scene.unit - (cx - scene.centre[0])
@@ -164,10 +176,10 @@ def _dent(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
     lumpy = 1 + np.float32(rng.uniform(0.03, 0.1)) * np.sin(2 * bearing + rng.uniform(0, 6.3))
     lumpy += np.float32(rng.uniform(0.02, 0.07)) * np.sin(3 * bearing + rng.uniform(0, 6.3))
     distance = np.sqrt((a / long) ** 2 + (b / short) ** 2) / lumpy
-    hollow = np.clip(1 - distance**2, 0, 1) ** 1.5
-    rim = np.clip(1 - np.abs(distance - 1.02) / 0.22, 0, 1) ** 2
+    hollow = np.clip(1 - distance**2, 0, 1) ** 2
+    rim = np.clip(1 - np.abs(distance - 0.98) / 0.34, 0, 1) ** 2
     depth = np.float32(rng.uniform(0.26, 0.42) * short)
-    height = (0.16 * rim - hollow) * depth
+    height = (0.12 * rim - hollow) * depth
     rough = 0.55 * np.clip(1.15 - distance, 0, 0.5) / 0.5
     gain = 1 - 0.22 * hollow
     footprint = ((distance < 1.08) & (surface.cover > 0.5)).astype(np.float32)
@@ -180,17 +192,17 @@ def _dent(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
 
 
 _STAINS = (
-    (0.30, 0.52, 0.78),
-    (0.38, 0.48, 0.60),
-    (0.22, 0.36, 0.68),
-    (0.80, 0.60, 0.46),
+    (0.22, 0.44, 0.66),
+    (0.26, 0.32, 0.40),
+    (0.13, 0.24, 0.52),
+    (0.58, 0.44, 0.36),
 )
 
 
 def _stain(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
     """Dried oil, coolant or rust: a run of drops that joined, darker towards the edge."""
     px = scene.pixel
-    cx, cy = _spot(scene, rng, 0.36, 0.84)
+    cx, cy = _spot(scene, rng, 0.36, 0.84, clear=0.15)
     heading = rng.uniform(0, 2 * np.pi)
     size = rng.uniform(5.5, 10.0) * px
     blob = np.zeros((scene.size, scene.size), np.float32)
@@ -234,25 +246,25 @@ def _contamination(scene: Scene, surface: Surface, rng: np.random.Generator) -> 
         steps = int(rng.integers(26, 44))
         path = _wander(
             rng,
-            _spot(scene, rng, 0.3, 0.75),
+            _spot(scene, rng, 0.3, 0.85),
             rng.uniform(0, 6.3),
             steps,
-            2.4 * px,
-            rng.uniform(-0.09, 0.09),
-            0.16,
+            2.3 * px,
+            rng.uniform(-0.11, 0.11),
+            0.13,
         )
-        opacity = _stroke(scene, path, np.full(steps + 1, rng.uniform(1.5, 2.1) * px))
+        opacity = _stroke(scene, path, np.full(steps + 1, rng.uniform(1.6, 2.2) * px))
         dyes = ((0.42, 0.16, 0.06), (0.07, 0.06, 0.42), (0.75, 0.78, 0.78), (0.02, 0.02, 0.025))
         colour += np.asarray(dyes[int(rng.integers(len(dyes)))], np.float32)
         lift = 2.0
     else:
-        home = _spot(scene, rng, 0.4, 0.8)
+        home = _spot(scene, rng, 0.4, 0.8, clear=0.24)
         for _ in range(int(rng.integers(2, 5))):
-            steps = int(rng.integers(7, 15))
-            spot = (home[0] + rng.normal(0, 11) * px, home[1] + rng.normal(0, 11) * px)
-            curl = rng.choice((-1.0, 1.0)) * rng.uniform(0.22, 0.5)
-            path = _wander(rng, spot, rng.uniform(0, 6.3), steps, 1.9 * px, curl, 0.05)
-            widths = rng.uniform(2.6, 4.4) * px * np.sin(np.linspace(0.4, 2.9, steps + 1)) ** 0.5
+            steps = int(rng.integers(7, 18))
+            spot = (home[0] + rng.normal(0, 9) * px, home[1] + rng.normal(0, 9) * px)
+            curl = rng.choice((-1.0, 1.0)) * rng.uniform(0.14, 0.42)
+            path = _wander(rng, spot, rng.uniform(0, 6.3), steps, 2.2 * px, curl, 0.05)
+            widths = rng.uniform(3.0, 5.0) * px * np.sin(np.linspace(0.4, 2.9, steps + 1)) ** 0.5
             ribbon = _stroke(scene, path, widths)
             opacity = np.maximum(opacity, ribbon)
             relief = np.maximum(relief, _blur(ribbon, 1.0 * px))
@@ -264,10 +276,11 @@ def _contamination(scene: Scene, surface: Surface, rng: np.random.Generator) -> 
         lift = 3.2
     on_part = (surface.radius < 0.985).astype(np.float32)
     opacity *= on_part
-    move = np.float32([[1, 0, lift * px * np.cos(away)], [0, 1, lift * px * np.sin(away)]])
-    shadow = cv2.warpAffine(opacity, move, shape)
-    shadow = np.float32(0.6) * _blur(shadow, 1.1 * px) * on_part
-    footprint = (opacity > 0.4).astype(np.float32)
+    move = np.eye(2, 3, dtype=np.float32)
+    move[:, 2] = lift * px * np.cos(away), lift * px * np.sin(away)
+    cast = np.asarray(cv2.warpAffine(opacity, move, shape), np.float32)
+    shadow = np.float32(0.6) * _blur(cast, 1.1 * px) * on_part
+    footprint = np.maximum(opacity > 0.3, shadow > 0.25).astype(np.float32)
     return Mark(footprint, shadow=shadow, debris=(colour, opacity))
 
 
@@ -285,11 +298,11 @@ def _crack(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
         turn = rng.uniform(0, 2 * np.pi)
         edge = BORE + 0.03 if origin == 1 else 0.985
         x, y = edge * np.cos(turn), edge * np.sin(turn)
-        heading = turn + (0.0 if origin == 1 else np.pi) + rng.uniform(-0.5, 0.5)
+        heading = turn + (0.0 if origin == 1 else np.pi) + rng.uniform(-0.4, 0.4)
         reach = 0.6
     start = (scene.centre[0] + scene.unit * x, scene.centre[1] + scene.unit * y)
     steps = int(rng.uniform(0.85, 1.3) * reach * 32)
-    trunk = _wander(rng, start, heading, steps, 3.0 * px, 0.0, 0.34)
+    trunk = _wander(rng, start, heading, steps, 3.0 * px, 0.0, 0.28)
     widths = np.linspace(rng.uniform(2.2, 2.8), 0.9, steps + 1) * px
     dark = _stroke(scene, trunk, widths)
     for _ in range(int(rng.integers(1, 4))):
@@ -300,6 +313,6 @@ def _crack(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
         thin = np.linspace(0.75 * widths[fork], 0.6 * px, length + 1)
         dark = np.maximum(dark, _stroke(scene, branch, thin))
     dark *= surface.cover
-    footprint = (_blur(dark, 0.6 * px) > 0.2).astype(np.float32)
+    footprint = (_blur(dark, 0.8 * px) > 0.12).astype(np.float32)
     lip = _blur(dark, 1.0 * px) - 0.6 * dark
-    return Mark(footprint, height=0.8 * px * lip, gain=1 - 0.9 * dark)
+    return Mark(footprint, height=np.float32(0.8 * px) * lip, gain=1 - 0.9 * dark)

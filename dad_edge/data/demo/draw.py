@@ -45,6 +45,10 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
     Raises:
         ValueError: the seed is negative or the kind is unknown.
     """
+    if seed < 0 or kind not in ("good", *KINDS):
+        raise ValueError(
+            f"no part with seed {seed} and kind {kind!r}; kinds: good, {', '.join(KINDS)}"
+        )
     scene = compose(np.random.default_rng((seed, _SCENE)), size)
     surface = machine(scene)
     streak = streaks(scene, surface)
@@ -88,15 +92,16 @@ def _shade(scene: Scene, surface: Surface, streak: Field, mark: Mark | None) -> 
     across the tool marks and little along them, hence the two bright fans.
     """
     slope_x, slope_y, albedo = surface.slope_x, surface.slope_y, surface.albedo
-    along = np.float32(scene.finish**-2)
-    across = np.float32(0.30**-2)
+    rough = surface.rough
     if mark is not None and mark.height is not None:
         slope_x = slope_x - cv2.Sobel(mark.height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
         slope_y = slope_y - cv2.Sobel(mark.height, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
     if mark is not None and mark.gain is not None:
         albedo = albedo * mark.gain
     if mark is not None and mark.rough is not None:
-        along = along + mark.rough * (np.float32(0.30**-2) - along)
+        rough = np.maximum(rough, mark.rough)
+    across = np.float32(0.30**-2)
+    along = across + (1 - rough) * np.float32(scene.finish**-2 - 0.30**-2)
 
     rx, ry = surface.x / surface.radius, surface.y / surface.radius
     wobble = np.float32(0.030 * scene.marks) * streak
@@ -109,7 +114,7 @@ def _shade(scene: Scene, surface: Surface, streak: Field, mark: Mark | None) -> 
         radial = dx * rx + dy * ry
         lobe = cv2.exp(-(tangential * tangential * along + radial * radial * across))
         broad = cv2.exp(-(dx * dx + dy * dy) * np.float32(0.62**-2))
-        glow += np.float32(light.power) * (np.float32(0.62) * lobe + np.float32(0.17) * broad)
+        glow += np.float32(light.power) * (np.float32(0.80) * lobe + np.float32(0.10) * broad)
     metal = glow * albedo * (1 + np.float32(0.045 * scene.marks) * streak) * surface.cover
 
     row, column = (origin * scene.size // 256 for origin in scene.belt_origin)
@@ -163,6 +168,6 @@ def _develop(light: Field, seed: int) -> npt.NDArray[np.uint8]:
     rng = np.random.default_rng((seed, _CAMERA))
     gain = rng.uniform(1.2e-4, 2.6e-4)
     grain = rng.standard_normal(light.shape, dtype=np.float32)
-    grain = cv2.GaussianBlur(grain, (3, 3), 0.45)
-    spread = cv2.sqrt(np.maximum(light, 0) * np.float32(gain) + np.float32(6e-7))
-    return _tone_curve()[_digitise(light + spread * grain)]
+    soft = np.asarray(cv2.GaussianBlur(grain, (3, 3), 0.45), np.float32)
+    spread = np.sqrt(np.maximum(light, 0) * np.float32(gain) + np.float32(6e-7))
+    return _tone_curve()[_digitise(light + spread * soft)]

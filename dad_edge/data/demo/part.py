@@ -86,7 +86,7 @@ def compose(rng: np.random.Generator, size: int) -> Scene:
     fill = azimuth + rng.choice((-1.0, 1.0)) * rng.uniform(1.7, 2.4)
     tilt, fill_tilt = rng.uniform(0.26, 0.36), rng.uniform(0.25, 0.4)
     key = Light((tilt * np.cos(azimuth), tilt * np.sin(azimuth)), rng.uniform(0.9, 1.1))
-    low = Light((fill_tilt * np.cos(fill), fill_tilt * np.sin(fill)), rng.uniform(0.25, 0.45))
+    low = Light((fill_tilt * np.cos(fill), fill_tilt * np.sin(fill)), rng.uniform(0.3, 0.5))
     warmth = rng.uniform(-0.03, 0.04)
     return Scene(
         size=size,
@@ -97,12 +97,12 @@ def compose(rng: np.random.Generator, size: int) -> Scene:
         ),
         angle=rng.uniform(0, 2 * np.pi),
         lights=(key, low),
-        ambient=rng.uniform(0.13, 0.17),
-        finish=rng.uniform(0.11, 0.15),
+        ambient=rng.uniform(0.10, 0.13),
+        finish=rng.uniform(0.10, 0.13),
         feed=(rng.uniform(2.9, 3.7), rng.uniform(2.2, 2.7)),
         marks=rng.uniform(0.6, 1.0),
         steel=(0.96 - warmth, 0.97, 0.97 + warmth),
-        belt_level=rng.uniform(0.028, 0.042),
+        belt_level=rng.uniform(0.020, 0.030),
         belt_origin=(int(rng.integers(0, 256)), int(rng.integers(0, 256))),
         streak_origin=(rng.uniform(0, _STREAKS[1]), rng.uniform(0, _STREAKS[0])),
         exposure=rng.uniform(0.92, 1.1),
@@ -123,6 +123,8 @@ class Surface:
     slope_x: Field
     slope_y: Field
     albedo: Field
+    rough: Field
+    """0 where tool marks run around the centre, 1 where facets scatter alike every way."""
     floor: Field
     """Light that reaches the belt, between 0 and 1."""
 
@@ -171,8 +173,8 @@ def _profile(scene: Scene) -> tuple[Field, Field]:
     slope += 0.035 * scene.marks * face * np.sin(2 * np.pi * pixels / pitch)
     step = _TABLE / _TABLE_REACH / scene.unit
     tables = np.stack([slope, albedo]).astype(np.float32)
-    tables = cv2.GaussianBlur(tables, (0, 0), sigmaX=max(0.45 * step, 0.5), sigmaY=1e-3)
-    return tables[0], tables[1]
+    soft = cv2.GaussianBlur(tables, (0, 0), sigmaX=max(0.45 * step, 0.5), sigmaY=1e-3)
+    return np.asarray(soft[0], np.float32), np.asarray(soft[1], np.float32)
 
 
 def _drill(surface: Surface, scene: Scene, index: int) -> None:
@@ -187,8 +189,9 @@ def _drill(surface: Surface, scene: Scene, index: int) -> None:
     dx, dy = surface.x[at] - hx, surface.y[at] - hy
     distance = np.sqrt(dx * dx + dy * dy) + 1e-6
     edge = 1 / scene.unit
-    bevel = _ramp(COUNTERSINK - distance, edge) * (0.55 / distance)
-    keep = _ramp(distance - COUNTERSINK, edge)
+    bevel = _ramp(COUNTERSINK - distance, 1.8 * edge) * (0.5 / distance)
+    keep = _ramp(distance - COUNTERSINK, 1.8 * edge)
+    surface.rough[at] = np.maximum(surface.rough[at], 1 - keep)
     surface.slope_x[at] = surface.slope_x[at] * keep - bevel * dx
     surface.slope_y[at] = surface.slope_y[at] * keep - bevel * dy
     surface.cover[at] *= _ramp(distance - HOLE, edge)
@@ -229,8 +232,10 @@ def machine(scene: Scene, skip_hole: int | None = None) -> Surface:
     keyway = np.maximum(np.maximum(np.abs(q) - KEYWAY_WIDTH / 2, p - KEYWAY_END), -p)
     opening = np.minimum(radius - BORE, keyway)
     cast = np.sqrt((x + lx * 0.13) ** 2 + (y + ly * 0.13) ** 2)
+    hub = np.sqrt((x + lx * 0.05) ** 2 + (y + ly * 0.05) ** 2)
+    hub_shadow = _ramp(HUB - hub, 0.03) * _ramp(radius - HUB, edge)
     contact = 1 - 0.55 * np.exp((1 - radius) * 14, where=radius > 1, out=np.ones_like(radius))
-    lit = (0.22 + 0.78 * _ramp(cast - 1.0, 0.22)) * contact
+    lit = (0.16 + 0.84 * _ramp(cast - 1.0, 0.2)) * contact
     lit_bore = 0.08 + 0.8 * _ramp(BORE - np.hypot(x + lx * THICKNESS, y + ly * THICKNESS), 0.07)
     surface = Surface(
         x=x,
@@ -239,7 +244,8 @@ def machine(scene: Scene, skip_hole: int | None = None) -> Surface:
         cover=_ramp(1 - radius, edge) * _ramp(opening, edge),
         slope_x=turned * x,
         slope_y=turned * y,
-        albedo=albedo_table[place],
+        albedo=albedo_table[place] * (1 - 0.38 * hub_shadow),
+        rough=np.zeros_like(radius),
         floor=np.where(radius < 0.5, lit_bore, lit).astype(np.float32),
     )
     for index in range(BOLT_HOLES):

@@ -148,23 +148,24 @@ def _scratch(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
         )
         path = _wander(rng, origin, heading, steps, 3.0 * px, drift, 0.012)
         press = np.sin(np.linspace(0.12, np.pi - 0.25, steps + 1)) ** 0.6
-        widths = rng.uniform(1.6, 2.6) * px * press * rng.uniform(0.75, 1.15, steps + 1)
+        uneven = np.interp(np.linspace(0, 5, steps + 1), np.arange(6), rng.uniform(0.7, 1.2, 6))
+        widths = rng.uniform(1.7, 2.7) * px * press * uneven
         first, last = (0, steps) if lane == 0 else sorted(rng.integers(0, steps, 2))
         part = slice(first, max(last, first + 5) + 1)
         groove = np.maximum(groove, _stroke(scene, path[part], widths[part]))
     groove *= surface.cover
     footprint = (_blur(groove, 0.9 * px) > 0.13).astype(np.float32)
-    groove = _blur(groove, 0.55 * px)
-    wide = _blur(groove, 1.1 * px)
-    height = (1.5 * wide - 2.7 * groove) * np.float32(rng.uniform(0.55, 0.9))
-    gain = 1 + np.float32(rng.uniform(0.7, 1.2)) * groove
+    groove = _blur(groove, 0.75 * px)
+    wide = _blur(groove, 1.2 * px)
+    height = (1.3 * wide - 2.6 * groove) * np.float32(rng.uniform(0.55, 0.9))
+    gain = 1 + np.float32(rng.uniform(0.8, 1.3)) * groove
     return Mark(footprint, height=height * px, gain=gain, rough=np.clip(2.2 * wide, 0, 1))
 
 
 def _dent(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
     """Something hit the face: a smooth hollow with a low rim."""
     px = scene.pixel
-    cx, cy = _spot(scene, rng, 0.36, 0.86, clear=0.2)
+    cx, cy = _spot(scene, rng, 0.6, 0.84, clear=0.2)
     long = rng.uniform(10.0, 17.0) * px
     short = long * rng.uniform(0.65, 0.95)
     turn = rng.uniform(0, np.pi)

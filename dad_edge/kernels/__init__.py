@@ -1,1 +1,1 @@
-"""CUDA kernels of the inspection steps: `inject.cu`, `restore.cu`, `pool.cu`, and their compiler."""
+"""The CUDA kernels of inject, restore and pool, and their compiler."""

@@ -74,9 +74,10 @@ __device__ inline unsigned nv12_channel(unsigned luma, unsigned cb, unsigned cr,
 }
 
 // One channel of one output pixel in [0, 1]. Sums are exact: whole-number weights, rounded once.
-__device__ inline float resample(const unsigned char *frame, long long pitch,
-                                 long long chroma_offset, int height, int width, int format,
-                                 int size, int channel, int row, int column) {
+// Not inlined: four copies of it, each unrolled, would triple the size of the kernel.
+__device__ __noinline__ float resample(const unsigned char *frame, long long pitch,
+                                       long long chroma_offset, int height, int width,
+                                       int format, int size, int channel, int row, int column) {
     const bool area = height > size && width > size;
     const Taps ys = area ? area_taps(row, height, size) : linear_taps(row, height, size);
     const Taps xs = area ? area_taps(column, width, size) : linear_taps(column, width, size);

@@ -1,13 +1,13 @@
 """Every error a user can meet, with its next step and exit code.
 
-    DadEdgeError                 1  a check said no (accuracy gate, comparison)
-    ├── UsageError               2  arguments that do not fit together
-    ├── DataError                3  images, folders, cameras, videos
-    ├── ModelError               4  checkpoint, bundle or engine that does not fit
-    ├── MissingDependency        5  a package or library that is not installed
-    ├── DeviceError              6  GPU, driver, inference runtime
-    ├── StorageError             7  disk full, read-only, no permission
-    └── Interrupted      130 / 143  Ctrl-C or SIGTERM, after everything was saved
+DadEdgeError                 1  a check said no (accuracy gate, comparison)
+├── UsageError               2  arguments that do not fit together
+├── DataError                3  images, folders, cameras, videos
+├── ModelError               4  checkpoint, bundle or engine that does not fit
+├── MissingDependency        5  a package or library that is not installed
+├── DeviceError              6  GPU, driver, inference runtime
+├── StorageError             7  disk full, read-only, no permission
+└── Interrupted      130 / 143  Ctrl-C or SIGTERM, after everything was saved
 """
 
 from __future__ import annotations

@@ -1,0 +1,262 @@
+"""The bundle: one directory that is the whole deployed inspection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dad_edge.config import ModelConfig, from_mapping, to_mapping
+from dad_edge.errors import ModelError, StorageError, writing
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+DENOISER = "denoiser.onnx"
+SEGMENTER = "segmenter.onnx"
+THRESHOLDS = "thresholds.json"
+CALIBRATION = "calibration.json"
+ENGINES = "engines"
+REPORTS = "reports"
+ENVIRONMENT_VARIABLE = "DAD_EDGE_BUNDLE"
+PACKAGED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """`bundle.json`: what the networks are and which files belong to them."""
+
+    format: int
+    """Version of this format."""
+    class_name: str
+    """Name of the inspected product."""
+    model: ModelConfig
+    alpha_bar: tuple[float, ...]
+    """ᾱ at each λ of `model.lambdas`."""
+    sha256: dict[str, str]
+    """Digest of every file that may not be edited."""
+    made_with: dict[str, str]
+    """Versions of the packages that made it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thresholds:
+    """`thresholds.json`: the operator's file, editable without a rebuild."""
+
+    image_threshold: float
+    """A part whose score is above this is rejected."""
+    pixel_threshold: float
+    """Pixels above this are outlined as defective."""
+    target_false_reject_rate: float
+    """Share of good parts that may be rejected."""
+    smallest_supported_rate: float
+    """Smallest rate that the number of normal images can support: 1 / (n + 1)."""
+    normal_images: int
+    """Number of normal images the thresholds come from."""
+    normal_score_quantiles: dict[str, float]
+    """Scores of the normal images at these quantiles."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """`calibration.json`: activation ranges and the images they came from."""
+
+    method: str
+    """How the ranges were found."""
+    ranges: dict[str, dict[str, tuple[float, float]]]
+    """Network file → tensor → (minimum, maximum)."""
+    images: dict[str, str] = field(default_factory=dict)
+    """Name → sha256 of every calibration image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checked bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+    thresholds: Thresholds | None
+    calibration: Calibration | None
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.manifest.model
+
+    @property
+    def onnx_digests(self) -> dict[str, str]:
+        """sha256 of the two graphs, which every engine records."""
+        return {name: self.manifest.sha256[name] for name in (DENOISER, SEGMENTER)}
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_bundle(named: Path | None = None) -> tuple[Path, str]:
+    """Where the bundle of this command is: `--bundle`, the environment, `./bundle`, the demo.
+
+    Returns:
+        The folder, and the reason in words, which every command prints.
+    """
+    if named is not None:
+        return named, "--bundle"
+    if value := os.environ.get(ENVIRONMENT_VARIABLE):
+        return Path(value), ENVIRONMENT_VARIABLE
+    local = Path("bundle")
+    if (local / MANIFEST).is_file():
+        return local, "./bundle"
+    return PACKAGED, "the demo bundle in the package"
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        ModelError: a file is missing, changed, or not of this format.
+    """
+    if not (path / MANIFEST).is_file():
+        raise ModelError(
+            f"{path} is not a bundle: it has no {MANIFEST}.",
+            "make one with 'dad-edge export --checkpoint RUN --out bundle'",
+        )
+    mapping = _read_json(path / MANIFEST)
+    version = mapping.get("format")
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path / MANIFEST}: format {version!r}, this version reads format {FORMAT_VERSION}.",
+            "export the bundle again with this version of dad-edge",
+        )
+    manifest = from_mapping(Manifest, mapping, str(path / MANIFEST))
+    for name, expected in manifest.sha256.items():
+        _check_digest(path / name, expected)
+    return Bundle(
+        path,
+        manifest,
+        _read_optional(Thresholds, path / THRESHOLDS),
+        _read_optional(Calibration, path / CALIBRATION),
+    )
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise ModelError(
+            f"{path} is missing from the bundle.", "copy the whole bundle again, or export it again"
+        )
+    actual = sha256_of(path)
+    if actual != expected:
+        raise ModelError(
+            f"{path} was changed: sha256 is {actual[:12]}…, bundle.json says {expected[:12]}….",
+            "copy the whole bundle again, or export it again",
+        )
+
+
+S = TypeVar("S")
+
+
+def _read_optional(cls: type[S], path: Path) -> S | None:
+    return from_mapping(cls, _read_json(path), str(path)) if path.is_file() else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}.", "restore the file") from error
+    if not isinstance(mapping, dict):
+        raise ModelError(f"{path} is not a JSON object.", "restore the file")
+    return mapping
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file so that readers see the old or the new content, never half of it.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that appears under its name only when it is complete.
+
+    Args:
+        path: final name.
+        replace: whether an older folder of that name gives way once the new one is complete.
+
+    Yields:
+        A hidden sibling to write into; it is removed if anything fails.
+
+    Raises:
+        StorageError: the name is taken, or the folder cannot be written.
+    """
+    if path.exists() and not replace:
+        raise StorageError(f"{path} exists already.", "choose another name or remove it first")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        draft.chmod(0o755)
+    try:
+        with writing(path):
+            yield draft
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    model: ModelConfig,
+    class_name: str,
+    alpha_bar: tuple[float, ...],
+    made_with: dict[str, str],
+) -> None:
+    """Complete a folder that holds the two graphs to a bundle."""
+    manifest = Manifest(
+        format=FORMAT_VERSION,
+        class_name=class_name,
+        model=model,
+        alpha_bar=alpha_bar,
+        sha256={name: sha256_of(folder / name) for name in (DENOISER, SEGMENTER)},
+        made_with=made_with,
+    )
+    write_json(folder / MANIFEST, to_mapping(manifest))
+
+
+def write_thresholds(bundle: Bundle, thresholds: Thresholds) -> None:
+    """Put the operator's file into a bundle."""
+    write_json(bundle.path / THRESHOLDS, to_mapping(thresholds))
+
+
+def write_calibration(bundle: Bundle, calibration: Calibration) -> None:
+    """Put the activation ranges into a bundle and record their digest."""
+    write_json(bundle.path / CALIBRATION, to_mapping(calibration))
+    mapping = to_mapping(bundle.manifest)
+    mapping["sha256"][CALIBRATION] = sha256_of(bundle.path / CALIBRATION)
+    write_json(bundle.path / MANIFEST, mapping)

@@ -1,0 +1,285 @@
+"""Frozen settings of a model and of a training run, and their strict TOML form."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from dad_edge.errors import ModelError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Fusion = Literal["average", "norm_guided"]
+SizeName = Literal["nano", "edge", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """Linear noise schedule of the forward process (Eq. 1-2)."""
+
+    timesteps: int = 1000
+    """T, number of diffusion steps."""
+    beta_start: float = 1e-4
+    """β_1."""
+    beta_end: float = 1e-2
+    """β_T. The paper states 1e-2; the authors' released code uses 2e-2."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise UsageError(
+                f"schedule needs 0 < beta_start ≤ beta_end < 1, got {self.beta_start} and "
+                f"{self.beta_end}.",
+                "use the paper's 1e-4 and 1e-2",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserConfig:
+    """Denoising sub-network ε_θ: a residual U-Net with time embedding and attention."""
+
+    base_channels: int = 128
+    """Channels at full resolution; a multiple of `norm_groups`."""
+    channel_mults: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    """Channel multiplier of each level, full resolution first."""
+    res_blocks: int = 2
+    """Residual blocks a level."""
+    attention_resolutions: tuple[int, ...] = (32, 16, 8)
+    """Feature-map sides, in pixels, that get self-attention."""
+    heads: int = 4
+    """Attention heads."""
+    norm_groups: int = 32
+    """Groups of every GroupNorm."""
+
+    def __post_init__(self) -> None:
+        if self.base_channels % self.norm_groups or self.base_channels % self.heads:
+            raise UsageError(
+                f"base_channels {self.base_channels} must be a multiple of norm_groups "
+                f"{self.norm_groups} and of heads {self.heads}.",
+                "change base_channels in the recipe",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmenterConfig:
+    """Segmentation sub-network: a U-Net with six encoder blocks."""
+
+    base_width: int = 64
+    """Channels at full resolution."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Everything that inference with a set of weights depends on."""
+
+    size: SizeName = "paper"
+    """Name of the model size."""
+    image_size: int = 256
+    """S, side of the square model input in pixels."""
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    lambdas: tuple[int, ...] = (100, 200)
+    """Partial time steps λ of the inference, ascending; an index into the ᾱ table."""
+    fusion: Fusion = "average"
+    """`average` over all λ (Algorithm 2), or `norm_guided` with two (journal version)."""
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """Range to which pixel values 0..255 are scaled."""
+    top_k: int = 50
+    """K, number of highest pixels whose mean is the image score."""
+
+    def __post_init__(self) -> None:
+        steps = self.schedule.timesteps
+        if not self.lambdas or list(self.lambdas) != sorted(set(self.lambdas)):
+            raise UsageError(
+                f"lambdas must be ascending and different, got {list(self.lambdas)}.",
+                "use the paper's 100 and 200",
+            )
+        if self.lambdas[0] < 1 or self.lambdas[-1] >= steps:
+            raise UsageError(
+                f"lambdas must lie in 1..{steps - 1}, got {list(self.lambdas)}.",
+                "use the paper's 100 and 200",
+            )
+        if self.fusion == "norm_guided" and len(self.lambdas) != 2:
+            raise UsageError(
+                f"norm_guided fusion needs two lambdas, got {list(self.lambdas)}.",
+                "use 200 and 400 as the journal version does",
+            )
+        shrink = 2 ** max(len(self.denoiser.channel_mults) - 1, 5)
+        if self.image_size % shrink:
+            raise UsageError(
+                f"image_size {self.image_size} must be a multiple of {shrink}.",
+                "choose 128 or 256",
+            )
+        if not 1 <= self.top_k <= self.image_size**2:
+            raise UsageError(
+                f"top_k must lie in 1..{self.image_size**2}, got {self.top_k}.",
+                "use the paper's 50",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One training run (Algorithm 1)."""
+
+    batch_size: int = 6
+    """Images a step, half of them with a synthetic anomaly; even."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of Adam."""
+    epochs: int = 500
+    """Passes over the normal images; ignored when `max_minutes` ends the run first."""
+    max_minutes: float | None = None
+    """Wall-clock limit in minutes, counted over all resumed parts."""
+    cosine: bool = False
+    """Decay the learning rate to zero along a half cosine over the run."""
+    ema_decay: float = 0.0
+    """Decay of the weight average that is evaluated and exported; 0 for none."""
+    max_timestep: int = 1000
+    """Time steps drawn in training are below this; the paper draws from all T."""
+    focal_weight: float = 5.0
+    """γ of Eq. 8."""
+    noise_loss_on: Literal["all", "normal"] = "all"
+    """Images that count in the noise loss: all (the paper) or normal ones (authors' code)."""
+    grad_clip: float = 0.0
+    """Largest gradient norm; 0 for no clipping."""
+    seed: int = 0
+    """Seed of weights, order, synthesis and noise."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise UsageError(
+                f"batch_size must be even and at least 2, got {self.batch_size}.",
+                "half of every batch is normal, half synthetic: use 6, 8, 16 …",
+            )
+        if self.epochs < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
+            raise UsageError(
+                "epochs and max-minutes must be positive.", "use --epochs 500 or --max-minutes 30"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What made a checkpoint: the model's and the run's settings, written beside the weights."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+RECIPES: dict[SizeName, Recipe] = {
+    "paper": Recipe(),
+    "edge": Recipe(
+        model=ModelConfig(
+            size="edge",
+            denoiser=DenoiserConfig(base_channels=32, norm_groups=8),
+            segmenter=SegmenterConfig(base_width=24),
+        ),
+    ),
+    "nano": Recipe(
+        model=ModelConfig(
+            size="nano",
+            image_size=128,
+            denoiser=DenoiserConfig(
+                base_channels=16,
+                channel_mults=(1, 1, 2, 2, 4),
+                res_blocks=1,
+                attention_resolutions=(16,),
+                norm_groups=8,
+            ),
+            segmenter=SegmenterConfig(base_width=8),
+        ),
+        train=TrainConfig(
+            batch_size=8, learning_rate=1e-3, cosine=True, ema_decay=0.99, grad_clip=1.0
+        ),
+    ),
+}
+"""Recipe of each model size; `paper` is the paper's configuration."""
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], mapping: Any, where: str) -> T:
+    """Build a settings dataclass from plain values, refusing what it does not know.
+
+    Args:
+        cls: a dataclass of this module or of the bundle's schema.
+        mapping: decoded TOML or JSON.
+        where: file and section, for the error's sentence.
+
+    Raises:
+        ModelError: a key is unknown or missing, or a value has another type.
+    """
+    if not isinstance(mapping, dict):
+        raise ModelError(f"{where}: expected a table, got {mapping!r}.", "correct the file")
+    hints = get_type_hints(cls)
+    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in names:
+            raise ModelError(
+                f"{where}: unknown key '{key}'; known are {', '.join(sorted(names))}.",
+                "correct the spelling or remove it",
+            )
+    values = {k: _convert(hints[k], v, f"{where}.{k}") for k, v in mapping.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ModelError(f"{where}: {error}.", "add the missing key") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """One plain value as the annotated type `hint`, or a ModelError."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return from_mapping(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is Ellipsis:
+            return tuple(_convert(arguments[0], v, where) for v in value)
+        if len(arguments) == len(value):
+            return tuple(_convert(a, v, where) for a, v in zip(arguments, value, strict=True))
+    elif origin is dict and isinstance(value, dict):
+        return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif origin is Literal and value in arguments:
+        return value
+    elif origin in (Union, UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    expected = getattr(hint, "__name__", None) if origin is None else str(hint)
+    raise ModelError(f"{where}: expected {expected}, got {value!r}.", "correct the value")
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """The settings as plain values for TOML or JSON: tuples as lists, None left out."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items() if v is not None}
+        if isinstance(value, (tuple, list)):
+            return [plain(v) for v in value]
+        return value
+
+    mapping: dict[str, Any] = plain(asdict(settings))
+    return mapping
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a TOML file.
+
+    Raises:
+        ModelError: the file is missing, is not TOML, or holds an unknown key.
+    """
+    try:
+        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file.", "give the recipe.toml of a run") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not valid TOML: {error}.", "correct the file") from error
+    return from_mapping(Recipe, mapping, str(path))

@@ -1,0 +1,207 @@
+"""Synthetic anomalies for training (Sec. 3.3, Eq. 9), without any download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+GRID = 8
+"""Cells a side that self-augmentation shuffles."""
+PERLIN_THRESHOLD = 0.5
+MIN_MARKED = 12
+"""Fewest pixels of a synthetic anomaly; smaller masks are drawn again."""
+
+
+class Synthetic(NamedTuple):
+    """One training image with its synthetic anomaly."""
+
+    image: Frame
+    """S: (H,W,3) uint8, BGR."""
+    mask: NDArray[np.bool_]
+    """M: (H,W) bool."""
+
+
+def perlin_noise(rng: Generator, shape: tuple[int, int], cells: tuple[int, int]) -> NDArray:
+    """Perlin gradient noise.
+
+    Args:
+        rng: source of the gradients.
+        shape: height and width in pixels.
+        cells: gradient cells along the height and the width.
+
+    Returns:
+        (H,W) float32, roughly in [-1, 1].
+    """
+    height, width = shape
+    angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
+    gradient_y, gradient_x = np.sin(angles), np.cos(angles)
+    y = (np.arange(height) + 0.5) * cells[0] / height
+    x = (np.arange(width) + 0.5) * cells[1] / width
+    cell_y, cell_x = y.astype(int), x.astype(int)
+    dy, dx = (y - cell_y)[:, None], (x - cell_x)[None, :]
+
+    def corner(step_y: int, step_x: int) -> NDArray:
+        at = np.ix_(cell_y + step_y, cell_x + step_x)
+        return gradient_y[at] * (dy - step_y) + gradient_x[at] * (dx - step_x)
+
+    fade_y, fade_x = (d * d * d * (d * (d * 6 - 15) + 10) for d in (dy, dx))
+    top = corner(0, 0) * (1 - fade_x) + corner(0, 1) * fade_x
+    bottom = corner(1, 0) * (1 - fade_x) + corner(1, 1) * fade_x
+    return ((top * (1 - fade_y) + bottom * fade_y) * np.sqrt(2)).astype(np.float32)
+
+
+def perlin_mask(rng: Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """P: thresholded and rotated Perlin noise, from few large to many small patches."""
+    cells = tuple(int(2 ** rng.integers(0, 6)) for _ in range(2))
+    noise = perlin_noise(rng, shape, (cells[0], cells[1]))
+    centre = (shape[1] / 2, shape[0] / 2)
+    turn = cv2.getRotationMatrix2D(centre, float(rng.uniform(-90, 90)), 1.0)
+    turned = cv2.warpAffine(noise, turn, (shape[1], shape[0]))
+    return np.asarray(turned) > PERLIN_THRESHOLD
+
+
+def _equalize(rng: Generator, image: Frame) -> Frame:
+    return np.dstack([cv2.equalizeHist(plane) for plane in cv2.split(image)])
+
+
+def _sharpness(rng: Generator, image: Frame) -> Frame:
+    smooth = cv2.GaussianBlur(image, (0, 0), 1.5)
+    amount = rng.uniform(0.5, 4.0)
+    return np.asarray(cv2.addWeighted(image, 1 + amount, smooth, -amount, 0), dtype=np.uint8)
+
+
+def _autocontrast(rng: Generator, image: Frame) -> Frame:
+    low = image.min(axis=(0, 1)).astype(np.float32)
+    high = image.max(axis=(0, 1)).astype(np.float32)
+    return ((image - low) * (255.0 / np.maximum(high - low, 1))).clip(0, 255).astype(np.uint8)
+
+
+def _solarize(rng: Generator, image: Frame) -> Frame:
+    threshold = rng.integers(32, 129)
+    return np.where(image >= threshold, 255 - image, image)
+
+
+def _posterize(rng: Generator, image: Frame) -> Frame:
+    return image & np.uint8(0xFF << int(rng.integers(4, 7)) & 0xFF)
+
+
+def _invert(rng: Generator, image: Frame) -> Frame:
+    return 255 - image
+
+
+def _gamma_contrast(rng: Generator, image: Frame) -> Frame:
+    table = 255 * (np.arange(256) / 255) ** rng.uniform(0.5, 2.0)
+    return np.asarray(cv2.LUT(image, table.astype(np.uint8)), dtype=np.uint8)
+
+
+AUGMENTATIONS: dict[str, Callable[[Generator, Frame], Frame]] = {
+    "equalize": _equalize,
+    "sharpness": _sharpness,
+    "auto-contrast": _autocontrast,
+    "solarize": _solarize,
+    "posterize": _posterize,
+    "invert": _invert,
+    "gamma-contrast": _gamma_contrast,
+}
+
+
+def self_augmented(rng: Generator, image: Frame) -> Frame:
+    """A: the normal image after two random augmentations, its 8×8 cells shuffled."""
+    for name in rng.choice(list(AUGMENTATIONS), 2, replace=False):
+        image = AUGMENTATIONS[name](rng, image)
+    height, width = image.shape[:2]
+    rows, columns = height // GRID, width // GRID
+    whole = image[: rows * GRID, : columns * GRID]
+    cells = whole.reshape(GRID, rows, GRID, columns, 3).swapaxes(1, 2).reshape(-1, rows, columns, 3)
+    mixed = rng.permutation(cells).reshape(GRID, GRID, rows, columns, 3).swapaxes(1, 2)
+    shuffled = image.copy()
+    shuffled[: rows * GRID, : columns * GRID] = mixed.reshape(rows * GRID, columns * GRID, 3)
+    return shuffled
+
+
+def procedural_texture(rng: Generator, shape: tuple[int, int]) -> Frame:
+    """A: a drawn texture that stands in for a texture data set: coloured noise at some scale."""
+    height, width = shape
+    scale = int(2 ** rng.integers(0, 5))
+    small = (max(2, height // scale), max(2, width // scale))
+    grain = rng.normal(0, rng.uniform(10, 70), (*small, 1)) + rng.normal(0, 15, (*small, 3))
+    smooth = cv2.resize(grain.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return (rng.uniform(0, 255, 3) + smooth).clip(0, 255).astype(np.uint8)
+
+
+def texture_crop(rng: Generator, texture: Frame, shape: tuple[int, int]) -> Frame:
+    """A: a random flip and shift of a texture image at the size of the normal image."""
+    sized = cv2.resize(texture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    rolled = np.roll(sized, (int(rng.integers(shape[0])), int(rng.integers(shape[1]))), (0, 1))
+    return np.ascontiguousarray(rolled[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))])
+
+
+class Synthesizer:
+    """Draws anomalies onto normal images."""
+
+    def __init__(
+        self,
+        foregrounds: Sequence[NDArray[np.bool_]] | None,
+        textures: Sequence[Frame] = (),
+    ) -> None:
+        """
+        Args:
+            foregrounds: F of every normal image; None for textures, where a random part of the
+                whole image takes its place.
+            textures: texture images; drawn textures where there are none.
+        """
+        self._foregrounds = foregrounds
+        self._textures = textures
+
+    def draw(self, rng: Generator, image: Frame, index: int) -> Synthetic:
+        """S = β (M ⊙ N) + (1-β)(M ⊙ A) + M̄ ⊙ N (Eq. 9).
+
+        Args:
+            rng: decides everything that is random.
+            image: N, (H,W,3) uint8, BGR.
+            index: position of the image in the foregrounds.
+        """
+        mask = self._mask(rng, image.shape[:2], index)
+        source = self._source(rng, image)
+        opacity = np.float32(rng.uniform(0.0, 0.8))
+        blend = opacity * image + (1 - opacity) * source
+        anomalous = np.where(mask[:, :, None], blend, image)
+        return Synthetic(anomalous.astype(np.uint8), mask)
+
+    def _mask(self, rng: Generator, shape: tuple[int, int], index: int) -> NDArray[np.bool_]:
+        """M = P · F."""
+        for _ in range(20):
+            if self._foregrounds is None:
+                allowed = _random_part(rng, shape)
+            else:
+                allowed = self._foregrounds[index]
+            mask = perlin_mask(rng, shape) & allowed
+            if mask.sum() >= MIN_MARKED:
+                return mask
+        return allowed
+
+    def _source(self, rng: Generator, image: Frame) -> Frame:
+        if rng.random() < 0.5:
+            return self_augmented(rng, image)
+        if not self._textures:
+            return procedural_texture(rng, image.shape[:2])
+        texture = self._textures[int(rng.integers(len(self._textures)))]
+        return texture_crop(rng, texture, image.shape[:2])
+
+
+def _random_part(rng: Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """F of a texture: a rectangle of a quarter to all of each side."""
+    part = np.zeros(shape, bool)
+    spans = []
+    for length in shape:
+        extent = int(length * rng.uniform(0.25, 1.0))
+        start = int(rng.integers(length - extent + 1))
+        spans.append(slice(start, start + extent))
+    part[spans[0], spans[1]] = True
+    return part

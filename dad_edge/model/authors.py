@@ -1,0 +1,85 @@
+"""Weights of the authors' released code, renamed to this project's networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+V = TypeVar("V")
+
+_DENOISER_LAYERS = {
+    "in_layers.0": "norm_in",
+    "in_layers.2": "conv_in",
+    "embed_layers.1": "embed",
+    "out_layers.0": "norm_out",
+    "out_layers.3": "conv_out",
+    "skip_connection": "skip",
+    "norm": "norm",
+    "to_qkv": "qkv",
+    "proj_out": "project",
+}
+_DENOISER_ENDS = {
+    "time_embedding.1": "time.expand",
+    "time_embedding.3": "time.project",
+    "out.0": "norm",
+    "out.2": "head",
+}
+_DECODER_LEVELS = ("b", "1", "2", "3", "4")
+
+
+def rename_denoiser(weights: Mapping[str, V]) -> dict[str, V]:
+    """Names of the authors' U-Net → names of `Denoiser`.
+
+    Raises:
+        KeyError: a name is not of the authors' U-Net.
+    """
+    return {_denoiser_name(name): value for name, value in weights.items()}
+
+
+def _denoiser_name(name: str) -> str:
+    layer, kind = name.rsplit(".", 1)
+    if layer in _DENOISER_ENDS:
+        return f"{_DENOISER_ENDS[layer]}.{kind}"
+    if layer == "down.0.0":
+        return f"stem.{kind}"
+    match = re.fullmatch(r"(?:(down|up)\.(\d+)\.(\d)|middle\.(\d))\.(.+)", layer)
+    if match is None:
+        raise KeyError(name)
+    side, stage, part, middle, rest = match.groups()
+    own = _DENOISER_LAYERS[rest]
+    attends = rest in ("norm", "to_qkv", "proj_out")
+    if middle is not None:
+        place = "middle.1" if middle == "2" else "middle.0"
+        return f"{place}.{'attention' if attends else 'block'}.{own}.{kind}"
+    if side == "down":
+        stage = str(int(stage) - 1)
+    member = "attention" if attends else "block" if part == "0" else "resample"
+    return f"{side}.{stage}.{member}.{own}.{kind}"
+
+
+def rename_segmenter(weights: Mapping[str, V]) -> dict[str, V]:
+    """Names of the authors' segmentation network → names of `Segmenter`.
+
+    Raises:
+        KeyError: a name is not of the authors' segmentation network.
+    """
+    return {_segmenter_name(name): value for name, value in weights.items()}
+
+
+def _segmenter_name(name: str) -> str:
+    part, block, *rest = name.split(".")
+    kind = rest[-1]
+    if block == "fin_out":
+        return f"head.{kind}"
+    position = int(rest[0])
+    if part == "encoder_segment":
+        level = int(block.removeprefix("block")) - 1
+        return f"encoder.{level}.{position // 3}.{position % 3}.{kind}"
+    if block.startswith("up"):
+        level = _DECODER_LEVELS.index(block.removeprefix("up").removeprefix("_"))
+        return f"grow.{level}.{position - 1}.{kind}"
+    if block.startswith("db"):
+        level = _DECODER_LEVELS.index(block.removeprefix("db").removeprefix("_"))
+        return f"decoder.{level}.{position // 3}.{position % 3}.{kind}"
+    raise KeyError(name)

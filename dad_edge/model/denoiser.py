@@ -1,0 +1,204 @@
+"""Denoising sub-network ε_θ(x_t, t): a residual U-Net with time embedding and self-attention.
+
+Shape suffixes: B rows, C channels, H and W pixels, N = H·W positions, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dad_edge.config import DenoiserConfig
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal embedding of the time step and a two-layer network over it."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        half = channels // 2
+        frequencies = torch.exp(-math.log(10000) / half * torch.arange(half))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.expand = nn.Linear(channels, width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, t_B: Tensor) -> Tensor:
+        """(B,) time steps → (B,E)."""
+        angles = t_B.to(self.frequencies.dtype)[:, None] * self.frequencies
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        projected: Tensor = self.project(F.silu(self.expand(waves)))
+        return projected
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions with the time embedding added between them."""
+
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, groups: int, scale: str = "same"
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.norm_in = nn.GroupNorm(groups, inputs)
+        self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.embed = nn.Linear(embedding, outputs)
+        self.norm_out = nn.GroupNorm(groups, outputs)
+        self.conv_out = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, shift_BC11: Tensor) -> Tensor:
+        h = F.silu(self.norm_in(x))
+        if self.scale == "down":
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+        elif self.scale == "up":
+            h, x = F.interpolate(h, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
+        h = self.conv_in(h) + shift_BC11
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        output: Tensor = self.skip(x) + h
+        return output
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all positions of a feature map."""
+
+    def __init__(self, channels: int, heads: int, groups: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.project = nn.Conv1d(channels, channels, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        batch, channels, height, width = x_BCHW.shape
+        x_BCN = x_BCHW.reshape(batch, channels, height * width)
+        heads = self.qkv(self.norm(x_BCN)).reshape(
+            batch, self.heads, 3, channels // self.heads, height * width
+        )
+        query, key, value = heads.transpose(-1, -2).unbind(2)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(-1, -2)
+        out_BCN = x_BCN + self.project(mixed.reshape(batch, channels, height * width))
+        return out_BCN.reshape(batch, channels, height, width)
+
+
+class Stage(nn.Module):
+    """Residual block, attention where the resolution asks for it, and a change of resolution."""
+
+    def __init__(
+        self, block: ResidualBlock, attention: SelfAttention | None, resample: ResidualBlock | None
+    ) -> None:
+        super().__init__()
+        self.block = block
+        self.attention = attention
+        self.resample = resample
+
+    def forward(self, x: Tensor, shifts: dict[str, Tensor], name: str) -> Tensor:
+        x = self.block(x, shifts[f"{name}.block"])
+        if self.attention is not None:
+            x = self.attention(x)
+        if self.resample is not None:
+            x = self.resample(x, shifts[f"{name}.resample"])
+        return x
+
+
+class Denoiser(nn.Module):
+    """ε_θ: (B,3,S,S) noisy image and (B,) time step → (B,3,S,S) noise."""
+
+    def __init__(self, config: DenoiserConfig, image_size: int) -> None:
+        super().__init__()
+        base, groups = config.base_channels, config.norm_groups
+        width = 4 * base
+        self.time = TimeEmbedding(base, width)
+        self.stem = nn.Conv2d(3, base, 3, padding=1)
+
+        def block(inputs: int, outputs: int, scale: str = "same") -> ResidualBlock:
+            return ResidualBlock(inputs, outputs, width, groups, scale)
+
+        def attention(channels: int, side: int) -> SelfAttention | None:
+            if side not in config.attention_resolutions:
+                return None
+            return SelfAttention(channels, config.heads, groups)
+
+        channels, side = base, image_size
+        skips = [channels]
+        last = len(config.channel_mults) - 1
+        self.down = nn.ModuleList()
+        for level, mult in enumerate(config.channel_mults):
+            for _ in range(config.res_blocks):
+                stage = Stage(block(channels, base * mult), attention(base * mult, side), None)
+                self.down.append(stage)
+                channels = base * mult
+                skips.append(channels)
+            if level != last:
+                self.down.append(Stage(block(channels, channels, "down"), None, None))
+                side //= 2
+                skips.append(channels)
+
+        self.middle = nn.ModuleList(
+            [
+                Stage(
+                    block(channels, channels), SelfAttention(channels, config.heads, groups), None
+                ),
+                Stage(block(channels, channels), None, None),
+            ]
+        )
+
+        self.up = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(config.channel_mults))):
+            for index in range(config.res_blocks + 1):
+                first = block(channels + skips.pop(), base * mult)
+                channels = base * mult
+                grows = level > 0 and index == config.res_blocks
+                resample = block(channels, channels, "up") if grows else None
+                self.up.append(Stage(first, attention(channels, side), resample))
+            side *= 2
+
+        self.norm = nn.GroupNorm(groups, channels)
+        self.head = nn.Conv2d(channels, 3, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def shifts(self, t_B: Tensor) -> dict[str, Tensor]:
+        """What every residual block adds for these time steps.
+
+        Args:
+            t_B: (B,) time steps.
+
+        Returns:
+            Block name → (B,C,1,1). For fixed λ they are constants of the exported graph.
+        """
+        activated = F.silu(self.time(t_B))
+        return {
+            name: module.embed(activated)[:, :, None, None]
+            for name, module in self.named_modules()
+            if isinstance(module, ResidualBlock)
+        }
+
+    def forward(self, x_BCHW: Tensor, t_B: Tensor) -> Tensor:
+        return self.predict(x_BCHW, self.shifts(t_B))
+
+    def predict(self, x_BCHW: Tensor, shifts: dict[str, Tensor]) -> Tensor:
+        """Noise from the image and the time steps' shifts."""
+        h = self.stem(x_BCHW)
+        skips = [h]
+        for name, stage in _named(self.down, "down"):
+            h = stage(h, shifts, name)
+            skips.append(h)
+        for name, stage in _named(self.middle, "middle"):
+            h = stage(h, shifts, name)
+        for name, stage in _named(self.up, "up"):
+            h = stage(torch.cat([h, skips.pop()], dim=1), shifts, name)
+        noise: Tensor = self.head(F.silu(self.norm(h)))
+        return noise
+
+
+def _named(stages: nn.ModuleList, prefix: str) -> Sequence[tuple[str, nn.Module]]:
+    return [(f"{prefix}.{index}", stage) for index, stage in enumerate(stages)]

@@ -1,0 +1,56 @@
+"""Segmentation sub-network: a U-Net over the image and its flawless estimate side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dad_edge.config import SegmenterConfig
+
+ENCODER_MULTS = (1, 2, 4, 8, 8, 8)
+DECODER_MULTS = (8, 4, 2, 1, 1)
+
+
+def _conv(inputs: int, outputs: int) -> nn.Sequential:
+    """3×3 convolution, BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _pair(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(_conv(inputs, outputs), _conv(outputs, outputs))
+
+
+class Segmenter(nn.Module):
+    """(B,6,S,S) image ⊕ x̂0 → (B,1,S,S) logits of the anomaly mask."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        widths = [config.base_width * mult for mult in ENCODER_MULTS]
+        self.encoder = nn.ModuleList(
+            _pair(inputs, outputs)
+            for inputs, outputs in zip([6, *widths[:-1]], widths, strict=True)
+        )
+        self.grow = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        below = widths[-1]
+        for mult, skip in zip(DECODER_MULTS, reversed(widths[:-1]), strict=True):
+            width = config.base_width * mult
+            self.grow.append(_conv(below, width))
+            self.decoder.append(_pair(width + skip, width))
+            below = width
+        self.head = nn.Conv2d(below, 1, 3, padding=1)
+
+    def forward(self, pair_BCHW: Tensor) -> Tensor:
+        h, skips = pair_BCHW, []
+        for index, encode in enumerate(self.encoder):
+            h = encode(h if index == 0 else F.max_pool2d(h, 2))
+            skips.append(h)
+        skips.pop()
+        for grow, decode in zip(self.grow, self.decoder, strict=True):
+            wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
+            h = decode(torch.cat([grow(wide), skips.pop()], dim=1))
+        logits: Tensor = self.head(h)
+        return logits

@@ -1,0 +1,59 @@
+"""Engine on ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.errors import DeviceError, ModelError
+
+
+class OnnxEngine:
+    """One ONNX graph on ONNX Runtime's CPU provider."""
+
+    def __init__(self, path: Path, precision: str = "fp32", threads: int | None = None) -> None:
+        """
+        Args:
+            path: the graph.
+            precision: precision of the graph, for the name.
+            threads: threads that compute; all usable cores if None.
+
+        Raises:
+            ModelError: ONNX Runtime refuses the graph.
+        """
+        ort: Any = importlib.import_module("onnxruntime")
+        threads = threads or len(os.sched_getaffinity(0))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own exception types share no public base
+            raise ModelError(
+                f"ONNX Runtime {ort.__version__} refuses {path}: {_first_line(error)}.",
+                "export the bundle again, or build the engine again",
+            ) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.name = f"ONNX Runtime {ort.__version__} CPU {precision}, {threads} threads"
+
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        try:
+            values = self._session.run(self._outputs, inputs)
+        except Exception as error:
+            raise DeviceError(
+                f"ONNX Runtime failed: {_first_line(error)}.",
+                "run 'dad-edge doctor'; if the bundle is in order, restart the command",
+            ) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

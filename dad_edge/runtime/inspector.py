@@ -1,0 +1,141 @@
+"""Frames in, verdicts out: inject ▶ denoise ▶ restore ▶ segment ▶ pool ▶ verdict (Algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
+from dad_edge.errors import DataError
+from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.seams import Engine, Inspection, Ops, Verdict
+
+STAGES = ("inject", "denoise", "restore", "segment", "pool")
+
+
+class Inspector:
+    """Inspects frames with one bundle on one backend."""
+
+    def __init__(
+        self,
+        ops: Ops,
+        denoiser: Engine,
+        segmenter: Engine,
+        threshold: float,
+        *,
+        fresh_noise: bool = False,
+    ) -> None:
+        """
+        Args:
+            ops: the steps around the networks.
+            denoiser: `x_t` → `noise`.
+            segmenter: `pair` → `mask`.
+            threshold: scores above it are defects.
+            fresh_noise: new noise for every call; by default the same part always gets the same
+                score.
+        """
+        self.threshold = threshold
+        self._ops = ops
+        self._denoiser = denoiser
+        self._segmenter = segmenter
+        self._fresh_noise = fresh_noise
+        self._counter = 0
+
+    @property
+    def backend(self) -> str:
+        """What runs, in words, as printed and written into every result."""
+        return f"{self._ops.name} + {self._denoiser.name}"
+
+    def inspect(self, frame: NDArray[np.uint8]) -> Inspection:
+        """Inspect one frame (H,W,3) uint8 BGR of any size."""
+        return self.inspect_batch([frame])[0]
+
+    def inspect_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Inspection]:
+        """Inspect frames together.
+
+        Raises:
+            DataError: there is no frame, or one is not (H,W,3) uint8 with at least one pixel.
+        """
+        _check(frames)
+        clock = [time.perf_counter()]
+
+        def tick() -> None:
+            clock.append(time.perf_counter())
+
+        injected = self._ops.inject(frames, self._counter)
+        tick()
+        noise = self._denoiser.run({"x_t": injected.x_t})["noise"]
+        tick()
+        pair = self._ops.restore(injected.x_t, noise, injected.image)
+        tick()
+        masks = self._segmenter.run({"pair": pair})["mask"]
+        tick()
+        pooled = self._ops.pool(masks, len(frames))
+        tick()
+        self._counter += self._fresh_noise
+        stage_ms = {
+            stage: (end - start) * 1e3
+            for stage, start, end in zip(STAGES, clock, clock[1:], strict=False)
+        }
+        last_restored = pair[-len(frames) :, 3:]
+        return [
+            Inspection(
+                score=float(pooled.scores[row]),
+                verdict=verdict_of(float(pooled.scores[row]), self.threshold),
+                score_map=pooled.score_map[row],
+                heat=pooled.heat[row],
+                image=injected.image[row],
+                restored=last_restored[row],
+                stage_ms=stage_ms,
+            )
+            for row in range(len(frames))
+        ]
+
+
+def verdict_of(score: float, threshold: float) -> Verdict:
+    """The verdict on a score; one that is not a finite number is never good."""
+    if not math.isfinite(score):
+        return "invalid"
+    return "defect" if score > threshold else "good"
+
+
+def _check(frames: Sequence[NDArray[np.uint8]]) -> None:
+    if not frames:
+        raise DataError("no frame to inspect.", "give at least one frame")
+    for frame in frames:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise DataError(
+                f"a frame must be (H,W,3) uint8 BGR, got shape {frame.shape} of {frame.dtype}.",
+                "convert it with dad_edge.preprocess.as_frame",
+            )
+
+
+def open_inspector(
+    bundle: Bundle,
+    *,
+    seed: int = 0,
+    fresh_noise: bool = False,
+    threads: int | None = None,
+) -> Inspector:
+    """An inspector for a bundle on the CPU, in FP32.
+
+    Args:
+        bundle: a checked bundle.
+        seed: key of the noise.
+        fresh_noise: new noise for every frame.
+        threads: threads that compute; all usable cores if None.
+    """
+    ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
+    threshold = bundle.thresholds.image_threshold if bundle.thresholds else 0.5
+    return Inspector(
+        ops,
+        OnnxEngine(bundle.path / DENOISER, threads=threads),
+        OnnxEngine(bundle.path / SEGMENTER, threads=threads),
+        threshold,
+        fresh_noise=fresh_noise,
+    )

@@ -1,0 +1,84 @@
+"""The two seams of the runtime: what a backend has to implement, and what an inspection is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["good", "defect", "invalid"]
+
+Array = Any
+"""A tensor of the backend: `numpy.ndarray` on the CPU, a device buffer on a GPU."""
+
+
+class Injected(NamedTuple):
+    """Output of `Ops.inject`."""
+
+    image: Array
+    """(B,3,S,S) float32, RGB, in the model's value range."""
+    x_t: Array
+    """(L·B,3,S,S) float32, row l·B + b, Eq. 2."""
+
+
+class Pooled(NamedTuple):
+    """Output of `Ops.pool`."""
+
+    score_map: NDArray[np.float32]
+    """(B,S,S) float32 in [0,1], mean over the λ."""
+    heat: NDArray[np.uint8]
+    """(B,S,S) uint8, the score map on the fixed scale 0..1 → 0..255."""
+    scores: NDArray[np.float32]
+    """(B,) float32, mean of the K highest pixels."""
+
+
+class Ops(Protocol):
+    """The three steps around the networks."""
+
+    name: str
+
+    def inject(self, frames: Sequence[NDArray[np.uint8]], counter: int) -> Injected:
+        """Frames (H,W,3) uint8 BGR of any size → image and noisy images."""
+        ...
+
+    def restore(self, x_t: Array, noise: Array, image: Array) -> Array:
+        """(L·B,3,S,S) twice and (B,3,S,S) → image ⊕ x̂0: (L·B,6,S,S), or (B,6,S,S) if guided."""
+        ...
+
+    def pool(self, masks: Array, batch: int) -> Pooled:
+        """(L·B,1,S,S), or (B,1,S,S) if guided → score map, heat map and image score."""
+        ...
+
+
+class Engine(Protocol):
+    """One network on one inference runtime."""
+
+    name: str
+    """Runtime, device and precision in words, as printed and written into every result."""
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Named tensors in, named tensors out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Result of one frame."""
+
+    score: float
+    """Mean of the K highest pixels of the score map."""
+    verdict: Verdict
+    """`invalid` where the score is not a number; such a part is never good."""
+    score_map: NDArray[np.float32]
+    """(S,S) float32 in [0,1]."""
+    heat: NDArray[np.uint8]
+    """(S,S) uint8, fixed scale."""
+    image: NDArray[np.float32]
+    """(3,S,S) float32, RGB: what the networks saw."""
+    restored: NDArray[np.float32]
+    """(3,S,S) float32, RGB: x̂0 at the largest λ, or the guided x̂0."""
+    stage_ms: dict[str, float]
+    """Milliseconds of each step, shared by the frames of a batch."""

@@ -15,6 +15,7 @@
 #define __global__
 #define __device__
 #define __shared__ static
+#define __launch_bounds__(threads)
 #define __noinline__  // after the standard headers, which use the word themselves
 
 struct Index {

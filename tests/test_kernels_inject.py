@@ -1,4 +1,4 @@
-"""inject.cu against OpenCV's resize and the noise of dad_edge.philox."""
+"""inject.cu against the definitions in dad_edge.preprocess and dad_edge.philox."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from kernel_host import NOISE, SIGNAL, Array, blocks_of_four, guarded, launch
 
 from dad_edge.philox import normal, philox4x32
+from dad_edge.preprocess import to_image
 
 FORMATS = {"BGR": 0, "RGB": 1, "GREY": 2, "NV12": 3}
 
@@ -34,10 +35,12 @@ def inject(
     counter: int = 0,
     advance: int = 0,
     padding: int = 5,
+    first: int = 0,
+    after: int = 0,
 ) -> tuple[Array, Array]:
     """Frames as rows of bytes (for NV12 luma rows, then chroma rows) to image and x_t."""
     dtype = np.float32 if kind == "f32" else np.float16
-    batch, lambdas = len(frames), len(SIGNAL)
+    batch, lambdas = first + len(frames) + after, len(SIGNAL)
     rows, width = frames[0].shape[:2]
     height = rows * 2 // 3 if pixel_format == "NV12" else rows
     buffer = np.stack([padded(frame, padding) for frame in frames])
@@ -45,7 +48,7 @@ def inject(
     x_t, check_x_t = guarded((lambdas * batch, 3, size, size), dtype)
     launch(
         f"inject_{kind}",
-        (blocks_of_four(3 * size * size, 64), batch),
+        (blocks_of_four(3 * size * size, 64), len(frames)),
         64,
         buffer,
         ctypes.c_longlong(buffer[0].size),
@@ -57,6 +60,8 @@ def inject(
         image,
         x_t,
         ctypes.c_int(size),
+        ctypes.c_int(first),
+        ctypes.c_int(batch),
         ctypes.c_int(lambdas),
         SIGNAL,
         NOISE,
@@ -69,14 +74,6 @@ def inject(
     check_image()
     check_x_t()
     return image, x_t
-
-
-def resized(frame_BGR: Array, size: int) -> Array:
-    """(3,S,S) float32 RGB in [0,1]: area average if both axes shrink, else bilinear."""
-    area = min(frame_BGR.shape[:2]) > size
-    method = cv2.INTER_AREA if area else cv2.INTER_LINEAR
-    pixels = cv2.resize(frame_BGR.astype(np.float32), (size, size), interpolation=method)
-    return pixels.reshape(size, size, 3)[..., ::-1].transpose(2, 0, 1) / np.float32(255)
 
 
 def random_frame(height: int, width: int, seed: int = 0) -> Array:
@@ -137,7 +134,7 @@ def test_half_precision_of_the_shim_is_that_of_numpy() -> None:
         (61, 45, 7),  # area, odd size: rows of the tensors are not aligned
         (5, 7, 16),  # bilinear, larger
         (16, 16, 16),  # as it is
-        (16, 40, 16),  # bilinear: one axis keeps its length
+        (16, 40, 16),  # area: one axis keeps its length
         (40, 9, 12),  # bilinear: one axis grows
         (6, 5, 9),  # bilinear, odd size
         (1, 1, 8),
@@ -146,12 +143,12 @@ def test_half_precision_of_the_shim_is_that_of_numpy() -> None:
         (1, 1, 1),
     ],
 )
-def test_inject_agrees_with_opencv_and_the_noise(height: int, width: int, size: int) -> None:
+def test_inject_agrees_with_the_definitions(height: int, width: int, size: int) -> None:
     frames = [random_frame(height, width, seed) for seed in range(2)]
     image, x_t = inject(frames, "BGR", size, scale=2.0, offset=-1.0, seed=5, counter=9)
     for b, frame in enumerate(frames):
-        expected = resized(frame, size) * 2 - 1
-        np.testing.assert_allclose(image[b], expected, atol=2e-5, rtol=0)
+        expected = to_image(frame, size, (-1.0, 1.0))
+        np.testing.assert_allclose(image[b], expected, atol=2e-6, rtol=0)
         for index in range(2):
             noise = normal((3, size, size), seed=5, lambda_index=index, frame_counter=9)
             noisy = SIGNAL[index] * image[b] + NOISE[index] * noise
@@ -168,6 +165,16 @@ def test_fresh_noise_advances_with_the_frame() -> None:
     np.testing.assert_array_equal(fresh[[0, 2]], fixed[[0, 2]])
     np.testing.assert_array_equal(fresh[[1, 3]], alone)
     assert not np.array_equal(fresh[0], fresh[1])
+
+
+def test_a_launch_fills_its_rows_of_a_larger_batch() -> None:
+    frames = [random_frame(9, 11, seed) for seed in range(2)]
+    image, x_t = inject(frames, "BGR", 6, counter=3, advance=1)
+    placed_image, placed_x_t = inject(frames, "BGR", 6, counter=2, advance=1, first=1, after=1)
+    np.testing.assert_array_equal(placed_image[1:3], image)
+    np.testing.assert_array_equal(placed_x_t[[1, 2, 5, 6]], x_t)
+    assert (placed_image[[0, 3]] == 77).all()
+    assert (placed_x_t[[0, 3, 4, 7]] == 77).all()
 
 
 @pytest.mark.parametrize("size", [8, 24])
@@ -190,7 +197,8 @@ def test_nv12_is_the_picture_opencv_makes_of_it(size: int) -> None:
     for b, plane in enumerate(planes):
         frame = cv2.cvtColor(plane, cv2.COLOR_YUV2BGR_NV12)
         assert frame.shape == (64, 64, 3)
-        np.testing.assert_allclose(image[b], resized(frame, size), atol=1e-6, rtol=0)
+        expected = to_image(frame, size, (0.0, 1.0))
+        np.testing.assert_allclose(image[b], expected, atol=1e-6, rtol=0)
 
 
 def test_black_and_white_are_the_ends_of_the_range() -> None:

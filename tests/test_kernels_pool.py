@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY
 from kernel_host import Array, blocks_of_four, guarded, launch
+
+from dad_edge.runtime.ops_numpy import NumpyOps
 
 
 def pool_map(masks: Array, batch: int, keep: Array | None) -> tuple[Array, Array]:
@@ -38,7 +41,7 @@ def test_the_map_is_the_mean_over_time_steps(size: int, lambdas: int, dtype: Any
         anomaly_map, heat = pool_map(masks, 2, ignore)
         expected = mean if ignore is None else mean * ignore
         np.testing.assert_allclose(anomaly_map, expected, rtol=1e-6)
-        np.testing.assert_array_equal(heat, np.floor(anomaly_map * np.float32(255) + 0.5))
+        np.testing.assert_array_equal(heat, np.rint(anomaly_map * np.float32(255)))
 
 
 def test_the_heat_scale_is_fixed_and_never_hides_a_nan() -> None:
@@ -47,6 +50,21 @@ def test_the_heat_scale_is_fixed_and_never_hides_a_nan() -> None:
     anomaly_map, heat = pool_map(masks, 1, None)
     np.testing.assert_array_equal(anomaly_map, masks[0])
     assert heat.ravel().tolist() == [0, 1, 1, 255, 255, 0, 255, 0, 255]
+
+
+@pytest.mark.parametrize("threads", [32, 256])
+def test_pool_is_the_numpy_backend(threads: int) -> None:
+    size = TINY.image_size
+    rng = np.random.default_rng(6)
+    masks = rng.random((2 * len(TINY.lambdas), 1, size, size)).astype(np.float32) ** 4
+    masks[1, 0, 3, 4] = np.nan
+    reference = NumpyOps(TINY, alpha_bar=(0.9, 0.7)).pool(masks, 2)
+    anomaly_map, heat = pool_map(masks, 2, None)
+    np.testing.assert_array_equal(anomaly_map, reference.score_map)
+    np.testing.assert_array_equal(heat, reference.heat)
+    scores = pool_score(anomaly_map, TINY.top_k, threads=threads)
+    np.testing.assert_array_equal(scores, reference.scores)
+    assert np.isnan(scores).tolist() == [False, True]
 
 
 def pool_score(maps: Array, k: int, keep: Array | None = None, threads: int = 16) -> list[float]:

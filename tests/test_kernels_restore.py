@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
+from conftest import TINY
 from kernel_host import NOISE, SIGNAL, Array, blocks_of_four, guarded, launch
+
+from dad_edge.runtime.ops_numpy import NumpyOps
 
 
 def one_step(x_t: Array, eps: Array, index: int, low: float, high: float) -> Array:
@@ -76,3 +81,24 @@ def test_norm_guided_restore(size: int, kind: str, tolerance: float) -> None:
     guided = eps_n - weight * NOISE[0] * (guide - x_n)
     np.testing.assert_array_equal(out[:, :3], image)
     np.testing.assert_allclose(out[:, 3:], one_step(x_n, guided, 0, 0, 1), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("fusion", ["average", "norm_guided"])
+def test_restore_is_the_numpy_backend(fusion: Literal["average", "norm_guided"]) -> None:
+    size, batch = TINY.image_size, 2
+    [image] = random_tensors(1, (batch, 3, size, size), "f32")
+    x_t, eps = random_tensors(2, (2 * batch, 3, size, size), "f32")
+    reference = NumpyOps(dataclasses.replace(TINY, fusion=fusion), alpha_bar=SIGNAL**2)
+    expected = reference.restore(x_t, eps, image)
+    out = np.empty_like(expected)
+    grid = (blocks_of_four(3 * size * size, 64), len(out))
+    limits = (ctypes.c_float(-1.0), ctypes.c_float(1.0))
+    if fusion == "average":
+        pointers = (image, x_t, eps, out)
+        steps = (ctypes.c_int(batch), SIGNAL, NOISE)
+    else:
+        pointers = (image, x_t[:batch], eps[:batch], x_t[batch:], eps[batch:], out)
+        steps = tuple(ctypes.c_float(v) for v in (SIGNAL[0], NOISE[0], SIGNAL[1], NOISE[1], 1.0))
+    kernel = "restore_f32" if fusion == "average" else "restore_guided_f32"
+    launch(kernel, grid, 64, *pointers, ctypes.c_int(size), *steps, *limits)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=2e-6)

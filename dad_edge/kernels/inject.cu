@@ -3,17 +3,20 @@
 //   image = resize(frame) / 255 * scale + offset
 //   x_t   = sqrt_alpha_bar[l] * image + sqrt_one_minus_alpha_bar[l] * noise(l)        Eq. 2
 //
-//   frames  B frames (height, width) of uint8, any size: `pitch` bytes from row to row,
+//   frames  frames (height, width) of uint8, any size: `pitch` bytes from row to row,
 //           `frame_stride` bytes from frame to frame; BGR, RGB, GREY, or NV12 (even height and
-//           width; the chroma rows begin `chroma_offset` bytes after the frame does, same pitch)
+//           width; the chroma rows begin `chroma_offset` bytes after the frame does, same pitch).
+//           A launch fills rows first .. of a batch of B: cameras whose frames differ in size
+//           share a batch by one launch each.
 //   image   (B,3,S,S) RGB
 //   x_t     (L*B,3,S,S), row l * B + b
 //   noise   philox.cuh, frame counter *frame_counter + b * advance; advance 0 gives every frame of
 //           a batch the same noise. The counter is read from memory so that a CUDA graph can be
 //           replayed with another one.
+//   resize  dad_edge/preprocess.py: area average where neither side grows, else bilinear
 //
-// Launch: grid (ceil(ceil(3*S*S / 4) / threads), B), block (threads), say 256. One thread makes
-// four neighbouring elements of one image, which share a Philox block, for every λ.
+// Launch: grid (ceil(ceil(3*S*S / 4) / threads), frames), block (threads), say 256. One thread
+// makes four neighbouring elements of one image, which share a Philox block, for every λ.
 #include "philox.cuh"
 #include "tensor.cuh"
 
@@ -78,7 +81,7 @@ __device__ inline unsigned nv12_channel(unsigned luma, unsigned cb, unsigned cr,
 __device__ __noinline__ float resample(const unsigned char *frame, long long pitch,
                                        long long chroma_offset, int height, int width,
                                        int format, int size, int channel, int row, int column) {
-    const bool area = height > size && width > size;
+    const bool area = height >= size && width >= size;
     const Taps ys = area ? area_taps(row, height, size) : linear_taps(row, height, size);
     const Taps xs = area ? area_taps(column, width, size) : linear_taps(column, width, size);
     const int step = format == BGR || format == RGB ? 3 : 1;
@@ -104,12 +107,13 @@ __device__ __noinline__ float resample(const unsigned char *frame, long long pit
 template <typename T>
 __device__ inline void inject(const unsigned char *frames, long long frame_stride, long long pitch,
                               long long chroma_offset, int height, int width, int format, T *image,
-                              T *x_t, int size, int lambdas, const float *sqrt_alpha_bar,
-                              const float *sqrt_one_minus_alpha_bar, float scale, float offset,
-                              unsigned long long seed, const unsigned long long *frame_counter,
-                              int advance) {
+                              T *x_t, int size, int first, int batch, int lambdas,
+                              const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar,
+                              float scale, float offset, unsigned long long seed,
+                              const unsigned long long *frame_counter, int advance) {
     const int block = blockIdx.x * blockDim.x + threadIdx.x;
-    const int batch = gridDim.y, b = blockIdx.y;
+    const int b = first + blockIdx.y;
+    const unsigned char *frame = frames + blockIdx.y * frame_stride;
     const int plane = size * size, elements = 3 * plane, start = 4 * block;
     if (start >= elements) return;
 
@@ -117,8 +121,8 @@ __device__ inline void inject(const unsigned char *frames, long long frame_strid
     for (int i = 0; i < 4; i++) {
         const int element = start + i < elements ? start + i : elements - 1;
         const int channel = element / plane, pixel = element % plane;
-        const float value = resample(frames + b * frame_stride, pitch, chroma_offset, height, width,
-                                     format, size, channel, pixel / size, pixel % size);
+        const float value = resample(frame, pitch, chroma_offset, height, width, format, size,
+                                     channel, pixel / size, pixel % size);
         clean[i] = value * scale + offset;
     }
     store4(image + (size_t)b * elements, start, elements, clean);
@@ -134,20 +138,20 @@ __device__ inline void inject(const unsigned char *frames, long long frame_strid
 
 extern "C" __global__ void inject_f32(
     const unsigned char *frames, long long frame_stride, long long pitch, long long chroma_offset,
-    int height, int width, int format, float *image, float *x_t, int size, int lambdas,
-    const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar, float scale, float offset,
-    unsigned long long seed, const unsigned long long *frame_counter, int advance) {
+    int height, int width, int format, float *image, float *x_t, int size, int first, int batch,
+    int lambdas, const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar, float scale,
+    float offset, unsigned long long seed, const unsigned long long *frame_counter, int advance) {
     inject(frames, frame_stride, pitch, chroma_offset, height, width, format, image, x_t, size,
-           lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed, frame_counter,
-           advance);
+           first, batch, lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed,
+           frame_counter, advance);
 }
 
 extern "C" __global__ void inject_f16(
     const unsigned char *frames, long long frame_stride, long long pitch, long long chroma_offset,
-    int height, int width, int format, Half *image, Half *x_t, int size, int lambdas,
-    const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar, float scale, float offset,
-    unsigned long long seed, const unsigned long long *frame_counter, int advance) {
+    int height, int width, int format, Half *image, Half *x_t, int size, int first, int batch,
+    int lambdas, const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar, float scale,
+    float offset, unsigned long long seed, const unsigned long long *frame_counter, int advance) {
     inject(frames, frame_stride, pitch, chroma_offset, height, width, format, image, x_t, size,
-           lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed, frame_counter,
-           advance);
+           first, batch, lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed,
+           frame_counter, advance);
 }

@@ -1,7 +1,7 @@
 // Pool: masks of every time step to one anomaly map, its picture and one score a frame.
 //
 // pool_map: map = mean of the masks over λ; heat = map on the fixed scale [0, 1] to 0 .. 255,
-//   rounded half up, 255 where the map is NaN.
+//   rounded half to even, 255 where the map is NaN.
 //   masks (L*B,1,S,S), row l * B + b; map (B,S,S) float; heat (B,S,S) uint8
 //   keep  (S,S) uint8 or null: where it is 0 the pixel is ignored, its map and heat are 0.
 //   Launch: grid (ceil(ceil(S*S / 4) / threads), B), block (threads), say 256.
@@ -32,7 +32,7 @@ __device__ inline void pool_map(const T *masks, const unsigned char *keep, float
     unsigned char *heat_b = heat + (size_t)b * pixels;
     for (int i = 0; i < 4 && start + i < pixels; i++) {
         mean[i] = keep == nullptr || keep[start + i] ? mean[i] / lambdas : 0.0f;
-        const float level = mean[i] * 255.0f + 0.5f;
+        const float level = rintf(mean[i] * 255.0f);
         heat_b[start + i] = level < 0.0f ? 0 : level < 255.0f ? (unsigned char)level : 255;
     }
     store4(map + (size_t)b * pixels, start, pixels, mean);
@@ -58,8 +58,8 @@ __device__ inline float value_of_key(unsigned key) {
     return __uint_as_float(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key);
 }
 
-extern "C" __global__ void pool_score(const float *map, const unsigned char *keep, float *score,
-                                      int size, int k) {
+extern "C" __global__ void __launch_bounds__(1024)
+    pool_score(const float *map, const unsigned char *keep, float *score, int size, int k) {
     __shared__ unsigned bins[256];
     __shared__ unsigned counted, not_a_number, found_digit, found_remaining;
     __shared__ double sums[1024];

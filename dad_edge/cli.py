@@ -182,5 +182,49 @@ def export_command(
         emit({"bundle": str(out), "mask_difference": parity.mask, "score_difference": parity.score})
 
 
+@app.command()
+def bench(
+    bundle: BundleOption = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long to measure; up to 3 × this until steady.")
+    ] = 10.0,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")] = None,
+) -> None:
+    """Measure frames per second, stage by stage, beside the paper's rows."""
+    from rich.console import Console
+
+    from dad_edge.bench import run_bench
+    from dad_edge.bench_table import bench_tables
+    from dad_edge.bundle import write_json
+    from dad_edge.progress import progress_bar
+
+    chosen = chosen_bundle(bundle)
+    with progress_bar("measuring") as report:
+        result = run_bench(
+            chosen, seconds=seconds, progress=lambda what, share: report(share, 1.0, what)
+        )
+    Console(stderr=True).print(bench_tables(result))
+    if out is not None:
+        write_json(out, result)
+        say(f"wrote {out}")
+    if as_json:
+        emit(result)
+
+
+@app.command()
+def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
+    """Say what can run here, why the rest cannot, and whether a frame can be inspected."""
+    from rich.console import Console
+
+    from dad_edge.doctor import doctor_table, examine
+
+    report = examine(bundle)
+    Console(stderr=True).print(doctor_table(report))
+    if as_json:
+        emit(report.to_mapping())
+    raise typer.Exit(report.exit_code)
+
+
 if __name__ == "__main__":
     main()

@@ -177,7 +177,8 @@ def _onnxruntime(group: str) -> Check:
     if why := _why_not_importable("onnxruntime"):
         return Check(group, "ONNX Runtime", "problem", why, _CORE["onnxruntime"])
     ort: Any = importlib.import_module("onnxruntime")
-    providers = [p.removesuffix("ExecutionProvider") for p in ort.get_available_providers()]
+    names = (p.removesuffix("ExecutionProvider") for p in ort.get_available_providers())
+    providers = [name for name in names if name != "Azure"]  # a web service, not a device
     return Check(group, "ONNX Runtime", "ok", f"{ort.__version__}: {', '.join(providers)}")
 
 

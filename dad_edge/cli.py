@@ -209,11 +209,11 @@ def bench(
 
         result = run_bench(chosen, seconds=seconds, progress=show)
     console.print(bench_tables(result))
+    if as_json:
+        emit(result)
     if out is not None:
         write_json(out, result)
         say(f"wrote {out}")
-    if as_json:
-        emit(result)
 
 
 @app.command()

@@ -120,7 +120,8 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
         inspector = open_inspector(bundle)
         inspection = inspector.inspect(draw(0).image)
     except DadEdgeError as error:
-        checks.append(Check(group, doing, "problem", error.message, error.next_step))
+        detail = f"chosen by {reason}: {error.message}"
+        checks.append(Check(group, doing, "problem", detail, error.next_step))
         return checks, error.exit_code
     spent = sum(inspection.stage_ms.values())
     detail = f"{inspector.backend}: first frame in {spent:.0f} ms"

@@ -145,3 +145,21 @@ def test_the_command_prints_json_and_writes_the_same_file(
     assert json.loads(shown.out) == json.loads(out.read_text())
     assert "Beside the paper" in shown.err
     assert f"bundle: {tiny_bundle.path} (--bundle)" in shown.err
+
+
+def test_a_result_that_cannot_be_written_is_still_shown(
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["bench", "--bundle", str(tiny_bundle.path), "--seconds", "0.1"]
+    out = str(tmp_path / "file" / "bench.json")
+    monkeypatch.setattr("sys.argv", ["dad-edge", *arguments, "--out", out, "--json"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    shown = capsys.readouterr()
+    assert stop.value.code == 7
+    assert "a file is in the way" in shown.err
+    assert json.loads(shown.out)["study"] == "bench"

@@ -54,6 +54,7 @@ def test_a_changed_bundle_is_a_problem_with_its_exit_code(
     bundle = _line(report, "bundle")
     assert report.exit_code == 4
     assert bundle.state == "problem"
+    assert bundle.detail.startswith("chosen by --bundle: ")
     assert "was changed" in bundle.detail
     assert "copy the whole bundle" in bundle.next_step
     assert _line(report, "CPU").state == "ok"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dad-edge",
     help="DiffusionAD from a folder of good parts to a real-time inspection line.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,12 +39,11 @@ DataOption = Annotated[
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
     try:
-        app(standalone_mode=False)
+        arguments = sys.argv[1:] or ["--help"]
+        sys.exit(app(arguments, standalone_mode=False))  # the code of typer.Exit is returned
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         say("error: interrupted.\nnext: run the command again")
         sys.exit(130)
@@ -75,15 +73,24 @@ def chosen_bundle(named: Path | None) -> Bundle:
     return open_bundle(path)
 
 
-@app.callback()
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from dad_edge import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def version_option(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 if __name__ == "__main__":

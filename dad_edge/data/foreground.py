@@ -52,7 +52,7 @@ def find_foregrounds(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.boo
 
     Returns:
         One (H,W) bool mask an image; an image whose own object was not found gets the pixels that
-        belong to the object in most other images.
+        belong to the object in most other images, or in any if the object moves about.
     """
     masks = [object_mask(frame) for frame in frames]
     found = [mask for mask in masks if mask is not None]
@@ -62,4 +62,6 @@ def find_foregrounds(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.boo
     if areas.std() > 0.35 * areas.mean():
         return None
     usual = np.mean(found, axis=0) > 0.5
+    if usual.mean() < OBJECT_AREA[0]:
+        usual = np.any(found, axis=0)
     return [usual if mask is None else mask for mask in masks]

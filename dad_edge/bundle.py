@@ -138,6 +138,7 @@ def open_bundle(path: Path) -> Bundle:
             "export the bundle again with this version of dad-edge",
         )
     manifest = from_mapping(Manifest, mapping, str(path / MANIFEST))
+    _check_manifest(manifest, path / MANIFEST)
     for name, expected in manifest.sha256.items():
         _check_digest(path / name, expected)
     return Bundle(
@@ -146,6 +147,19 @@ def open_bundle(path: Path) -> Bundle:
         _read_optional(Thresholds, path / THRESHOLDS),
         _read_optional(Calibration, path / CALIBRATION),
     )
+
+
+def _check_manifest(manifest: Manifest, path: Path) -> None:
+    for name in (DENOISER, SEGMENTER):
+        if name not in manifest.sha256:
+            raise ModelError(f"{path}: sha256 lacks {name}.", "export the bundle again")
+    levels = len(manifest.model.lambdas)
+    if len(manifest.alpha_bar) != levels or not all(0 < a < 1 for a in manifest.alpha_bar):
+        raise ModelError(
+            f"{path}: alpha_bar must be {levels} numbers between 0 and 1, one for each of "
+            f"lambdas, got {list(manifest.alpha_bar)}.",
+            "export the bundle again",
+        )
 
 
 def _check_digest(path: Path, expected: str) -> None:
@@ -185,12 +199,23 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         StorageError: the file cannot be written.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old or the new content, never half of it.
+
+    Raises:
+        StorageError: the file cannot be written; the old one is untouched.
+    """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
             os.chmod(name, 0o644)
             os.replace(name, path)
         except BaseException:
@@ -221,8 +246,8 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         with writing(path):
             yield draft
-            if path.exists():
-                shutil.rmtree(path)
+            if replace:
+                shutil.rmtree(path, ignore_errors=True)
             os.replace(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dad-edge",
     help="DiffusionAD from a folder of good parts to a real-time inspection line.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,7 +39,8 @@ DataOption = Annotated[
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
     try:
-        code = app(standalone_mode=False)
+        arguments = sys.argv[1:] or ["--help"]
+        code = app(arguments, standalone_mode=False)
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
@@ -75,15 +75,24 @@ def chosen_bundle(named: Path | None) -> Bundle:
     return open_bundle(path)
 
 
-@app.callback()
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from dad_edge import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def version_option(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command("demo-data")

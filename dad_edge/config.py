@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -19,6 +20,12 @@ Fusion = Literal["average", "norm_guided"]
 SizeName = Literal["nano", "edge", "paper"]
 
 
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise UsageError(f"{name} must be positive, got {value}.", "correct the value")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
     """Linear noise schedule of the forward process (Eq. 1-2)."""
@@ -31,6 +38,7 @@ class ScheduleConfig:
     """β_T. The paper states 1e-2; the authors' released code uses 2e-2."""
 
     def __post_init__(self) -> None:
+        _positive(timesteps=self.timesteps)
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UsageError(
                 f"schedule needs 0 < beta_start ≤ beta_end < 1, got {self.beta_start} and "
@@ -57,6 +65,13 @@ class DenoiserConfig:
     """Groups of every GroupNorm."""
 
     def __post_init__(self) -> None:
+        _positive(
+            base_channels=self.base_channels,
+            res_blocks=self.res_blocks,
+            heads=self.heads,
+            norm_groups=self.norm_groups,
+            channel_mults=min(self.channel_mults, default=0),
+        )
         if self.base_channels % self.norm_groups or self.base_channels % self.heads:
             raise UsageError(
                 f"base_channels {self.base_channels} must be a multiple of norm_groups "
@@ -71,6 +86,9 @@ class SegmenterConfig:
 
     base_width: int = 64
     """Channels at full resolution."""
+
+    def __post_init__(self) -> None:
+        _positive(base_width=self.base_width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +112,12 @@ class ModelConfig:
     """K, number of highest pixels whose mean is the image score."""
 
     def __post_init__(self) -> None:
+        _positive(image_size=self.image_size)
+        if not self.value_range[0] < self.value_range[1]:
+            raise UsageError(
+                f"value_range must ascend, got {list(self.value_range)}.",
+                "use 0 and 1 as the authors' code does, or -1 and 1",
+            )
         steps = self.schedule.timesteps
         if not self.lambdas or list(self.lambdas) != sorted(set(self.lambdas)):
             raise UsageError(
@@ -156,6 +180,13 @@ class TrainConfig:
                 f"batch_size must be even and at least 2, got {self.batch_size}.",
                 "half of every batch is normal, half synthetic: use 6, 8, 16 …",
             )
+        _positive(learning_rate=self.learning_rate, max_timestep=self.max_timestep)
+        if not 0 <= self.ema_decay < 1:
+            raise UsageError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.", "use 0.99")
+        if min(self.focal_weight, self.grad_clip, self.seed) < 0:
+            raise UsageError(
+                "focal_weight, grad_clip and seed must not be negative.", "correct the value"
+            )
         if self.epochs < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
             raise UsageError(
                 "epochs and max-minutes must be positive.", "use --epochs 500 or --max-minutes 30"
@@ -168,6 +199,14 @@ class Recipe:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.train.max_timestep > self.model.schedule.timesteps:
+            raise UsageError(
+                f"max_timestep {self.train.max_timestep} is above the schedule's "
+                f"{self.model.schedule.timesteps} steps.",
+                "lower max_timestep",
+            )
 
 
 RECIPES: dict[SizeName, Recipe] = {
@@ -217,23 +256,27 @@ def from_mapping(cls: type[T], mapping: Any, where: str) -> T:
         where: file and section, for the error's sentence.
 
     Raises:
-        ModelError: a key is unknown or missing, or a value has another type.
+        ModelError: a key is unknown or missing, or a value has another type or range.
     """
     if not isinstance(mapping, dict):
         raise ModelError(f"{where}: expected a table, got {mapping!r}.", "correct the file")
     hints = get_type_hints(cls)
-    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    known = fields(cls)  # type: ignore[arg-type]
+    names = {f.name for f in known}
     for key in mapping:
         if key not in names:
             raise ModelError(
                 f"{where}: unknown key '{key}'; known are {', '.join(sorted(names))}.",
                 "correct the spelling or remove it",
             )
+    for f in known:
+        if f.name not in mapping and f.default is MISSING and f.default_factory is MISSING:
+            raise ModelError(f"{where}: key '{f.name}' is missing.", "add the missing key")
     values = {k: _convert(hints[k], v, f"{where}.{k}") for k, v in mapping.items()}
     try:
         return cls(**values)
-    except TypeError as error:
-        raise ModelError(f"{where}: {error}.", "add the missing key") from error
+    except UsageError as error:
+        raise ModelError(f"{where}: {error.message}", error.next_step) from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -255,7 +298,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) < math.inf:
+            return float(value)
+        raise ModelError(f"{where}: expected a finite number, got {value!r}.", "correct the value")
     elif isinstance(hint, type) and type(value) is hint:
         return value
     expected = getattr(hint, "__name__", None) if origin is None else str(hint)
@@ -286,6 +331,8 @@ def read_recipe(path: Path) -> Recipe:
         mapping = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file.", "give the recipe.toml of a run") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not valid TOML: {error}.", "correct the file") from error
     return from_mapping(Recipe, mapping, str(path))

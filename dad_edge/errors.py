@@ -106,6 +106,7 @@ _STORAGE_REASONS = {
     errno.EPERM: ("permission denied", "choose a folder you may write to, or change its owner"),
     errno.ENOTDIR: ("a file is in the way of a folder", "choose another folder name"),
     errno.EEXIST: ("a file is in the way of a folder", "choose another folder name"),
+    errno.ENOTEMPTY: ("another program made it meanwhile", "choose another folder name"),
 }
 
 

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 10
-_MULTIPLIER_0 = np.uint64(0xD2511F53)
-_MULTIPLIER_1 = np.uint64(0xCD9E8D57)
-_KEY_STEP_0 = 0x9E3779B9
-_KEY_STEP_1 = 0xBB67AE85
+MULTIPLIER_0 = 0xD2511F53
+MULTIPLIER_1 = 0xCD9E8D57
+KEY_STEP_0 = 0x9E3779B9
+KEY_STEP_1 = 0xBB67AE85
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH_SHIFT = np.uint64(32)
 
@@ -46,14 +46,14 @@ def philox4x32(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArray[
     c0, c1, c2, c3 = (np.ascontiguousarray(counter[:, i], dtype=np.uint64) for i in range(4))
     k0, k1 = int(key[0]), int(key[1])
     for _ in range(ROUNDS):
-        product0 = c0 * _MULTIPLIER_0
-        product1 = c2 * _MULTIPLIER_1
+        product0 = c0 * np.uint64(MULTIPLIER_0)
+        product1 = c2 * np.uint64(MULTIPLIER_1)
         c0 = (product1 >> _HIGH_SHIFT) ^ c1 ^ np.uint64(k0)
         c1 = product1 & _LOW
         c2 = (product0 >> _HIGH_SHIFT) ^ c3 ^ np.uint64(k1)
         c3 = product0 & _LOW
-        k0 = (k0 + _KEY_STEP_0) & 0xFFFFFFFF
-        k1 = (k1 + _KEY_STEP_1) & 0xFFFFFFFF
+        k0 = (k0 + KEY_STEP_0) & 0xFFFFFFFF
+        k1 = (k1 + KEY_STEP_1) & 0xFFFFFFFF
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 

@@ -37,7 +37,7 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
         ) from error
     if encoded.size == 0:
         raise DataError(f"image {path} is empty (0 bytes).", "copy the file again or remove it")
-    if _is_truncated_jpeg(encoded):
+    if _is_truncated(encoded.tobytes()):
         raise DataError(
             f"image {path} is truncated: its end is missing.", "copy the file again or remove it"
         )
@@ -53,11 +53,12 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
     return as_frame(image, str(path))
 
 
-def _is_truncated_jpeg(encoded: NDArray[np.uint8]) -> bool:
-    """Whether a JPEG lacks its end marker; decoders fill the missing part with grey silently."""
-    content = encoded.tobytes()
-    last_scan = content.rfind(b"\xff\xda")
-    return content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[last_scan:]
+def _is_truncated(content: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end marker; decoders may fill the missing part silently."""
+    if content.startswith(b"\xff\xd8"):
+        last_scan = content.rfind(b"\xff\xda")
+        return b"\xff\xd9" not in content[last_scan:]
+    return content.startswith(b"\x89PNG") and b"\0\0\0\0IEND" not in content
 
 
 def as_frame(image: NDArray[Any], name: str) -> NDArray[np.uint8]:

@@ -215,9 +215,8 @@ def prepare_recipe(recipe: Recipe, folder: Path, resume: bool) -> Recipe:
         UsageError: the folder holds a run already and resuming was not asked for.
         ModelError: there is nothing to resume.
     """
-    exists = (folder / checkpoint.STATE).is_file()
     if resume:
-        if not exists:
+        if not (folder / checkpoint.STATE).is_file():
             raise ModelError(
                 f"{folder} holds no run to resume.", "leave --resume out to start one there"
             )
@@ -226,7 +225,7 @@ def prepare_recipe(recipe: Recipe, folder: Path, resume: bool) -> Recipe:
             earlier.train, epochs=recipe.train.epochs, max_minutes=recipe.train.max_minutes
         )
         return replace(earlier, train=limits)
-    if exists:
+    if any((folder / name).is_file() for name in (checkpoint.STATE, checkpoint.WEIGHTS)):
         raise UsageError(f"{folder} holds a run already.", "add --resume, or choose another --out")
     return recipe
 

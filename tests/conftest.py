@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -100,3 +101,16 @@ def dark_frame() -> np.ndarray:
 def bright_frame() -> np.ndarray:
     """(48,64,3) uint8 frame that the tiny bundle calls a defect."""
     return np.random.default_rng(1).integers(200, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def save_discs(root: Path, count: int) -> Path:
+    """A data set in MVTec layout: grey discs on a dark ground with camera noise, 48 pixels."""
+    folder = root / "train" / "good"
+    folder.mkdir(parents=True)
+    y, x = np.mgrid[:48, :48]
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        disc = np.hypot(y - rng.uniform(20, 28), x - rng.uniform(20, 28)) < 15
+        frame = np.where(disc[:, :, None], 170, 40) + rng.normal(0, 5, (48, 48, 3))
+        cv2.imwrite(str(folder / f"{index:03}.png"), frame.clip(0, 255).astype(np.uint8))
+    return root

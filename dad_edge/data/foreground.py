@@ -12,6 +12,8 @@ OBJECT_AREA = (0.03, 0.85)
 """Share of the image that an object on a background takes up."""
 BORDER_SHARE = 0.35
 """Largest share of the image border that an object may touch."""
+QUIET_GROUND = 0.5
+"""Largest contrast of the ground against that of the object: 90th percentile to median."""
 
 
 def object_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
@@ -38,8 +40,11 @@ def object_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 1, thickness=cv2.FILLED)
     found = filled.astype(bool)
     edge = np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]])
-    inside = OBJECT_AREA[0] <= found.mean() <= OBJECT_AREA[1]
-    return found if inside and edge.mean() <= BORDER_SHARE else None
+    fits = OBJECT_AREA[0] <= found.mean() <= OBJECT_AREA[1] and edge.mean() <= BORDER_SHARE
+    if not fits:
+        return None
+    quiet = np.percentile(distance[~found], 90) <= QUIET_GROUND * np.median(distance[found])
+    return found if quiet else None
 
 
 def find_foregrounds(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.bool_]] | None:
@@ -52,7 +57,7 @@ def find_foregrounds(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.boo
 
     Returns:
         One (H,W) bool mask an image; an image whose own object was not found gets the pixels that
-        belong to the object in most other images.
+        belong to the object in most other images, or in any if the object moves about.
     """
     masks = [object_mask(frame) for frame in frames]
     found = [mask for mask in masks if mask is not None]
@@ -62,4 +67,6 @@ def find_foregrounds(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.boo
     if areas.std() > 0.35 * areas.mean():
         return None
     usual = np.mean(found, axis=0) > 0.5
+    if usual.mean() < OBJECT_AREA[0]:
+        usual = np.any(found, axis=0)
     return [usual if mask is None else mask for mask in masks]

@@ -62,7 +62,7 @@ def perlin_mask(rng: Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
     noise = perlin_noise(rng, shape, (cells[0], cells[1]))
     centre = (shape[1] / 2, shape[0] / 2)
     turn = cv2.getRotationMatrix2D(centre, float(rng.uniform(-90, 90)), 1.0)
-    turned = cv2.warpAffine(noise, turn, (shape[1], shape[0]))
+    turned = cv2.warpAffine(noise, turn, (shape[1], shape[0]), borderMode=cv2.BORDER_REFLECT)
     return np.asarray(turned) > PERLIN_THRESHOLD
 
 

@@ -1,10 +1,17 @@
-"""Weights of the authors' released code, renamed to this project's networks."""
+"""Checkpoints of the authors' released code: safe reading, names of this project's networks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from dad_edge.errors import ModelError, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 V = TypeVar("V")
 
@@ -26,6 +33,55 @@ _DENOISER_ENDS = {
     "out.2": "head",
 }
 _DECODER_LEVELS = ("b", "1", "2", "3", "4")
+
+
+class AuthorsCheckpoint(NamedTuple):
+    """Content of a checkpoint that the authors' training wrote."""
+
+    denoiser: dict[str, Tensor]
+    """Weights under the names of `Denoiser`."""
+    segmenter: dict[str, Tensor]
+    """Weights under the names of `Segmenter`."""
+    args: dict[str, Any]
+    """Their settings."""
+
+
+def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
+    """Read a checkpoint of the authors' code without running anything that it holds.
+
+    PyTorch's restricted reader builds tensors and plain containers only. It refuses to fill the
+    `defaultdict(str)` of their settings, so a plain dict is built in its place.
+
+    Raises:
+        ModelError: the file is missing, is not such a checkpoint, or holds anything else.
+    """
+    torch = require("torch", "train", "read checkpoints")
+    allowed = [
+        (_plain_dict, "collections.defaultdict"),
+        (str, "builtins.str"),
+        (str, "__builtin__.unicode"),
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return AuthorsCheckpoint(
+            rename_denoiser(content["unet_model_state_dict"]),
+            rename_segmenter(content["seg_model_state_dict"]),
+            dict(content["args"]),
+        )
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{path} is not a checkpoint of the authors' code: {reason}.",
+            "give a .pt file that their training wrote",
+        ) from error
+
+
+def _plain_dict(default: type) -> dict[str, Any]:
+    """Stands in for `defaultdict(default)`, so that a misspelt setting is an error."""
+    return {}
 
 
 def rename_denoiser(weights: Mapping[str, V]) -> dict[str, V]:

@@ -10,12 +10,12 @@ runs/NAME/
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dad_edge.bundle import write_whole
 from dad_edge.config import Recipe, read_recipe, to_mapping
-from dad_edge.errors import ModelError, require, writing
+from dad_edge.errors import ModelError, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +34,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
         StorageError: the file cannot be written.
     """
     tomli_w = require("tomli_w", "train", "write recipes")
-    with writing(folder / RECIPE):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE).write_text(tomli_w.dumps(to_mapping(recipe)), encoding="utf-8")
+    write_whole(folder / RECIPE, tomli_w.dumps(to_mapping(recipe)).encode())
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -46,15 +44,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         StorageError: the file cannot be written; the old one is untouched.
     """
     encode = require("safetensors.torch", "train", "write checkpoints").save
-    draft = path.with_name(f".{path.name}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with writing(path):
-        try:
-            draft.write_bytes(encode(plain, metadata))
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+    write_whole(path, encode(plain, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

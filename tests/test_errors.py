@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import errno
+import importlib
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from dad_edge import errors
+from dad_edge.errors import (
+    DadEdgeError,
+    Interrupted,
+    MissingDependency,
+    StorageError,
+    require,
+    writing,
+)
+
+
+def test_exit_codes_are_documented_and_different() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in DadEdgeError.__subclasses__()}
+    del codes["Interrupted"]
+    codes["DadEdgeError"] = DadEdgeError.exit_code
+    assert sorted(codes.values()) == list(range(1, 8))
+    documented = dict(re.findall(r"(\w+) +(\d)  ", errors.__doc__ or ""))
+    assert documented == {name: str(code) for name, code in codes.items()}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_exits_as_shells_expect(number: signal.Signals, code: int) -> None:
+    assert Interrupted("stopped.", "resume", number).exit_code == code
+
+
+def test_require_imports_what_is_there() -> None:
+    assert require("json", "train", "test") is importlib.import_module("json")
+
+
+@pytest.mark.parametrize("module", ["no_such_package", "no_such_package.part"])
+def test_require_names_package_purpose_and_extra(module: str) -> None:
+    with pytest.raises(MissingDependency) as caught:
+        require(module, "train", "train a detector")
+    assert caught.value.message == (
+        "package 'no_such_package' is not installed; it is needed to train a detector."
+    )
+    assert caught.value.next_step == "pip install 'dad-edge[train]'"
+
+
+def test_a_full_disk_is_named() -> None:
+    path = Path("/dev/full")
+    full = pytest.raises(StorageError, match="cannot write /dev/full: the disk is full")
+    with full as caught, writing(path):
+        path.write_text("x")
+    assert "free some space" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EACCES, "permission denied"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_other_reasons_are_named(number: int, reason: str) -> None:
+    with pytest.raises(StorageError, match=f"cannot write out.bin: {reason}"), writing("out.bin"):
+        raise OSError(number, "Input/output error")
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    target = tmp_path / "taken" / "out.json"
+    with pytest.raises(StorageError, match="a file is in the way"), writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(ZeroDivisionError), writing("out.bin"):
+        _ = 1 / 0

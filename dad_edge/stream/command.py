@@ -77,7 +77,7 @@ def stream(
         source = open_source(uri)
         annotator = make_annotator(bundle, inspector)
         header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)
-        sinks: list[Sink] = []
+        sinks: list[Sink] = [WindowSink(annotator)] if window else []
         if out is not None:
             with writing(out):
                 out.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,6 @@ def stream(
                 sinks.append(VideoSink(out / VIDEO, source, annotator))
         if json_lines:
             sinks.append(JsonLinesSink(None, header, inspector.threshold))
-        if window:
-            sinks.append(WindowSink(annotator))
         sinks.append(TerminalSink(_total(source, max_frames), inspector.threshold))
         return run_stream(source, inspector, sinks, max_frames=max_frames, stop=stop)
 

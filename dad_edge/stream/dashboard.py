@@ -99,11 +99,12 @@ class TerminalSink(Sink):
         table.add_column("truth" if known_truth else "", ratio=1, no_wrap=True)
         for verdict, *cells in list(self._latest):
             table.add_row(Text(verdict, _STYLES[verdict]), *(Text(cell) for cell in cells))
-        parts: list[Table | ProgressBar | Text] = [table]
+        foot = Table.grid()
         if self._total:
             done = sum(self._counts.values())
-            parts.append(ProgressBar(total=self._total, completed=done, width=60))
-        return Group(*parts, self._status())
+            foot.add_row(ProgressBar(total=self._total, completed=done, width=60))
+        foot.add_row(self._status())
+        return Group(table, foot)
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -116,7 +117,7 @@ def summary_lines(summary: Summary) -> list[str]:
             f"ms, p95 {summary.latency_ms['p95']:.1f} ms from frame in hand to verdict."
         )
     if summary.dropped:
-        lines.append(f"{summary.dropped} frames dropped for newer ones.")
+        lines.append(f"Frames dropped for newer ones: {summary.dropped}.")
     if summary.unreadable:
-        lines.append(f"{summary.unreadable} pictures could not be read.")
+        lines.append(f"Pictures that could not be read: {summary.unreadable}.")
     return lines

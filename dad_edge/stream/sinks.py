@@ -54,7 +54,11 @@ class JsonLinesSink(Sink):
                 if target
                 else os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
             )
-        self._line({"record": "header", "schema": SCHEMA, **header})
+        try:
+            self._line({"record": "header", "schema": SCHEMA, **header})
+        except StorageError:
+            self._file.close()
+            raise
 
     def write(self, result: Result) -> None:
         frame, inspection = result.frame, result.inspection

@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dad_edge import __version__
 from dad_edge.bundle import Bundle
+from dad_edge.environment import package_versions
 from dad_edge.errors import StorageError, UsageError, writing
 from dad_edge.runtime.inspector import Inspector, open_inspector
 from dad_edge.signals import StopRequest
@@ -112,7 +112,6 @@ def describe(
     bundle: Bundle, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
 ) -> dict[str, Any]:
     """What the results of a run depend on, for the first line of the log."""
-    packages = ("numpy", "onnxruntime", "opencv-python")
     return {
         "source": source.name,
         "bundle": {
@@ -128,7 +127,7 @@ def describe(
         "versions": {
             "dad-edge": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in packages},
+            **package_versions(),
         },
     }
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import threading
 import time
 from datetime import datetime, timezone
 
@@ -12,6 +13,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import DataError, Interrupted, StorageError, writing
 from dad_edge.runtime.inspector import Inspector, open_inspector
 from dad_edge.signals import StopRequest
+from dad_edge.stream import loop
 from dad_edge.stream.loop import run_stream
 from dad_edge.stream.results import Result, Sink, Summary
 from dad_edge.stream.sources import Frame, Frames, Source, Unreadable
@@ -56,7 +58,7 @@ def test_every_frame_reaches_every_sink_in_order(
         assert sink.summaries == [summary]
     assert summary.verdicts == {"good": 20, "defect": 10, "invalid": 0}
     assert summary.dropped == summary.unreadable == summary.smaller_than_model == 0
-    assert summary.fps == pytest.approx(30 / summary.seconds, rel=0.02)
+    assert summary.fps == pytest.approx(30 / summary.seconds, rel=0.1)
     assert 0 < summary.latency_ms["p50"] <= summary.latency_ms["p95"]
     assert sum(summary.stage_ms.values()) < summary.latency_ms["p95"]
 
@@ -177,6 +179,26 @@ def test_a_stop_request_finishes_the_frame_and_closes_the_sinks(
         run_stream(Source("test", frames()), inspector, [sink], stop=stop)
     assert caught.value.exit_code == 128 + number
     assert len(sink.results) == sink.summaries[0].frames < 1000
+
+
+def test_a_camera_that_hangs_does_not_hold_up_the_end(
+    inspector: Inspector, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_JOIN_S", 0.05)
+    unplugged = threading.Event()
+
+    def frames() -> Frames:
+        yield frame(dark_frame, 0)
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGTERM]).start()
+        unplugged.wait(30)
+
+    sink = Recorder()
+    started = time.monotonic()
+    with StopRequest() as stop, pytest.raises(Interrupted):
+        run_stream(Source("test", frames(), live=True), inspector, [sink], stop=stop)
+    assert time.monotonic() - started < 5
+    assert sink.summaries[0].frames == 1
+    unplugged.set()
 
 
 def test_an_image_smaller_than_the_model_is_warned_about_once(

@@ -21,7 +21,7 @@ from dad_edge.pictures import (
 from dad_edge.stream.results import Result
 
 _PANEL_HEIGHT = 384
-_PANEL_WIDTHS = (256, 768)
+_PANEL_WIDTHS = (384, 768)
 _BANNER = 56
 _GAP = 8
 _OUTLINE: Colour = (0, 0, 255)

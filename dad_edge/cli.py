@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dad_edge.errors import DadEdgeError, require
+from dad_edge.errors import DadEdgeError, UsageError, require
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
@@ -189,6 +189,68 @@ def export_command(
     say(f"bundle in {bundle.path}; next: dad-edge calibrate --data DIR --bundle {bundle.path}")
     if as_json:
         emit({"bundle": str(out), "mask_difference": parity.mask, "score_difference": parity.score})
+
+
+@app.command()
+def stream(
+    camera: Annotated[int | None, typer.Option(help="Index of a camera: 0 is /dev/video0.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="rtsp://..., a video file, a folder of images, demo:// or demo://?parts=60."
+        ),
+    ] = None,
+    bundle: BundleOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.jsonl, one record a frame.")
+    ] = None,
+    video: Annotated[bool, typer.Option("--video", help="Write OUT/annotated.mp4 too.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Show the frames; q ends.")] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
+    fresh_noise: Annotated[
+        bool,
+        typer.Option(
+            "--fresh-noise",
+            help="New noise every frame; by default the same part always gets the same score.",
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Key of the noise.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the records of results.jsonl on stdout.")
+    ] = False,
+) -> None:
+    """Inspect a camera, video, folder of images or the demo line, frame by frame."""
+    if camera is not None and source is not None:
+        raise UsageError("--camera and --source exclude each other.", "name one of them")
+    from dad_edge.stream import command
+
+    command.stream(
+        source if camera is None else camera,
+        lambda: chosen_bundle(bundle),
+        out=out,
+        video=video,
+        window=window,
+        max_frames=max_frames,
+        fresh_noise=fresh_noise,
+        seed=seed,
+        json_lines=as_json,
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
+    parts: Annotated[int, typer.Option(min=1, help="Parts to inspect.")] = 60,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Inspect the built-in demo line: video, contact sheet, log and measured speed."""
+    from dad_edge.demo import run_demo, show
+
+    result = run_demo(chosen_bundle(bundle), out, parts)
+    show(result)
+    if as_json:
+        emit(result.as_record())
 
 
 @app.command()

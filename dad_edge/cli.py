@@ -86,5 +86,64 @@ def version_option(
         raise typer.Exit
 
 
+@app.command()
+def evaluate(
+    data: DataOption,
+    split: Annotated[str, typer.Option(help="test, or train (good parts only).")] = "test",
+    bundle: BundleOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a training run, on PyTorch, in place of a bundle."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --checkpoint: auto, cpu or cuda.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report; without it, reports/ in the bundle or run."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure image AUROC, pixel AUROC, pixel AP and PRO, and report with pictures."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dad_edge.data.layouts import Split
+    from dad_edge.errors import UsageError, writing
+    from dad_edge.evaluate import bundle_candidate, checkpoint_candidate
+    from dad_edge.evaluate import evaluate as run_evaluation
+    from dad_edge.report import report_data, write_report
+    from dad_edge.report_table import report_tables
+
+    if split not in ("test", "train"):
+        raise UsageError(f"there is no split '{split}'.", "use --split test or --split train")
+    chosen_split: Split = "train" if split == "train" else "test"
+    if checkpoint is not None and bundle is not None:
+        raise UsageError(
+            "--bundle and --checkpoint name two models.", "evaluate one of them at a time"
+        )
+    if checkpoint is not None:
+        say(f"checkpoint: {checkpoint}")
+        candidate = checkpoint_candidate(checkpoint, device=device)
+    else:
+        candidate = bundle_candidate(chosen_bundle(bundle))
+    say(f"backend: {candidate.inspector.backend}")
+    folder = out or candidate.default_folder(data, chosen_split)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("inspecting", total=None)
+        report = run_evaluation(
+            candidate,
+            data,
+            chosen_split,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    page = write_report(report, folder)
+    console.print(report_tables(report))
+    say(f"wrote {page}")
+    if as_json:
+        emit(report_data(report))
+
+
 if __name__ == "__main__":
     main()

@@ -185,12 +185,12 @@ RECIPES: dict[SizeName, Recipe] = {
             image_size=128,
             denoiser=DenoiserConfig(
                 base_channels=8,
-                channel_mults=(1, 2, 4, 4, 8),
+                channel_mults=(1, 2, 4, 4, 4),
                 res_blocks=1,
                 attention_resolutions=(16,),
                 norm_groups=4,
             ),
-            segmenter=SegmenterConfig(base_width=16),
+            segmenter=SegmenterConfig(base_width=8),
         ),
         train=TrainConfig(
             batch_size=8, learning_rate=1e-3, cosine=True, ema_decay=0.99, grad_clip=1.0

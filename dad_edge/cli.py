@@ -181,7 +181,7 @@ def evaluate_command(
     """Measure image AUROC, pixel AUROC, pixel AP and PRO; a report with pictures."""
     from rich.console import Console
 
-    from dad_edge.data.layouts import Split
+    from dad_edge.data.layouts import Split, find_layout
     from dad_edge.evaluate import bundle_candidate, checkpoint_candidate, evaluate
     from dad_edge.progress import progress_bar
     from dad_edge.report import report_data, write_report
@@ -201,6 +201,8 @@ def evaluate_command(
         candidate = bundle_candidate(chosen_bundle(bundle))
     say(f"backend: {candidate.inspector.backend}")
     folder = out or candidate.default_folder(data, chosen_split)
+    find_layout(data)
+    # A folder that cannot be written is known before the work, not after it.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("inspecting") as show:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dad_edge.bundle import THRESHOLDS, Bundle, open_bundle, sha256_of
 from dad_edge.cli import app
-from dad_edge.errors import DadEdgeError, DataError, ModelError, UsageError
+from dad_edge.errors import DadEdgeError, DataError, ModelError, StorageError, UsageError
 from dad_edge.evaluate import ARBITRARY, CALIBRATED, ORACLE, bundle_candidate, evaluate
 from dad_edge.report import Report
 
@@ -210,6 +210,23 @@ def test_arguments_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         run("--data", data, "--bundle", tiny_bundle.path, *arguments)
+
+
+def test_a_data_folder_that_is_missing_leaves_no_report_folder(
+    tiny_bundle: Bundle, data: Path
+) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        run("--data", data / "typo", "--bundle", tiny_bundle.path)
+    assert not (tiny_bundle.path / "reports").exists()
+
+
+def test_a_report_folder_that_cannot_be_made_is_known_first(
+    tiny_bundle: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("dad_edge.evaluate.evaluate", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(StorageError, match="in the way"):
+        run("--data", data, "--bundle", tiny_bundle.path, "--out", tmp_path / "file" / "report")
 
 
 def test_a_checkpoint_that_is_missing_is_refused(data: Path, tmp_path: Path) -> None:

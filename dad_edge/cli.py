@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dad_edge.errors import DadEdgeError, UsageError, require
+from dad_edge.errors import DadEdgeError, UsageError, require, writing
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
@@ -165,6 +165,62 @@ def train_command(
     say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
     if as_json:
         emit(summary)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option("--split", help="test, or train (good parts only).")
+    ] = "test",
+    bundle: BundleOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the report; reports/ of the model if left out."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure image AUROC, pixel AUROC, pixel AP and PRO; a report with pictures."""
+    from rich.console import Console
+
+    from dad_edge.data.layouts import Split, find_layout
+    from dad_edge.evaluate import bundle_candidate, checkpoint_candidate, evaluate
+    from dad_edge.progress import progress_bar
+    from dad_edge.report import report_data, write_report
+    from dad_edge.report_table import report_tables
+
+    if split not in ("test", "train"):
+        raise UsageError(f"there is no split '{split}'.", "use --split test or --split train")
+    chosen_split: Split = "train" if split == "train" else "test"
+    if checkpoint is not None and bundle is not None:
+        raise UsageError(
+            "--bundle and --checkpoint name two models.", "evaluate one of them at a time"
+        )
+    if checkpoint is not None:
+        say(f"checkpoint: {checkpoint}")
+        candidate = checkpoint_candidate(checkpoint, device=device)
+    else:
+        candidate = bundle_candidate(chosen_bundle(bundle))
+    say(f"backend: {candidate.inspector.backend}")
+    folder = out or candidate.default_folder(data, chosen_split)
+    find_layout(data)
+    # A folder that cannot be written is known before the work, not after it.
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar("inspecting") as show:
+        report = evaluate(candidate, data, chosen_split, show)
+    page = write_report(report, folder)
+    Console(stderr=True).print(report_tables(report))
+    say(f"wrote {page}")
+    if as_json:
+        emit(report_data(report))
 
 
 @app.command("export")

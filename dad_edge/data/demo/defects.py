@@ -280,8 +280,10 @@ def _contamination(scene: Scene, surface: Surface, rng: np.random.Generator) -> 
     move = np.eye(2, 3, dtype=np.float32)
     move[:, 2] = lift * px * np.cos(away), lift * px * np.sin(away)
     cast = np.asarray(cv2.warpAffine(opacity, move, shape), np.float32)
-    shadow = np.float32(0.6) * _blur(cast, 1.1 * px) * on_part
-    footprint = np.maximum(opacity > 0.3, shadow > 0.25).astype(np.float32)
+    shadow = np.float32(0.6) * _blur(cast, 1.1 * px) * surface.cover
+    # A dark fibre across a dark bore is there, but no camera sees it.
+    seen = (surface.cover > 0.5) | (colour.max(axis=2) > 0.1)
+    footprint = (((opacity > 0.3) & seen) | (shadow > 0.25)).astype(np.float32)
     return Mark(footprint, shadow=shadow, debris=(colour, opacity))
 
 

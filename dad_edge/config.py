@@ -17,6 +17,8 @@ else:
 
 Fusion = Literal["average", "norm_guided"]
 SizeName = Literal["nano", "edge", "paper"]
+Precision = Literal["fp32", "fp16", "int8"]
+RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

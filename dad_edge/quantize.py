@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.bundle import Bundle
+from dad_edge.config import Precision
 from dad_edge.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+Rest = Literal["fp32", "fp16"]
 
 Ranges = Mapping[str, tuple[float, float]]
 """Tensor → (minimum, maximum)."""
@@ -34,7 +34,7 @@ LARGEST_FP16 = 65504.0
 CALIBRATE = "run 'dad-edge calibrate --data FOLDER_OF_GOOD_PARTS'"
 
 
-def typed_graph(bundle: Bundle, name: str, precision: Precision, *, rest: str) -> onnx.ModelProto:
+def typed_graph(bundle: Bundle, name: str, precision: Precision, *, rest: Rest) -> onnx.ModelProto:
     """One network of a bundle in a precision.
 
     Args:
@@ -179,16 +179,14 @@ def to_int8(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
         added[name] = numpy_helper.from_array(values, name)
         return name
 
-    def dequantize(quantized: str, scale: str, zero: str, name: str, **axis: int) -> str:
-        nodes.append(
-            helper.make_node("DequantizeLinear", [quantized, scale, zero], [name], name, **axis)
-        )
-        return name
+    def dequantize(quantized: str, scale: str, zero: str, name: str, axis: int | None) -> None:
+        inputs = [quantized, scale, zero]
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name, axis=axis))
 
     for node in graph.node:
         if node.op_type == "Conv" and node.output[0] in chosen:
             source, weight = node.input[0], node.input[1]
-            if f"{source}_dq" not in (n.name for n in nodes[::-1]):
+            if f"{source}_scale" not in added:
                 if source not in ranges:
                     raise ModelError(f"tensor '{source}' has no activation range.", CALIBRATE)
                 peak = max(abs(bound) for bound in ranges[source])
@@ -200,18 +198,19 @@ def to_int8(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
                         "QuantizeLinear", [source, scale, zero], [quantized], quantized
                     )
                 )
-                dequantize(quantized, scale, zero, f"{source}_dq")
+                dequantize(quantized, scale, zero, f"{source}_dq", None)
             node.input[0] = f"{source}_dq"
             if f"{weight}_q" not in added:
                 values = numpy_helper.to_array(weights[weight])
                 scales = _scales(np.abs(values).max(axis=(1, 2, 3)))
                 levels = np.rint(values / scales[:, None, None, None])
+                levels = np.clip(levels, -INT8_LIMIT, INT8_LIMIT).astype(np.int8)
                 dequantize(
-                    constant(f"{weight}_q", np.clip(levels, -127, 127).astype(np.int8)),
+                    constant(f"{weight}_q", levels),
                     constant(f"{weight}_scale", scales),
                     constant(f"{weight}_zero", np.zeros(len(scales), np.int8)),
                     f"{weight}_dq",
-                    axis=0,
+                    0,
                 )
             node.input[1] = f"{weight}_dq"
         nodes.append(node)

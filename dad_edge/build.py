@@ -181,3 +181,12 @@ def _engine_of(
         stop=stop,
         on_phase=lambda phase: on_phase(f"{graph}: {phase}"),
     )
+
+
+def describe(sidecar: Sidecar) -> str:
+    """The outcome for a person."""
+    sizes = ", ".join(f"{f.name} {f.bytes / 2**20:.1f} MiB" for f in sidecar.files.values())
+    return (
+        f"engine: {sidecar.name} ({sizes}) built in {sidecar.build_seconds:.1f} s, "
+        f"peak memory {sidecar.peak_memory_mib:.0f} MiB"
+    )

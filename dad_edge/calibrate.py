@@ -148,6 +148,25 @@ def calibrate(
     return thresholds, calibration
 
 
+def describe(thresholds: Thresholds, calibration: Calibration) -> str:
+    """The outcome for a person, with what the number of images can and cannot support."""
+    rate = Rate(thresholds.target_false_reject_rate, thresholds.normal_images)
+    lines = [
+        f"image threshold {thresholds.image_threshold:.4g}, "
+        f"pixel threshold {thresholds.pixel_threshold:.4g}, from {rate.images} images; "
+        f"smallest false-reject rate that so many support: {rate.smallest:.3g}",
+        f"activation ranges from {len(calibration.images)} images",
+        "note: images that the model was trained on give thresholds that are too low; "
+        "use good parts it has not seen",
+    ]
+    if not rate.supported:
+        lines.append(
+            f"warning: a false-reject rate of {rate.target:g} needs {rate.images_needed} images; "
+            "the largest score is the threshold"
+        )
+    return "\n".join(lines)
+
+
 def spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` items, evenly spread over the order they come in."""
     if len(items) <= count:
@@ -224,7 +243,8 @@ class _Calibrator:
     def ranges(self) -> dict[str, tuple[float, float]]:
         data: dict[str, Any] = self._calibrator.compute_data().data
         return {
-            name: (float(data[name].lowest), float(data[name].highest)) for name in sorted(data)
+            name: (float(np.min(data[name].lowest)), float(np.max(data[name].highest)))
+            for name in sorted(data)
         }
 
 

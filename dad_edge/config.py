@@ -272,16 +272,25 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return mapping
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a TOML file.
+def read_toml(cls: type[T], path: Path) -> T:
+    """Read settings of a class from a TOML file.
 
     Raises:
         ModelError: the file is missing, is not TOML, or holds an unknown key.
     """
     try:
         mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file.", "give the recipe.toml of a run") from error
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}.", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not valid TOML: {error}.", "correct the file") from error
-    return from_mapping(Recipe, mapping, str(path))
+    return from_mapping(cls, mapping, str(path))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read the `recipe.toml` of a run.
+
+    Raises:
+        ModelError: the file is missing, is not TOML, or holds an unknown key.
+    """
+    return read_toml(Recipe, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,22 @@ from numpy.typing import NDArray
 from dad_edge.bundle import ENGINES, REPORTS, Bundle, write_json
 from dad_edge.config import Precision
 from dad_edge.data.layouts import GOOD, list_items
-from dad_edge.errors import DataError
+from dad_edge.errors import DataError, ModelError
 from dad_edge.metrics import image_auroc
 from dad_edge.preprocess import read_frame
-from dad_edge.runtime.engines import Gate, load_engine, read_sidecar, write_sidecar
+from dad_edge.runtime.engines import (
+    Gate,
+    list_engines,
+    load_engine,
+    read_sidecar,
+    why_not_here,
+    write_sidecar,
+)
 from dad_edge.runtime.inspector import Inspector, open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DEMO_CLASS = "demo"
 """Class name of the bundle that is trained on the demo product."""
@@ -150,6 +160,46 @@ def verify(
     return report
 
 
+def runnable(bundle: Bundle) -> list[str]:
+    """Engines of a bundle that can run on this machine.
+
+    Raises:
+        ModelError: there is none.
+    """
+    names = list_engines(bundle)
+    found = [name for name in names if why_not_here(read_sidecar(bundle, name)) is None]
+    if not found:
+        raise ModelError(
+            f"{bundle.path} has no engine that can run here; it has: {', '.join(names) or 'none'}.",
+            "make one with 'dad-edge build --precision fp16 --runtime onnxruntime'",
+        )
+    return found
+
+
+def gate_table(reports: Sequence[dict[str, Any]]) -> Table:
+    """The reports as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table(title="Accuracy gate: engine against the FP32 graphs, same noise")
+    table.add_column("engine", no_wrap=True)
+    for heading in ("mask error", "score error", "AUROC drop", "flips", "gate"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        drop = report["auroc_drop"]
+        table.add_row(
+            report["engine"],
+            f"{report['mask_error_max']:.2g}",
+            f"{report['score_error_max']:.2g}",
+            "not judged" if drop is None else f"{100 * drop:.2f} pt",
+            str(len(report["verdict_flips"])),
+            "passed" if report["passed"] else "FAILED",
+        )
+        table.caption = f"{report['images']} images of {report['source']}"
+        if drop is None:
+            table.caption += "; AUROC needs good and defective parts of this product: --data FOLDER"
+    return table
+
+
 def next_step(precision: Precision, engine: str) -> str:
     """What to try when an engine failed."""
     if precision == "int8":
@@ -205,7 +255,6 @@ def _report(rows: Sequence[Row], images: Images, precision: Precision) -> dict[s
         "auroc_reference": before,
         "auroc_engine": after,
         "auroc_drop": drop,
-        "auroc_judged": drop is not None,
         "tolerance": {
             "mask": tolerance.mask,
             "score": tolerance.score,

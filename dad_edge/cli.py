@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from dad_edge.errors import DadEdgeError
-
-if TYPE_CHECKING:
-    from dad_edge.bundle import Bundle
+from dad_edge import cli_deploy
+from dad_edge.errors import DadEdgeError, require
+from dad_edge.terminal import BundleOption, DataOption, JsonOption, chosen_bundle, emit, say
 
 app = typer.Typer(
     name="dad-edge",
@@ -26,35 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-BundleOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--bundle",
-        help="Bundle folder; without it DAD_EDGE_BUNDLE, then ./bundle, then the demo bundle.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-DataOption = Annotated[
-    Path, typer.Option("--data", help="Data set: train/good and test/<kind>, or a folder.")
-]
-
-
-class PrecisionName(str, Enum):
-    """Choices of --precision."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-
-class RuntimeChoice(str, Enum):
-    """Choices of --runtime."""
-
-    AUTO = "auto"
-    ONNXRUNTIME = "onnxruntime"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
 
 
 def main() -> None:
@@ -76,54 +42,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def say(text: str) -> None:
-    """Tell the person at the terminal; stdout stays for machines."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def emit(result: dict[str, Any]) -> None:
-    """Print a result for machines."""
-    print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def chosen_bundle(named: Path | None) -> Bundle:
-    """The bundle of this command, checked; prints which one it is."""
-    from dad_edge.bundle import find_bundle, open_bundle
-
-    path, reason = find_bundle(named)
-    say(f"bundle: {path} ({reason})")
-    return open_bundle(path)
-
-
-def writable_bundle_of(named: Path | None) -> Bundle:
-    """The bundle of a command that writes into it; the demo bundle is copied first, which is said.
-
-    Prints which one it is.
-    """
-    from dad_edge.bundle import find_bundle, open_bundle, writable_bundle
-
-    path, reason = find_bundle(named)
-    target = writable_bundle(path)
-    say(f"bundle: {target} ({reason}{', copied here to be written' if target != path else ''})")
-    return open_bundle(target)
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; call it with the steps done and the number of all."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show
-
-
 @app.callback()
 def version_option(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -135,129 +53,147 @@ def version_option(
         raise typer.Exit
 
 
-@app.command()
-def calibrate(
+@app.command("demo-data")
+def demo_data(
+    out: Annotated[Path, typer.Option("--out", help="New folder for the data set.")],
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other parts.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the drawn demo product as a data set in MVTec layout."""
+    from dad_edge.data.demo.dataset import write_dataset
+    from dad_edge.progress import progress_bar
+
+    with progress_bar("drawing parts") as report:
+        counts = write_dataset(out, seed=seed, progress=report)
+    say(f"{sum(counts.values())} images in {out}")
+    if as_json:
+        emit({"folder": str(out), "seed": seed, "images": counts})
+
+
+@app.command("train")
+def train_command(
     data: DataOption,
-    bundle: BundleOption = None,
-    false_reject_rate: Annotated[
-        float, typer.Option(help="Share of good parts that may be rejected.")
-    ] = 0.01,
-    manifest: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option(help="Images for the activation ranges, from calibration/select_images.py."),
+        typer.Option("--out", help="Folder of the run; runs/<data>-<size> if left out."),
     ] = None,
+    size: Annotated[str, typer.Option("--size", help="nano, edge or paper.")] = "nano",
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="recipe.toml with settings instead of --size.")
+    ] = None,
+    textures: Annotated[
+        Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="Wall-clock limit of the whole run.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find thresholds and activation ranges from images of good parts."""
-    from dad_edge import calibrate as stage
-    from dad_edge.config import to_mapping
-    from dad_edge.data.layouts import list_items
+    """Train on images of good parts; Ctrl-C saves, --resume continues."""
+    require("torch", "train", "train")
+    from dad_edge import train as training
+    from dad_edge.data.dataset import TrainingSet
+    from dad_edge.progress import progress_bar
+    from dad_edge.samples import SampleSheet
 
-    items = list_items(data, "train")
-    chosen = stage.read_manifest(manifest, items) if manifest else None
-    target = writable_bundle_of(bundle)
-    with progress_bar("calibrating") as progress:
-        thresholds, ranges = stage.calibrate(
-            target,
-            items,
-            false_reject_rate=false_reject_rate,
-            range_items=chosen,
-            progress=progress,
-        )
-    say(stage.describe(thresholds, ranges))
-    if as_json:
-        emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
-
-
-@app.command()
-def build(
-    precision: Annotated[PrecisionName, typer.Option(help="Precision of the engine.")],
-    runtime: Annotated[
-        RuntimeChoice,
-        typer.Option(help="auto: TensorRT where it is installed beside a GPU, else ONNX Runtime."),
-    ] = RuntimeChoice.AUTO,
-    compute_capability: Annotated[
-        list[str] | None,
-        typer.Option(help="Build ahead of time for RTX cards such as 8.6; may be repeated."),
-    ] = None,
-    workspace_mib: Annotated[
-        int | None, typer.Option(help="Scratch memory of the TensorRT builder in MiB.")
-    ] = None,
-    bundle: BundleOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Build engines for a device, and run the accuracy gate where they can run."""
-    from rich.console import Console
-
-    from dad_edge import build as stage
-    from dad_edge.config import to_mapping
-    from dad_edge.runtime.engines import read_sidecar, why_not_here
-
-    target = stage.find_target(
-        None if runtime is RuntimeChoice.AUTO else runtime.value,
-        tuple(compute_capability or ()),
-        workspace_mib,
+    settings = training.choose_recipe(
+        size, recipe, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
-    chosen = writable_bundle_of(bundle)
-    with Console(stderr=True).status("building") as status:
-        sidecar = stage.build(chosen, precision.value, target, status.update)
-    say(stage.describe(sidecar))
-    reports = []
-    if reason := why_not_here(sidecar):
-        say(f"accuracy gate: NOT RUN, {reason}")
-    else:
-        reports = judge(chosen, [sidecar.name], None)
+    folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
+    settings = training.prepare_recipe(settings, folder, resume)
+    with progress_bar("reading images") as report:
+        images = TrainingSet(data, settings.model, settings.train, textures, report)
+    kind = "objects on a background" if images.foregrounds else "textures"
+    say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
+    with progress_bar(f"training {settings.model.size}") as report:
+        summary = training.train(
+            settings,
+            images,
+            folder,
+            resume=resume,
+            device=device,
+            on_step=lambda step: report(step.fraction, 1.0, step.note),
+            on_save=SampleSheet(images, folder).write,
+        )
+    say(f"step {summary['step']}: weights in {folder}")
+    say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
     if as_json:
-        emit({"bundle": str(chosen.path), **to_mapping(read_sidecar(chosen, sidecar.name))})
-    fail_if_rejected(reports)
+        emit(summary)
+
+
+@app.command("export")
+def export_command(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Folder of a training run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")] = Path("bundle"),
+    class_name: Annotated[
+        str | None, typer.Option("--class-name", help="Product; the run's name if left out.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle of two ONNX graphs and check it against PyTorch on the same noise."""
+    require("torch", "train", "export")
+    from dad_edge.export import TOLERANCE, export
+
+    bundle, parity = export(checkpoint, out, class_name=class_name, replace=replace)
+    say(
+        f"PASSED: ONNX Runtime agrees with PyTorch, mask {parity.mask:.1e}, score "
+        f"{parity.score:.1e} (allowed {TOLERANCE:.0e})"
+    )
+    say(f"bundle in {bundle.path}; next: dad-edge calibrate --data DIR --bundle {bundle.path}")
+    if as_json:
+        emit({"bundle": str(out), "mask_difference": parity.mask, "score_difference": parity.score})
+
+
+cli_deploy.register(app)
 
 
 @app.command()
-def verify(
-    engine: Annotated[
-        str | None, typer.Option(help="Name of the engine; without it all that can run here.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Data set; without it parts of the drawn demo product.")
-    ] = None,
+def bench(
     bundle: BundleOption = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long to measure; up to 3 × this until steady.")
+    ] = 10.0,
     as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")] = None,
 ) -> None:
-    """Accuracy gate: engines against the bundle's FP32 graphs on the same noise."""
-    from dad_edge import verify as stage
-
-    chosen = writable_bundle_of(bundle)
-    reports = judge(chosen, [engine] if engine else stage.runnable(chosen), data)
-    if as_json:
-        emit({"bundle": str(chosen.path), "engines": reports})
-    fail_if_rejected(reports)
-
-
-def judge(bundle: Bundle, engines: list[str], data: Path | None) -> list[dict[str, Any]]:
-    """Run the accuracy gate with a bar and print its table."""
+    """Measure frames per second, stage by stage, beside the paper's rows."""
     from rich.console import Console
 
-    from dad_edge import verify as stage
+    from dad_edge.bench import run_bench
+    from dad_edge.bench_table import bench_tables
+    from dad_edge.bundle import write_json
+    from dad_edge.progress import progress_bar
 
-    images = stage.data_images(data) if data else stage.demo_images(bundle)
-    reports = []
-    for name in engines:
-        with progress_bar(f"accuracy gate {name}") as progress:
-            reports.append(stage.verify(bundle, name, images, progress))
-    Console(stderr=True).print(stage.gate_table(reports))
-    return reports
+    chosen = chosen_bundle(bundle)
+    with progress_bar("measuring") as report:
+        result = run_bench(
+            chosen, seconds=seconds, progress=lambda what, share: report(share, 1.0, what)
+        )
+    Console(stderr=True).print(bench_tables(result))
+    if out is not None:
+        write_json(out, result)
+        say(f"wrote {out}")
+    if as_json:
+        emit(result)
 
 
-def fail_if_rejected(reports: list[dict[str, Any]]) -> None:
-    """Exit code 1 if the accuracy gate said no."""
-    from dad_edge.verify import next_step
+@app.command()
+def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
+    """Say what can run here, why the rest cannot, and whether a frame can be inspected."""
+    from rich.console import Console
 
-    for report in reports:
-        if not report["passed"]:
-            raise DadEdgeError(
-                f"the accuracy gate rejects {report['engine']}: {'; '.join(report['failures'])}.",
-                next_step(report["precision"], report["engine"]),
-            )
+    from dad_edge.doctor import doctor_table, examine
+
+    report = examine(bundle)
+    Console(stderr=True).print(doctor_table(report))
+    if as_json:
+        emit(report.to_mapping())
+    raise typer.Exit(report.exit_code)
 
 
 if __name__ == "__main__":

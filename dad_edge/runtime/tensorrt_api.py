@@ -6,6 +6,7 @@ from typing import Any
 
 from dad_edge.config import RuntimeName
 from dad_edge.errors import DeviceError, require
+from dad_edge.gpu import describe_nvidia
 
 MODULES: dict[RuntimeName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Runtime → Python module; the extra that installs it has the runtime's name."""
@@ -24,16 +25,13 @@ def local_capability() -> str:
     """Compute capability of the first GPU, such as `8.7`.
 
     Raises:
-        MissingDependency: CUDA Python is not installed.
         DeviceError: there is no GPU or no driver.
     """
-    core = require("cuda.core", "cuda", "ask the GPU for its compute capability")
-    try:
-        capability = core.Device().compute_capability
-    except Exception as error:  # the loader's and the driver's exceptions share no public base
+    found = describe_nvidia()
+    if not found["gpus"]:
         raise DeviceError(
-            f"no NVIDIA GPU can be used here: {str(error).rstrip('.')}.",
+            f"no NVIDIA GPU can be used here: {found['reason']}.",
             "run 'dad-edge doctor'; for RTX cards, build for them from here with "
             "'dad-edge build --runtime tensorrt-rtx --compute-capability 8.9'",
-        ) from error
-    return f"{capability.major}.{capability.minor}"
+        )
+    return str(found["gpus"][0]["compute_capability"])

@@ -1,0 +1,1 @@
+"""The CUDA kernels of inject, restore and pool, and their compiler."""

@@ -1,0 +1,98 @@
+"""The kernels through NVRTC for real devices, with no GPU, and the cache of cubins."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from dad_edge.errors import DeviceError, MissingDependency
+from dad_edge.kernels import compile as kernel_compiler
+from dad_edge.kernels.compile import ARCHITECTURES, KERNELS, compile_cubin
+
+ENTRY_POINTS = {
+    "inject": [b"inject_f32", b"inject_f16"],
+    "restore": [b"restore_f32", b"restore_f16", b"restore_guided_f32", b"restore_guided_f16"],
+    "pool": [b"pool_map_f32", b"pool_map_f16", b"pool_score"],
+}
+
+
+def missing_compiler() -> str:
+    try:
+        kernel_compiler._nvrtc_version()
+    except MissingDependency as error:
+        return error.message
+    return ""
+
+
+needs_nvrtc = pytest.mark.skipif(bool(missing_compiler()), reason=missing_compiler())
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "dad-edge" / "cubins"
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("arch", ["sm_87", "sm_89", "sm_90", "sm_110", "sm_120"])
+def test_compiles_for_the_devices(arch: str) -> None:
+    if arch == "sm_110" and kernel_compiler._nvrtc_version() < (13, 0):
+        pytest.skip("sm_110 needs NVRTC 13.0 or newer")
+    assert arch in ARCHITECTURES
+    for name in KERNELS:
+        cubin = compile_cubin(name, arch)
+        assert cubin[:4] == b"\x7fELF"
+        assert struct.unpack("<H", cubin[18:20]) == (190,), "not a CUDA machine file"
+        for entry_point in ENTRY_POINTS[name]:
+            assert b".text." + entry_point + b"\0" in cubin
+
+
+@needs_nvrtc
+def test_a_cubin_is_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = compile_cubin("restore", "sm_90")
+    assert len(list(cache.iterdir())) == 1
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(kernel_compiler, "_compile", refuse)
+    assert compile_cubin("restore", "sm_90") == first
+
+
+@needs_nvrtc
+def test_a_changed_source_is_another_cubin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = kernel_compiler._fingerprint("pool", "sm_90", (13, 0))
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for path in kernel_compiler._FOLDER.glob("*.cu*"):
+        (sources / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(kernel_compiler, "_FOLDER", sources)
+    assert kernel_compiler._fingerprint("pool", "sm_90", (13, 0)) == before
+    header = sources / "tensor.cuh"
+    header.write_text(header.read_text() + "\n")
+    assert kernel_compiler._fingerprint("pool", "sm_90", (13, 0)) != before
+    assert kernel_compiler._fingerprint("pool", "sm_90", (13, 1)) != before
+
+
+@needs_nvrtc
+def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file in the way")
+    assert compile_cubin("restore", "sm_90")[:4] == b"\x7fELF"
+
+
+@needs_nvrtc
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(DeviceError, match=r"cannot compile pool\.cu for sm_10:") as caught:
+        compile_cubin("pool", "sm_10")
+    assert "sm_90" in caught.value.next_step
+
+
+def test_without_cuda_core_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    with pytest.raises(MissingDependency) as caught:
+        compile_cubin("pool", "sm_90")
+    assert "dad-edge[cuda]" in caught.value.next_step

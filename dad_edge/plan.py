@@ -56,7 +56,10 @@ def build_plan(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        reasons = [f"{e.desc()} (node '{e.node_name()}', {e.node_operator()})" for e in errors]
+        reasons = [
+            f"{' '.join(e.desc().split())} (node '{e.node_name()}', {e.node_operator()})"
+            for e in errors
+        ]
         raise ModelError(
             f"{runtime} {trt.__version__} cannot read {model.graph.name}: {'; '.join(reasons)}.",
             "export the bundle again with this version of dad-edge, or use --runtime onnxruntime",

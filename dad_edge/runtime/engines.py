@@ -120,8 +120,8 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
 
     Raises:
         DeviceError: this machine cannot run engines of its kind.
-        ModelError: it was made from other graphs or ranges, for another runtime version, its files
-            were changed, or the accuracy gate rejected it.
+        ModelError: it was made from other graphs or ranges, for another runtime version, or its
+            files were changed.
     """
     sidecar = read_sidecar(bundle, name)
     if reason := why_not_here(sidecar):

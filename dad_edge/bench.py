@@ -186,11 +186,14 @@ def summarise(
     fps = len(latency) / samples.wall_s
     total_gflop = sum(gflop.values()) if gflop else None
     return {
-        "method": "DiffusionAD" + (", norm-guided" if model.fusion == "norm_guided" else ""),
+        "method": "norm-guided" if model.fusion == "norm_guided" else "DiffusionAD",
         "lambdas": list(model.lambdas),
         "size": model.size,
         "image_size": model.image_size,
         "batch": 1,
+        "precision": "fp32",
+        "engine": "ONNX Runtime CPU",
+        "threads": usable_cores(),
         "backend": backend,
         "frames": len(latency),
         "warm_up_frames": samples.warm_up_frames,
@@ -273,4 +276,4 @@ def _rate(gflop: float | None, values_ms: NDArray[np.float64]) -> float | None:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    return None if value is None else float(f"{value:.6g}")

@@ -26,12 +26,10 @@ app = typer.Typer(
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         say("error: interrupted.\nnext: run the command again")
         sys.exit(130)
@@ -40,6 +38,8 @@ def main() -> None:
             raise
         say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")
         sys.exit(2)
+    if code:  # what a command gave to typer.Exit
+        sys.exit(code)
 
 
 @app.callback()
@@ -175,11 +175,11 @@ def bench(
             chosen, seconds=seconds, progress=lambda what, share: report(share, 1.0, what)
         )
     Console(stderr=True).print(bench_tables(result))
+    if as_json:
+        emit(result)
     if out is not None:
         write_json(out, result)
         say(f"wrote {out}")
-    if as_json:
-        emit(result)
 
 
 @app.command()

@@ -195,7 +195,13 @@ RECIPES: dict[SizeName, Recipe] = {
             segmenter=SegmenterConfig(base_width=8),
         ),
         train=TrainConfig(
-            batch_size=8, learning_rate=1e-3, cosine=True, ema_decay=0.99, grad_clip=1.0
+            batch_size=8,
+            learning_rate=1e-3,
+            epochs=200,
+            cosine=True,
+            ema_decay=0.99,
+            max_timestep=400,
+            grad_clip=1.0,
         ),
     ),
 }

@@ -120,7 +120,8 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
         inspector = open_inspector(bundle)
         inspection = inspector.inspect(draw(0).image)
     except DadEdgeError as error:
-        checks.append(Check(group, doing, "problem", error.message, error.next_step))
+        detail = f"chosen by {reason}: {error.message}"
+        checks.append(Check(group, doing, "problem", detail, error.next_step))
         return checks, error.exit_code
     spent = sum(inspection.stage_ms.values())
     detail = f"{inspector.backend}: first frame in {spent:.0f} ms"
@@ -177,7 +178,8 @@ def _onnxruntime(group: str) -> Check:
     if why := _why_not_importable("onnxruntime"):
         return Check(group, "ONNX Runtime", "problem", why, _CORE["onnxruntime"])
     ort: Any = importlib.import_module("onnxruntime")
-    providers = [p.removesuffix("ExecutionProvider") for p in ort.get_available_providers()]
+    names = (p.removesuffix("ExecutionProvider") for p in ort.get_available_providers())
+    providers = [name for name in names if name != "Azure"]  # a web service, not a device
     return Check(group, "ONNX Runtime", "ok", f"{ort.__version__}: {', '.join(providers)}")
 
 

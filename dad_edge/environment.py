@@ -46,7 +46,6 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         outside a git checkout; `jetson` is None elsewhere.
     """
     environment: dict[str, Any] = {
-        "dad_edge": __version__,
         "commit": commit(),
         "python": platform.python_version(),
         "os": _os_name(root),
@@ -63,8 +62,8 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that change a measurement."""
-    found = {name: _version(name) for name in PACKAGES}
+    """Versions of this project and of the installed packages that change a measurement."""
+    found = {"dad-edge": __version__} | {name: _version(name) for name in PACKAGES}
     return {name: version for name, version in found.items() if version}
 
 

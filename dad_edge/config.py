@@ -18,6 +18,8 @@ else:
 
 Fusion = Literal["average", "norm_guided"]
 SizeName = Literal["nano", "edge", "paper"]
+Precision = Literal["fp32", "fp16", "int8"]
+RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 
 def _positive(**values: float) -> None:
@@ -321,8 +323,8 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return mapping
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a TOML file.
+def read_toml(cls: type[T], path: Path) -> T:
+    """Read settings of a class from a TOML file.
 
     Raises:
         ModelError: the file is missing, is not TOML, or holds an unknown key.
@@ -335,4 +337,13 @@ def read_recipe(path: Path) -> Recipe:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not valid TOML: {error}.", "correct the file") from error
-    return from_mapping(Recipe, mapping, str(path))
+    return from_mapping(cls, mapping, str(path))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read the `recipe.toml` of a run.
+
+    Raises:
+        ModelError: the file is missing, is not TOML, or holds an unknown key.
+    """
+    return read_toml(Recipe, path)

@@ -24,22 +24,25 @@ from typing import Any
 import dad_edge
 from dad_edge.bundle import write_json
 from dad_edge.environment import describe
+from dad_edge.model.checkpoint import STATE
 
 LEFT_OUT = ("scores", "examples", "environment")
 """Parts of a command's output that a study does not repeat."""
 ERROR_CHARACTERS = 600
 
 
-def stages(data: Path, size: str, minutes: float) -> dict[str, list[str]]:
+def stages(data: Path, size: str, minutes: float, resume: bool) -> dict[str, list[str]]:
     """The commands of the study by name, with paths relative to the work folder.
 
     Args:
         data: folder of the data set, absolute.
         size: model size.
         minutes: wall-clock limit of the training.
+        resume: continue the training run that lies in the work folder.
     """
     source, bundle = ["--data", str(data)], ["--bundle", "bundle"]
     train = ["train", *source, "--size", size, "--max-minutes", str(minutes), "--out", "run"]
+    train += ["--resume"] if resume else []
     checkpoint = ["--checkpoint", "run"]
     return {
         "train": train,
@@ -123,12 +126,16 @@ def slug(text: str) -> str:
 
 
 def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, Any]:
-    """Run all stages in a new work folder and say on stderr how each went."""
-    work.mkdir(parents=True)
+    """Run all stages in the work folder and say on stderr how each went.
+
+    A training run that lies there already is continued up to the same limit.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    resume = (work / "run" / STATE).is_file()
     names = {str(data): data.name, str(work): ".", str(Path.home()): "~"}
     environment = describe()
     rows = {}
-    for name, arguments in stages(data, size, minutes).items():
+    for name, arguments in stages(data, size, minutes, resume).items():
         print(f"{name} …", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "dad_edge", *arguments, "--json"]
         rows[name] = row = run_stage(command, work, names)
@@ -158,14 +165,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="limit of the training")
     parser.add_argument("--size", default="nano", choices=("nano", "edge", "paper"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--work", type=Path, help="new folder; runs/real-<data> if left out")
+    parser.add_argument("--work", type=Path, help="runs/real-<data> if left out")
     options = parser.parse_args()
     data = options.data.resolve()
     if not data.is_dir():
         parser.error(f"data folder {options.data} does not exist")
     work = (options.work or Path("runs") / f"real-{data.name}").resolve()
-    if work.exists():
-        parser.error(f"{work} exists already: remove it or choose another --work")
+    if (work / "bundle").exists():
+        parser.error(f"{work} holds a finished study: remove it or choose another --work")
     study = run_study(data, options.size, options.minutes, work)
     path = options.out / f"real_{data.name}_{slug(study['device'])}_{study['date']}.json"
     write_json(path, study)

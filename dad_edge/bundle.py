@@ -252,20 +252,20 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         with writing(path):
             yield draft
-            _take_name(draft, path)
+            _take_name(draft, path, replace)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
 
 
-def _take_name(draft: Path, path: Path) -> None:
-    """Rename over an older folder, although another process may be doing the same."""
+def _take_name(draft: Path, path: Path, replace: bool) -> None:
+    """Rename, over an older folder if asked, although another process may be doing the same."""
     while True:
         try:
             os.replace(draft, path)
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         aside = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
         with suppress(FileNotFoundError):

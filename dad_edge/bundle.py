@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,7 +131,7 @@ def open_bundle(path: Path) -> Bundle:
             f"{path} is not a bundle: it has no {MANIFEST}.",
             "make one with 'dad-edge export --checkpoint RUN --out bundle'",
         )
-    mapping = _read_json(path / MANIFEST)
+    mapping = read_json(path / MANIFEST)
     version = mapping.get("format")
     if version != FORMAT_VERSION:
         raise ModelError(
@@ -179,10 +180,15 @@ S = TypeVar("S")
 
 
 def _read_optional(cls: type[S], path: Path) -> S | None:
-    return from_mapping(cls, _read_json(path), str(path)) if path.is_file() else None
+    return from_mapping(cls, read_json(path), str(path)) if path.is_file() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ModelError: the file cannot be read or is not a JSON object.
+    """
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -246,12 +252,39 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         with writing(path):
             yield draft
-            if replace:
-                shutil.rmtree(path, ignore_errors=True)
-            os.replace(draft, path)
+            _take_name(draft, path, replace)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _take_name(draft: Path, path: Path, replace: bool) -> None:
+    """Rename, over an older folder if asked, although another process may be doing the same."""
+    while True:
+        try:
+            os.replace(draft, path)
+            return
+        except OSError as error:
+            if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        aside = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
+        with suppress(FileNotFoundError):
+            os.replace(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def writable_bundle(path: Path) -> Path:
+    """The bundle to write into: a copy in `./bundle` if this is the one inside the package.
+
+    Raises:
+        StorageError: `./bundle` is taken or cannot be written.
+    """
+    if path.resolve() != PACKAGED.resolve():
+        return path
+    target = Path("bundle")
+    with new_folder(target) as draft:
+        shutil.copytree(path, draft, dirs_exist_ok=True)
+    return target
 
 
 def write_manifest(

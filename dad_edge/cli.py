@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from dad_edge import cli_deploy, cli_learn, cli_line
 from dad_edge.errors import DadEdgeError
-
-if TYPE_CHECKING:
-    from dad_edge.bundle import Bundle
+from dad_edge.terminal import say
 
 app = typer.Typer(
     name="dad-edge",
@@ -23,24 +20,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-BundleOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--bundle",
-        help="Bundle folder; without it DAD_EDGE_BUNDLE, then ./bundle, then the demo bundle.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-DataOption = Annotated[
-    Path, typer.Option("--data", help="Data set: train/good and test/<kind>, or a folder.")
-]
-
 
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
     try:
         arguments = sys.argv[1:] or ["--help"]
-        sys.exit(app(arguments, standalone_mode=False))  # the code of typer.Exit is returned
+        code = app(arguments, standalone_mode=False)
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
@@ -52,25 +37,8 @@ def main() -> None:
             raise
         say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")
         sys.exit(2)
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal; stdout stays for machines."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def emit(result: dict[str, Any]) -> None:
-    """Print a result for machines."""
-    print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def chosen_bundle(named: Path | None) -> Bundle:
-    """The bundle of this command, checked; prints which one it is."""
-    from dad_edge.bundle import find_bundle, open_bundle
-
-    path, reason = find_bundle(named)
-    say(f"bundle: {path} ({reason})")
-    return open_bundle(path)
+    if code:  # what a command gave to typer.Exit
+        sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -91,6 +59,11 @@ def version_option(
     ] = False,
 ) -> None:
     pass
+
+
+for _module in (cli_learn, cli_deploy, cli_line):
+    for _name, _command in _module.COMMANDS.items():
+        app.command(_name)(_command)
 
 
 if __name__ == "__main__":

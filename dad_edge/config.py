@@ -18,6 +18,8 @@ else:
 
 Fusion = Literal["average", "norm_guided"]
 SizeName = Literal["nano", "edge", "paper"]
+Precision = Literal["fp32", "fp16", "int8"]
+RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 
 def _positive(**values: float) -> None:
@@ -224,15 +226,21 @@ RECIPES: dict[SizeName, Recipe] = {
             image_size=128,
             denoiser=DenoiserConfig(
                 base_channels=8,
-                channel_mults=(1, 2, 4, 4, 8),
+                channel_mults=(1, 2, 4, 4, 4),
                 res_blocks=1,
                 attention_resolutions=(16,),
                 norm_groups=4,
             ),
-            segmenter=SegmenterConfig(base_width=16),
+            segmenter=SegmenterConfig(base_width=8),
         ),
         train=TrainConfig(
-            batch_size=8, learning_rate=1e-3, cosine=True, ema_decay=0.99, grad_clip=1.0
+            batch_size=8,
+            learning_rate=1e-3,
+            epochs=200,
+            cosine=True,
+            ema_decay=0.99,
+            max_timestep=400,
+            grad_clip=1.0,
         ),
     ),
 }
@@ -315,8 +323,8 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return mapping
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a TOML file.
+def read_toml(cls: type[T], path: Path) -> T:
+    """Read settings of a class from a TOML file.
 
     Raises:
         ModelError: the file is missing, is not TOML, or holds an unknown key.
@@ -329,4 +337,13 @@ def read_recipe(path: Path) -> Recipe:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not valid TOML: {error}.", "correct the file") from error
-    return from_mapping(Recipe, mapping, str(path))
+    return from_mapping(cls, mapping, str(path))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read the `recipe.toml` of a run.
+
+    Raises:
+        ModelError: the file is missing, is not TOML, or holds an unknown key.
+    """
+    return read_toml(Recipe, path)

@@ -1,4 +1,4 @@
-"""The result of a test set as files: report.json for machines, report.html for people."""
+"""The result of a test set as files: report.json for machines, a page and a sheet for people."""
 
 from __future__ import annotations
 
@@ -19,18 +19,28 @@ import numpy as np
 from dad_edge.charts import score_histogram
 from dad_edge.errors import writing
 from dad_edge.metrics import GOOD
-from dad_edge.pictures import COLUMNS, InspectedImage, Picture, heat_legend, inspection_views
+from dad_edge.pictures import (
+    COLUMNS,
+    InspectedImage,
+    Picture,
+    contact_sheet,
+    heat_legend,
+    inspection_row,
+    inspection_views,
+)
 
 SCHEMA_VERSION = 1
 """Version of the layout of report.json."""
 
 _THUMBNAIL_SIDE = 320
-_FIGURES = {
+_SHEET_ROWS = 3
+FIGURES = {
     "image_auroc": ("Image AUROC", "chance that a defective part outscores a good one"),
     "pixel_auroc": ("Pixel AUROC", "the same for single pixels"),
     "pixel_ap": ("Pixel AP", "average precision over all pixels"),
     "pro": ("PRO", "per-region overlap, up to 30 % false-positive pixels"),
 }
+"""Key, name and meaning of the summary's figures."""
 _GROUPS = {
     "worst": ("Worst", "Missed defects and false alarms in turn, the farthest off first."),
     "borderline": ("Borderline", "Closest to the threshold, on either side."),
@@ -72,12 +82,15 @@ class Report:
     """Every image of the test set, without pictures."""
     examples: Mapping[str, Sequence[InspectedImage]]
     """Lists of `dad_edge.examples.ExampleKeeper`: worst, borderline, best."""
+    threshold_origin: str = ""
+    """Where the threshold comes from, in a few words."""
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.json and report.html; a file that was there is replaced whole or not at all.
+    """Write report.json, report.html and, where there are examples, sheet.png.
 
-    Numbers that are not finite become null.
+    A file that was there is replaced whole or not at all. Numbers that are not finite become
+    null.
 
     Args:
         report: what was measured.
@@ -90,9 +103,12 @@ def write_report(report: Report, folder: Path) -> Path:
         StorageError: the folder cannot be written.
     """
     page = folder / "report.html"
-    data = json.dumps(_report_data(report), indent=1, allow_nan=False, ensure_ascii=False)
-    _replace_file(folder / "report.json", data + "\n")
-    _replace_file(page, render_page(report))
+    data = json.dumps(report_data(report), indent=1, allow_nan=False, ensure_ascii=False)
+    _replace_file(folder / "report.json", f"{data}\n".encode())
+    _replace_file(page, render_page(report).encode())
+    if any(report.examples.values()):
+        _, encoded = cv2.imencode(".png", example_sheet(report))
+        _replace_file(folder / "sheet.png", encoded.tobytes())
     return page
 
 
@@ -101,13 +117,13 @@ def render_page(report: Report) -> str:
     css = resources.files("dad_edge").joinpath("report.css").read_text(encoding="utf-8")
     good = [s.score for s in report.scores if s.kind == GOOD]
     defect = [s.score for s in report.scores if s.kind != GOOD]
-    figures = "".join(_figure(key, report.summary.get(key)) for key in _FIGURES)
+    figures = "".join(_figure(key, report.summary.get(key)) for key in FIGURES)
     body = [
         f"<h1>{escape(report.title)}</h1>",
         f'<p class="note">{len(report.scores)} images: {len(good)} good, '
         f"{len(defect)} defective</p>",
         f'<div class="figures">{figures}</div>',
-        _line_up(good, defect, report.threshold),
+        _line_up(good, defect, report.threshold, report.threshold_origin),
         "<h2>Scores</h2>",
         score_histogram(good, defect, report.threshold) if report.scores else "",
         "<h2>Kinds</h2>",
@@ -115,7 +131,7 @@ def render_page(report: Report) -> str:
     ]
     for group, (heading, about) in _GROUPS.items():
         body.append(f'<h2>{heading}</h2><p class="note">{about}</p>')
-        body.append(_example_rows(report.examples.get(group, ()), report.threshold, group))
+        body.append(_example_rows(_of(report, group), report.threshold, group))
     body.append(
         '<div class="legend note" style="margin-top:16px">Heat map colours, the same in every '
         f'picture: 0 <img alt="colour scale from 0 to 1" src="{_png(heat_legend(440, 24))}"> 1'
@@ -135,12 +151,30 @@ def render_page(report: Report) -> str:
     )
 
 
-def _report_data(report: Report) -> dict[str, Any]:
+def example_sheet(report: Report) -> Picture:
+    """The first example images of each list as one contact sheet; there must be one.
+
+    Returns:
+        (H,W,3) uint8 BGR.
+    """
+    chosen = {group: _of(report, group)[:_SHEET_ROWS] for group in _GROUPS}
+    rows = [inspection_row(image, report.threshold) for group in chosen.values() for image in group]
+    counts = ", ".join(f"{len(images)} {group}" for group, images in chosen.items())
+    return contact_sheet(rows, COLUMNS, report.title, f"From the top: {counts}.")
+
+
+def _of(report: Report, group: str) -> Sequence[InspectedImage]:
+    return report.examples.get(group, ())
+
+
+def report_data(report: Report) -> dict[str, Any]:
+    """The content of report.json: plain values, without pictures."""
     data = {
         "schema_version": SCHEMA_VERSION,
         "title": report.title,
         "summary": report.summary,
         "threshold": report.threshold,
+        "threshold_origin": report.threshold_origin,
         "kinds": report.kinds,
         "context": report.context,
         "examples": {g: [image.name for image in images] for g, images in report.examples.items()},
@@ -162,12 +196,12 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _replace_file(path: Path, text: str) -> None:
+def _replace_file(path: Path, content: bytes) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            unfinished.write_text(text, encoding="utf-8")
+            unfinished.write_bytes(content)
             os.replace(unfinished, path)
         except OSError:
             unfinished.unlink(missing_ok=True)
@@ -175,7 +209,7 @@ def _replace_file(path: Path, text: str) -> None:
 
 
 def _figure(key: str, value: float | None) -> str:
-    name, about = _FIGURES[key]
+    name, about = FIGURES[key]
     if value is None or not math.isfinite(value):
         shown, about = "–", "undefined: needs both good and defective examples"
     else:
@@ -186,13 +220,14 @@ def _figure(key: str, value: float | None) -> str:
     )
 
 
-def _line_up(good: Sequence[float], defect: Sequence[float], threshold: float) -> str:
+def _line_up(good: Sequence[float], defect: Sequence[float], threshold: float, origin: str) -> str:
     false_alarms = sum(score > threshold for score in good)
     missed = sum(score <= threshold for score in defect)
     alarms = f'<span class="{"bad" if false_alarms else ""}">{false_alarms} of {len(good)}</span>'
     misses = f'<span class="{"bad" if missed else ""}">{missed} of {len(defect)}</span>'
     return (
-        f'<div class="line-up">At the threshold {threshold:.4g}, {alarms} good parts are rejected '
+        f'<div class="line-up">At the threshold {threshold:.4g}'
+        f"{f' ({escape(origin)})' if origin else ''}, {alarms} good parts are rejected "
         f"and {misses} defective parts pass.</div>"
     )
 

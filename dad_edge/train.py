@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dad_edge.bundle import write_json
-from dad_edge.config import Recipe, read_recipe
+from dad_edge.config import RECIPES, Recipe, SizeName, read_recipe
 from dad_edge.data.dataset import Batch, TrainingSet
 from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError, writing
 from dad_edge.model import checkpoint, diffusion
@@ -38,6 +38,11 @@ class Progress:
     fraction: float
     """Share of the run that is done, by steps or by time, whichever is further."""
     losses: dict[str, float]
+
+    @property
+    def note(self) -> str:
+        """The smoothed losses in a few words."""
+        return f"step {self.step}  noise {self.losses['noise']:.4f}  mask {self.losses['mask']:.4f}"
 
 
 class Trainer:
@@ -67,7 +72,7 @@ class Trainer:
         """
         settings = self.recipe.train
         self.detector.train()
-        image, mask = self._tensors(batch)
+        image, mask = self.tensors(batch)
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
         t_B = torch.randint(0, settings.max_timestep, (len(image),), generator=generator)
         noise = torch.randn(image.shape, generator=generator).to(self.device)
@@ -101,7 +106,8 @@ class Trainer:
             "rate": rate,
         }
 
-    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def tensors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B,3,S,S) images in the model's value range and (B,1,S,S) masks, on the device."""
         low, high = self.recipe.model.value_range
         rgb = torch.from_numpy(np.ascontiguousarray(batch.frames[..., ::-1])).to(self.device)
         image = rgb.permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
@@ -180,6 +186,28 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_recipe(
+    size: str,
+    file: Path | None = None,
+    *,
+    epochs: int | None = None,
+    max_minutes: float | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """The recipe of a size or a file, with the limits of the command line.
+
+    Raises:
+        UsageError: there is no such size, or a limit is not positive.
+        ModelError: the file is not a recipe.
+    """
+    if file is None and size not in RECIPES:
+        raise UsageError(f"there is no size '{size}'.", f"choose one of {', '.join(RECIPES)}")
+    recipe = read_recipe(file) if file else RECIPES[cast(SizeName, size)]
+    changes: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes, "seed": seed}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(recipe, train=replace(recipe.train, **given))
+
+
 def prepare_recipe(recipe: Recipe, folder: Path, resume: bool) -> Recipe:
     """The recipe of this run: the given one, or the one to resume with new limits.
 
@@ -210,7 +238,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     on_step: Callable[[Progress], None] | None = None,
-    on_save: Callable[[Trainer], None] | None = None,
+    on_save: Callable[[Trainer], object] | None = None,
 ) -> dict[str, Any]:
     """Train until the epochs or the minutes are used up, or a signal asks to stop.
 
@@ -273,7 +301,7 @@ def train(
     summary = {
         "run": folder.name,
         "size": recipe.model.size,
-        "steps": trainer.step,
+        "step": trainer.step,
         "epochs": round(trainer.step / images.steps_per_epoch, 1),
         "images": len(images),
         "minutes": round(trainer.elapsed_s / 60, 2),

@@ -14,6 +14,7 @@ from dad_edge.metrics import (
     SCORE_LEVELS,
     PixelMetrics,
     average_precision,
+    best_f1_threshold,
     image_auroc,
     kind_table,
     score_levels,
@@ -270,3 +271,24 @@ def test_kind_table_counts_misses_and_false_alarms():
     assert scratch["image_auroc"] == 0.75
     assert scratch["mean_score"] == pytest.approx(0.55)
     json.dumps(rows, allow_nan=False)
+
+
+def test_best_f1_threshold_beats_every_other_threshold():
+    rng = np.random.default_rng(0)
+    labels = rng.random(60) < 0.4
+    scores = np.round(np.clip(0.4 + 0.2 * labels + 0.2 * rng.standard_normal(60), 0, 1), 2)
+
+    def f1(threshold):
+        rejected = scores > threshold
+        return 2 * (rejected & labels).sum() / (rejected.sum() + labels.sum())
+
+    best = best_f1_threshold(scores, labels)
+    assert best not in scores
+    assert f1(best) == max(f1(t) for t in np.unique(scores)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"), [([0.1, 0.2], [0, 0]), ([0.1, 0.2], [1, 1]), ([0.3, 0.3], [0, 1])]
+)
+def test_best_f1_threshold_is_undefined_where_nothing_separates(scores, labels):
+    assert best_f1_threshold(scores, labels) is None

@@ -45,6 +45,9 @@ def make_report(images=None, **changes) -> Report:
     return Report(**(values | changes))
 
 
+FILES = ["report.html", "report.json", "sheet.png"]
+
+
 class Page(HTMLParser):
     """Text, sources and open tags of a page."""
 
@@ -86,7 +89,7 @@ def test_json_says_what_was_measured(tmp_path):
     assert data["examples"]["worst"] == ["bent_pin/0.png", "good/1.png"]
     assert data["context"]["lambdas"] == [100, 200]
     assert data["kinds"][1]["missed"] == 1
-    assert sorted(file.name for file in page.parent.iterdir()) == ["report.html", "report.json"]
+    assert sorted(file.name for file in page.parent.iterdir()) == FILES
 
 
 def test_json_has_no_nan_and_no_numpy(tmp_path):
@@ -162,7 +165,7 @@ def test_a_failed_write_keeps_the_old_report_and_leaves_no_rubbish(tmp_path, mon
     with pytest.raises(StorageError, match="the disk is full"):
         write_report(make_report(title="newer"), tmp_path)
     assert (tmp_path / "report.json").read_bytes() == before
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == FILES
 
 
 def test_a_file_in_the_way_of_the_folder_is_a_storage_error(tmp_path):

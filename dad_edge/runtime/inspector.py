@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import DataError
 from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.runtime.engines import load_engine
 from dad_edge.runtime.ops_numpy import NumpyOps
 from dad_edge.runtime.seams import Engine, Inspection, Ops, Verdict
 
@@ -121,21 +122,27 @@ def open_inspector(
     seed: int = 0,
     fresh_noise: bool = False,
     threads: int | None = None,
+    engine: str | None = None,
 ) -> Inspector:
-    """An inspector for a bundle on the CPU, in FP32.
+    """An inspector for a bundle on the CPU.
 
     Args:
         bundle: a checked bundle.
         seed: key of the noise.
         fresh_noise: new noise for every frame.
         threads: threads that compute; all usable cores if None.
+        engine: name of a built engine; the bundle's graphs in FP32 if None.
+
+    Raises:
+        DeviceError, ModelError: the engine does not fit (see `load_engine`).
     """
+    denoiser: Engine
+    segmenter: Engine
+    if engine is None:
+        denoiser = OnnxEngine(bundle.path / DENOISER, threads=threads)
+        segmenter = OnnxEngine(bundle.path / SEGMENTER, threads=threads)
+    else:
+        denoiser, segmenter = load_engine(bundle, engine, threads=threads)
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
     threshold = bundle.thresholds.image_threshold if bundle.thresholds else 0.5
-    return Inspector(
-        ops,
-        OnnxEngine(bundle.path / DENOISER, threads=threads),
-        OnnxEngine(bundle.path / SEGMENTER, threads=threads),
-        threshold,
-        fresh_noise=fresh_noise,
-    )
+    return Inspector(ops, denoiser, segmenter, threshold, fresh_noise=fresh_noise)

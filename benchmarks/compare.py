@@ -1,0 +1,108 @@
+"""Tell a regression from noise between two results of `dad-edge bench`.
+
+Exit code: 0 no row is slower, 1 a row is slower, 2 the files cannot be compared, 3 the figures are
+too unsure to tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dad_edge.bench import SCHEMA_VERSION
+from dad_edge.errors import DadEdgeError, DataError, UsageError
+
+BETWEEN_RUNS = 0.05
+"""Two runs on an idle machine agree within this; a smaller difference is noise."""
+
+Row = dict[str, Any]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare the files, print a line for each row, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    chosen = parser.parse_args(arguments)
+    try:
+        before, after = read_result(chosen.before), read_result(chosen.after)
+        verdicts = compare(before, after)
+    except DadEdgeError as error:
+        print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)
+        return 2
+    for name, verdict, change in verdicts:
+        print(f"{verdict:12} {change:+7.1%} median latency  {name}")
+    found = {verdict for _, verdict, _ in verdicts}
+    if "slower" in found:
+        return 1
+    return 3 if "cannot tell" in found else 0
+
+
+def read_result(path: Path) -> Row:
+    """A results file of the current schema.
+
+    Raises:
+        DataError: it is missing or not such a file.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}.", "give a file of bench --out") from error
+    if not isinstance(result, dict) or result.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} is not a bench result of schema {SCHEMA_VERSION}.",
+            "measure again with this version: dad-edge bench --out FILE",
+        )
+    return result
+
+
+def compare(before: Row, after: Row) -> list[tuple[str, str, float]]:
+    """Name, verdict and relative change of median latency of every row in both results.
+
+    Raises:
+        UsageError: another device, or no row in common.
+    """
+    devices = [result["environment"]["device"] for result in (before, after)]
+    if devices[0] != devices[1]:
+        raise UsageError(
+            f"measured on different devices: {devices[0]} and {devices[1]}.",
+            "compare results of one device",
+        )
+    old, new = _rows(before), _rows(after)
+    shared = [name for name in old if name in new]
+    if not shared:
+        raise UsageError(
+            f"no row in common: {'; '.join(old)} against {'; '.join(new)}.",
+            "measure the same size, λ and backend twice",
+        )
+    busy = before["load"]["loaded"] or after["load"]["loaded"]
+    return [(name, *_judge(old[name], new[name], busy)) for name in shared]
+
+
+def _rows(result: Row) -> dict[str, Row]:
+    """The rows by what they measured; the weights and the runtime's version may differ."""
+    return {
+        f"{row['method']} {row['size']} {row['image_size']} px, λ {row['lambdas']}, "
+        f"batch {row['batch']}, {row['precision']}, {row['engine']}": row
+        for row in result["rows"]
+    }
+
+
+def _judge(old: Row, new: Row, busy: bool) -> tuple[str, float]:
+    change = new["latency_ms"]["p50"] / old["latency_ms"]["p50"] - 1
+    ends = old["median_interval_ms"], new["median_interval_ms"]
+    if busy or old["unstable"] or new["unstable"] or None in ends:
+        return "cannot tell", change
+    (old_low, old_high), (new_low, new_high) = ends
+    if new_low > old_high * (1 + BETWEEN_RUNS):
+        return "slower", change
+    if new_high < old_low * (1 - BETWEEN_RUNS):
+        return "faster", change
+    return "same", change
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Build the engines of every target that can be built on this machine.
+
+    python build_engines/build_all.py                     all targets
+    python build_engines/build_all.py --target rtx        one target
+
+A target is a TOML file beside this script. Engines for a Jetson or a server GPU are built on such a
+device; elsewhere they are named as skipped, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from dad_edge.build import Target, build, describe, find_target
+from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
+from dad_edge.config import Precision, RuntimeName, read_toml
+from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
+from dad_edge.runtime.engines import why_not_here
+from dad_edge.runtime.tensorrt_api import local_capability
+from dad_edge.verify import demo_images, verify
+
+TARGETS = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetFile:
+    """One TOML file: a kind of device and the precisions that suit it."""
+
+    runtime: RuntimeName
+    precisions: tuple[Precision, ...]
+    compute_capabilities: tuple[str, ...] = ()
+    """GPUs of the device; empty for a CPU."""
+    workspace_mib: int | None = None
+    """Limit of the TensorRT builder's scratch memory in MiB."""
+
+
+def target_of(file: TargetFile) -> Target:
+    """The build target of a file on this machine.
+
+    Raises:
+        MissingDependency, DeviceError: it cannot be built here.
+    """
+    if file.runtime != "tensorrt":
+        return find_target(file.runtime, file.compute_capabilities, file.workspace_mib)
+    target = find_target(file.runtime, workspace_mib=file.workspace_mib)
+    if local_capability() not in file.compute_capabilities:
+        raise DeviceError(
+            f"the GPU here has compute capability {local_capability()}, the target needs "
+            f"{' or '.join(file.compute_capabilities)}.",
+            "build it on the device",
+        )
+    return target
+
+
+def build_target(bundle: Bundle, path: Path) -> bool:
+    """Build all precisions of one target; whether the accuracy gate rejected none of them."""
+    file = read_toml(TargetFile, path)
+    try:
+        target = target_of(file)
+    except (MissingDependency, DeviceError) as error:
+        print(f"{path.stem}: skipped, {error.message}")
+        return True
+    accepted = True
+    for precision in file.precisions:
+        sidecar = build(bundle, precision, target)
+        print(f"{path.stem}: {describe(sidecar)}")
+        if reason := why_not_here(sidecar):
+            print(f"{path.stem}: accuracy gate NOT RUN, {reason}")
+            continue
+        report = verify(bundle, sidecar.name, demo_images(bundle))
+        verdict = "passed" if report["passed"] else f"FAILED: {'; '.join(report['failures'])}"
+        print(f"{path.stem}: accuracy gate {verdict}")
+        accepted &= report["passed"]
+    return accepted
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the exit code is that of the first error, or 1 if the gate said no."""
+    names = sorted(path.stem for path in TARGETS.glob("*.toml"))
+    parser = argparse.ArgumentParser(description="Build the engines of every target.")
+    parser.add_argument("--target", choices=names, help="one target; without it all")
+    parser.add_argument("--bundle", type=Path, help="bundle folder, as for dad-edge")
+    options = parser.parse_args(arguments)
+    try:
+        path, reason = find_bundle(options.bundle)
+        bundle = open_bundle(writable_bundle(path))
+        print(f"bundle: {bundle.path} ({reason})")
+        chosen = [options.target] if options.target else names
+        accepted = [build_target(bundle, TARGETS / f"{name}.toml") for name in chosen]
+    except DadEdgeError as error:
+        print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)
+        return error.exit_code
+    return 0 if all(accepted) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""`python -m dad_edge` is the `dad-edge` command."""
+
+from dad_edge.cli import main
+
+main()

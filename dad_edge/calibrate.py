@@ -1,0 +1,262 @@
+"""Thresholds and activation ranges from images of good parts."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.bundle import (
+    DENOISER,
+    SEGMENTER,
+    Bundle,
+    Calibration,
+    Thresholds,
+    sha256_of,
+    write_calibration,
+    write_thresholds,
+)
+from dad_edge.data.layouts import Item
+from dad_edge.errors import DataError, ModelError, UsageError
+from dad_edge.preprocess import read_frame
+from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.ops_numpy import NumpyOps
+
+RANGE_IMAGES = 64
+"""Largest number of images that the activation ranges are taken from."""
+QUANTILES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
+METHOD = "min-max"
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the number of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A target false-reject rate and what a number of images can support of it."""
+
+    target: float
+    images: int
+
+    @property
+    def smallest(self) -> float:
+        """Smallest rate that so many images can support."""
+        return 1 / (self.images + 1)
+
+    @property
+    def supported(self) -> bool:
+        return self.target >= self.smallest
+
+    @property
+    def images_needed(self) -> int:
+        """Images that the target needs."""
+        return math.ceil(1 / self.target - 1e-9) - 1
+
+
+def conformal_quantile(scores: Sequence[float], rate: float) -> float:
+    """The score that a further good part exceeds with a probability of at most `rate`.
+
+    The ⌈(n+1)(1-rate)⌉-th smallest of n scores (split conformal prediction). The guarantee holds
+    for parts that are exchangeable with these. With fewer than 1/rate - 1 scores no finite
+    threshold has it; the largest score is returned then.
+
+    Args:
+        scores: scores of good parts, at least one.
+        rate: in (0,1).
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    return sorted(scores)[min(rank, len(scores)) - 1]
+
+
+def calibrate(
+    bundle: Bundle,
+    items: Sequence[Item],
+    *,
+    false_reject_rate: float = 0.01,
+    range_items: Sequence[Item] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Thresholds, Calibration]:
+    """Find thresholds and activation ranges, and write both into the bundle.
+
+    Args:
+        bundle: a checked bundle in a folder that may be written.
+        items: images of good parts; for honest thresholds, ones that were not trained on.
+        false_reject_rate: share of good parts that may be rejected, in (0,1).
+        range_items: images for the activation ranges; by default up to `RANGE_IMAGES` of `items`,
+            evenly spread over them.
+        progress: told of every image.
+
+    Raises:
+        UsageError: the rate is not in (0,1).
+        DataError: there is no image, or one cannot be read.
+        ModelError: a score is not a finite number.
+        StorageError: the bundle cannot be written.
+    """
+    if not 0 < false_reject_rate < 1:
+        raise UsageError(
+            f"the false-reject rate is {false_reject_rate}, not between 0 and 1.",
+            "use '--false-reject-rate 0.01' for one part in a hundred",
+        )
+    if not items:
+        raise DataError("no image to calibrate on.", "give a folder with images of good parts")
+    chosen = list(range_items or spread(items, RANGE_IMAGES))
+    total, done = len(items) + len(chosen), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    inspector = open_inspector(bundle)
+    scores: list[float] = []
+    peaks: list[float] = []
+    for item in items:
+        inspection = inspector.inspect(read_frame(item.path))
+        if inspection.verdict == "invalid":
+            raise ModelError(
+                f"the score of {item.path} is not a finite number.",
+                "train or export the model again; its weights are damaged",
+            )
+        scores.append(inspection.score)
+        peaks.append(float(inspection.score_map.max()))
+        tick()
+    rate = Rate(false_reject_rate, len(items))
+    thresholds = Thresholds(
+        image_threshold=conformal_quantile(scores, false_reject_rate),
+        pixel_threshold=conformal_quantile(peaks, false_reject_rate),
+        target_false_reject_rate=false_reject_rate,
+        smallest_supported_rate=rate.smallest,
+        normal_images=rate.images,
+        normal_score_quantiles={str(q): float(np.quantile(scores, q)) for q in QUANTILES},
+    )
+    calibration = Calibration(
+        method=METHOD,
+        ranges=activation_ranges(bundle, (read_frame(item.path) for item in chosen), tick),
+        images={item.name: sha256_of(item.path) for item in chosen},
+    )
+    write_thresholds(bundle, thresholds)
+    write_calibration(bundle, calibration)
+    return thresholds, calibration
+
+
+def describe(thresholds: Thresholds, calibration: Calibration) -> str:
+    """The outcome for a person, with what the number of images can and cannot support."""
+    rate = Rate(thresholds.target_false_reject_rate, thresholds.normal_images)
+    lines = [
+        f"image threshold {thresholds.image_threshold:.4g}, "
+        f"pixel threshold {thresholds.pixel_threshold:.4g}, from {rate.images} images; "
+        f"smallest false-reject rate that so many support: {rate.smallest:.3g}",
+        f"activation ranges from {len(calibration.images)} images",
+        "note: images that the model was trained on give thresholds that are too low; "
+        "use good parts it has not seen",
+    ]
+    if not rate.supported:
+        lines.append(
+            f"warning: a false-reject rate of {rate.target:g} needs {rate.images_needed} images; "
+            "the largest score is the threshold"
+        )
+    return "\n".join(lines)
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` items, evenly spread over the order they come in."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:
+    """The images that a manifest of `calibration/select_images.py` names.
+
+    Args:
+        path: JSON, `{"images": {name: sha256}}`.
+        items: images of the data set.
+
+    Raises:
+        DataError: the manifest cannot be read, or an image is missing or was changed.
+    """
+    try:
+        named = dict(json.loads(path.read_text(encoding="utf-8"))["images"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not a manifest of calibration images: {error!r}.",
+            "make one with 'python calibration/select_images.py --data DIR --out FILE'",
+        ) from error
+    known = {item.name: item for item in items}
+    for name, digest in named.items():
+        if name not in known or sha256_of(known[name].path) != digest:
+            state = "was changed" if name in known else "is missing"
+            raise DataError(
+                f"image {name} of {path} {state} in the data set.", "select the images again"
+            )
+    return [known[name] for name in named]
+
+
+def activation_ranges(
+    bundle: Bundle, frames: Iterator[NDArray[np.uint8]], tick: Callable[[], None]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Smallest and largest value of the tensors around every convolution.
+
+    The denoiser sees real x_t at the λ in use, the segmenter real images beside their x̂0.
+
+    Returns:
+        Network file → tensor → (minimum, maximum).
+    """
+    ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
+    denoiser = OnnxEngine(bundle.path / DENOISER)
+    with tempfile.TemporaryDirectory() as folder:
+        calibrators = {
+            name: _Calibrator(bundle.path / name, Path(folder) / name)
+            for name in (DENOISER, SEGMENTER)
+        }
+        for frame in frames:
+            image, x_t = ops.inject([frame], 0)
+            calibrators[DENOISER].collect({"x_t": x_t})
+            noise = denoiser.run({"x_t": x_t})["noise"]
+            calibrators[SEGMENTER].collect({"pair": ops.restore(x_t, noise, image)})
+            tick()
+        return {name: calibrator.ranges() for name, calibrator in calibrators.items()}
+
+
+class _Calibrator:
+    """ONNX Runtime's range finder for one graph."""
+
+    def __init__(self, graph: Path, scratch: Path) -> None:
+        from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+        self._calibrator = create_calibrator(
+            str(graph), ["Conv"], str(scratch), CalibrationMethod.MinMax
+        )
+
+    def collect(self, inputs: dict[str, NDArray[np.float32]]) -> None:
+        self._calibrator.collect_data(_Once(inputs))
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        data: dict[str, Any] = self._calibrator.compute_data().data
+        return {
+            name: (float(np.min(data[name].lowest)), float(np.max(data[name].highest)))
+            for name in sorted(data)
+        }
+
+
+class _Once:
+    """One batch, in the form that ONNX Runtime's calibrators read."""
+
+    def __init__(self, inputs: dict[str, NDArray[np.float32]]) -> None:
+        self._inputs: dict[str, NDArray[np.float32]] | None = inputs
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        inputs, self._inputs = self._inputs, None
+        return inputs
+
+    def __len__(self) -> int:
+        return 1

@@ -1,0 +1,160 @@
+"""The commands between a bundle and the line: calibrate, build, verify."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dad_edge.errors import DadEdgeError
+from dad_edge.terminal import BundleOption, DataOption, JsonOption, emit, say, writable_bundle_of
+
+if TYPE_CHECKING:
+    from dad_edge.bundle import Bundle
+
+
+class PrecisionName(str, Enum):
+    """Choices of --precision."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class RuntimeChoice(str, Enum):
+    """Choices of --runtime."""
+
+    AUTO = "auto"
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+def calibrate(
+    data: DataOption,
+    bundle: BundleOption = None,
+    false_reject_rate: Annotated[
+        float, typer.Option(help="Share of good parts that may be rejected.")
+    ] = 0.01,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Images for the activation ranges, from calibration/select_images.py."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find thresholds and activation ranges from images of good parts."""
+    from dad_edge import calibrate as stage
+    from dad_edge.config import to_mapping
+    from dad_edge.data.layouts import list_items
+    from dad_edge.progress import progress_bar
+
+    items = list_items(data, "train")
+    chosen = stage.read_manifest(manifest, items) if manifest else None
+    target = writable_bundle_of(bundle)
+    with progress_bar("calibrating") as progress:
+        thresholds, ranges = stage.calibrate(
+            target,
+            items,
+            false_reject_rate=false_reject_rate,
+            range_items=chosen,
+            progress=progress,
+        )
+    say(stage.describe(thresholds, ranges))
+    if as_json:
+        emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
+
+
+def build(
+    precision: Annotated[PrecisionName, typer.Option(help="Precision of the engine.")],
+    runtime: Annotated[
+        RuntimeChoice,
+        typer.Option(help="auto: TensorRT where it is installed beside a GPU, else ONNX Runtime."),
+    ] = RuntimeChoice.AUTO,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="Build ahead of time for RTX cards such as 8.6; may be repeated."),
+    ] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(help="Scratch memory of the TensorRT builder in MiB.")
+    ] = None,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build engines for a device, and run the accuracy gate where they can run."""
+    from rich.console import Console
+
+    from dad_edge import build as stage
+    from dad_edge.config import to_mapping
+    from dad_edge.runtime.engines import read_sidecar, why_not_here
+
+    target = stage.find_target(
+        None if runtime is RuntimeChoice.AUTO else runtime.value,
+        tuple(compute_capability or ()),
+        workspace_mib,
+    )
+    chosen = writable_bundle_of(bundle)
+    with Console(stderr=True).status("building") as status:
+        sidecar = stage.build(chosen, precision.value, target, status.update)
+    say(stage.describe(sidecar))
+    reports = []
+    if reason := why_not_here(sidecar):
+        say(f"accuracy gate: NOT RUN, {reason}")
+    else:
+        reports = judge(chosen, [sidecar.name], None)
+    if as_json:
+        emit({"bundle": str(chosen.path), **to_mapping(read_sidecar(chosen, sidecar.name))})
+    fail_if_rejected(reports)
+
+
+def verify(
+    engine: Annotated[
+        str | None, typer.Option(help="Name of the engine; without it all that can run here.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set; without it parts of the drawn demo product.")
+    ] = None,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy gate: engines against the bundle's FP32 graphs on the same noise."""
+    from dad_edge import verify as stage
+
+    chosen = writable_bundle_of(bundle)
+    reports = judge(chosen, [engine] if engine else stage.runnable(chosen), data)
+    if as_json:
+        emit({"bundle": str(chosen.path), "engines": reports})
+    fail_if_rejected(reports)
+
+
+def judge(bundle: Bundle, engines: list[str], data: Path | None) -> list[dict[str, Any]]:
+    """Run the accuracy gate with a bar and print its table."""
+    from rich.console import Console
+
+    from dad_edge import verify as stage
+    from dad_edge.progress import progress_bar
+
+    images = stage.data_images(data) if data else stage.demo_images(bundle)
+    reports = []
+    for name in engines:
+        with progress_bar(f"accuracy gate {name}") as progress:
+            reports.append(stage.verify(bundle, name, images, progress))
+    Console(stderr=True).print(stage.gate_table(reports))
+    return reports
+
+
+def fail_if_rejected(reports: list[dict[str, Any]]) -> None:
+    """Exit code 1 if the accuracy gate said no."""
+    from dad_edge.verify import next_step
+
+    for report in reports:
+        if not report["passed"]:
+            raise DadEdgeError(
+                f"the accuracy gate rejects {report['engine']}: {'; '.join(report['failures'])}.",
+                next_step(report["precision"], report["engine"]),
+            )
+
+
+COMMANDS = {"calibrate": calibrate, "build": build, "verify": verify}
+"""Name on the command line → function."""

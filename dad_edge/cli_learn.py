@@ -1,0 +1,168 @@
+"""The commands from images to a bundle: demo-data, train, evaluate, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dad_edge.errors import UsageError, require, writing
+from dad_edge.terminal import BundleOption, DataOption, JsonOption, chosen_bundle, emit, say
+
+
+def demo_data(
+    out: Annotated[Path, typer.Option("--out", help="New folder for the data set.")],
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other parts.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the drawn demo product as a data set in MVTec layout."""
+    from dad_edge.data.demo.dataset import write_dataset
+    from dad_edge.progress import progress_bar
+
+    with progress_bar("drawing parts") as report:
+        counts = write_dataset(out, seed=seed, progress=report)
+    say(f"{sum(counts.values())} images in {out}")
+    if as_json:
+        emit({"folder": str(out), "seed": seed, "images": counts})
+
+
+def train_command(
+    data: DataOption,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; runs/<data>-<size> if left out."),
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="nano, edge or paper.")] = "nano",
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="recipe.toml with settings instead of --size.")
+    ] = None,
+    textures: Annotated[
+        Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="Wall-clock limit of the whole run.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on images of good parts; Ctrl-C saves, --resume continues."""
+    require("torch", "train", "train")
+    from dad_edge import train as training
+    from dad_edge.data.dataset import TrainingSet
+    from dad_edge.progress import progress_bar
+    from dad_edge.samples import SampleSheet
+
+    settings = training.choose_recipe(
+        size, recipe, epochs=epochs, max_minutes=max_minutes, seed=seed
+    )
+    folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
+    settings = training.prepare_recipe(settings, folder, resume)
+    with progress_bar("reading images") as report:
+        images = TrainingSet(data, settings.model, settings.train, textures, report)
+    kind = "objects on a background" if images.foregrounds else "textures"
+    say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
+    with progress_bar(f"training {settings.model.size}") as report:
+        summary = training.train(
+            settings,
+            images,
+            folder,
+            resume=resume,
+            device=device,
+            on_step=lambda step: report(step.fraction, 1.0, step.note),
+            on_save=SampleSheet(images, folder).write,
+        )
+    say(f"step {summary['step']}: weights in {folder}")
+    say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
+    if as_json:
+        emit(summary)
+
+
+def evaluate_command(
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option("--split", help="test, or train (good parts only).")
+    ] = "test",
+    bundle: BundleOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the report; reports/ of the model if left out."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure image AUROC, pixel AUROC, pixel AP and PRO; a report with pictures."""
+    from rich.console import Console
+
+    from dad_edge.data.layouts import Split, find_layout
+    from dad_edge.evaluate import bundle_candidate, checkpoint_candidate, evaluate
+    from dad_edge.progress import progress_bar
+    from dad_edge.report import report_data, write_report
+    from dad_edge.report_table import report_tables
+
+    if split not in ("test", "train"):
+        raise UsageError(f"there is no split '{split}'.", "use --split test or --split train")
+    chosen_split: Split = "train" if split == "train" else "test"
+    if checkpoint is not None and bundle is not None:
+        raise UsageError(
+            "--bundle and --checkpoint name two models.", "evaluate one of them at a time"
+        )
+    if checkpoint is not None:
+        say(f"checkpoint: {checkpoint}")
+        candidate = checkpoint_candidate(checkpoint, device=device)
+    else:
+        candidate = bundle_candidate(chosen_bundle(bundle))
+    say(f"backend: {candidate.inspector.backend}")
+    folder = out or candidate.default_folder(data, chosen_split)
+    find_layout(data)
+    # A folder that cannot be written is known before the work, not after it.
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar("inspecting") as show:
+        report = evaluate(candidate, data, chosen_split, show)
+    page = write_report(report, folder)
+    Console(stderr=True).print(report_tables(report))
+    say(f"wrote {page}")
+    if as_json:
+        emit(report_data(report))
+
+
+def export_command(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Folder of a training run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")] = Path("bundle"),
+    class_name: Annotated[
+        str | None, typer.Option("--class-name", help="Product; the run's name if left out.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle of two ONNX graphs and check it against PyTorch on the same noise."""
+    require("torch", "train", "export")
+    from dad_edge.export import TOLERANCE, export
+
+    bundle, parity = export(checkpoint, out, class_name=class_name, replace=replace)
+    say(
+        f"PASSED: ONNX Runtime agrees with PyTorch, mask {parity.mask:.1e}, score "
+        f"{parity.score:.1e} (allowed {TOLERANCE:.0e})"
+    )
+    say(f"bundle in {bundle.path}; next: dad-edge calibrate --data DIR --bundle {bundle.path}")
+    if as_json:
+        emit({"bundle": str(out), "mask_difference": parity.mask, "score_difference": parity.score})
+
+
+COMMANDS = {
+    "demo-data": demo_data,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "export": export_command,
+}
+"""Name on the command line → function."""

@@ -1,0 +1,122 @@
+"""The commands at the line: stream, demo, bench, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dad_edge.errors import UsageError
+from dad_edge.terminal import BundleOption, JsonOption, chosen_bundle, emit, say
+
+
+def stream(
+    camera: Annotated[int | None, typer.Option(help="Index of a camera: 0 is /dev/video0.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="rtsp://..., a video file, a folder of images, demo:// or demo://?parts=60."
+        ),
+    ] = None,
+    bundle: BundleOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.jsonl, one record a frame.")
+    ] = None,
+    video: Annotated[bool, typer.Option("--video", help="Write OUT/annotated.mp4 too.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Show the frames; q ends.")] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
+    fresh_noise: Annotated[
+        bool,
+        typer.Option(
+            "--fresh-noise",
+            help="New noise every frame; by default the same part always gets the same score.",
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Key of the noise.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the records of results.jsonl on stdout.")
+    ] = False,
+) -> None:
+    """Inspect a camera, video, folder of images or the demo line, frame by frame."""
+    if camera is not None and source is not None:
+        raise UsageError("--camera and --source exclude each other.", "name one of them")
+    from dad_edge.stream import command
+
+    command.stream(
+        source if camera is None else camera,
+        lambda: chosen_bundle(bundle),
+        out=out,
+        video=video,
+        window=window,
+        max_frames=max_frames,
+        fresh_noise=fresh_noise,
+        seed=seed,
+        json_lines=as_json,
+    )
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
+    parts: Annotated[int, typer.Option(min=1, help="Parts to inspect.")] = 60,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Inspect the built-in demo line: video, contact sheet, log and measured speed."""
+    from dad_edge.demo import run_demo, show
+
+    result = run_demo(chosen_bundle(bundle), out, parts)
+    show(result)
+    if as_json:
+        emit(result.as_record())
+
+
+def bench(
+    bundle: BundleOption = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long to measure; up to 3 × this until steady.")
+    ] = 10.0,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")] = None,
+) -> None:
+    """Measure frames per second, stage by stage, beside the paper's rows."""
+    from rich.console import Console
+
+    from dad_edge.bench import run_bench
+    from dad_edge.bench_table import bench_tables
+    from dad_edge.bundle import write_json
+    from dad_edge.progress import progress_bar
+
+    chosen = chosen_bundle(bundle)
+    with progress_bar("measuring") as report:
+        result = run_bench(
+            chosen, seconds=seconds, progress=lambda what, share: report(share, 1.0, what)
+        )
+    Console(stderr=True).print(bench_tables(result))
+    if as_json:
+        emit(result)
+    if out is not None:
+        write_json(out, result)
+        say(f"wrote {out}")
+
+
+def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
+    """Say what can run here, why the rest cannot, and whether a frame can be inspected."""
+    from rich.console import Console
+
+    from dad_edge.doctor import doctor_table, examine
+
+    report = examine(bundle)
+    Console(stderr=True).print(doctor_table(report))
+    if as_json:
+        emit(report.to_mapping())
+    raise typer.Exit(report.exit_code)
+
+
+COMMANDS = {
+    "stream": stream,
+    "demo": demo,
+    "bench": bench,
+    "doctor": doctor,
+}
+"""Name on the command line → function."""

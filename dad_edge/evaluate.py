@@ -1,0 +1,251 @@
+"""Every image of a split through the inspector: figures, examples and what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle, sha256_of
+from dad_edge.config import ModelConfig, read_recipe
+from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
+from dad_edge.environment import describe
+from dad_edge.errors import DataError, ModelError, require
+from dad_edge.examples import pick_examples
+from dad_edge.metrics import PixelMetrics, best_f1_threshold, image_auroc, kind_table
+from dad_edge.pictures import InspectedImage
+from dad_edge.preprocess import read_frame, to_frame, to_mask
+from dad_edge.report import ImageScore, Report
+from dad_edge.runtime.inspector import Inspector, open_inspector
+
+CALIBRATED = "from thresholds.json of the bundle"
+ORACLE = "oracle: best F1 on these images, for this report only"
+ARBITRARY = "arbitrary: not calibrated, and this split cannot suggest one"
+ARBITRARY_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is evaluated: weights on a backend."""
+
+    inspector: Inspector
+    model: ModelConfig
+    threshold: float | None
+    """Calibrated image threshold, if there is one."""
+    seed: int
+    """Key of the inspector's noise."""
+    source: dict[str, Any]
+    """Which weights these are, for the report; no paths."""
+    reports: Path
+    """Folder where its reports belong."""
+
+    def default_folder(self, root: Path, split: Split) -> Path:
+        """Folder of the report where the user names none."""
+        return self.reports / f"{split}-{root.resolve().name}"
+
+
+def bundle_candidate(bundle: Bundle, *, seed: int = 0, threads: int | None = None) -> Candidate:
+    """A bundle on ONNX Runtime.
+
+    Args:
+        bundle: a checked bundle.
+        seed: key of the noise.
+        threads: threads that compute; all usable cores if None.
+    """
+    digests = {MANIFEST: sha256_of(bundle.path / MANIFEST)} | bundle.manifest.sha256
+    return Candidate(
+        open_inspector(bundle, seed=seed, threads=threads),
+        bundle.model,
+        bundle.thresholds.image_threshold if bundle.thresholds else None,
+        seed,
+        {"bundle": {"class_name": bundle.manifest.class_name, "sha256": digests}},
+        Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
+    )
+
+
+def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> Candidate:
+    """A training run on PyTorch.
+
+    Args:
+        run: folder that `dad-edge train` made.
+        seed: key of the noise.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+        MissingDependency: PyTorch is not installed.
+        ModelError: the run is incomplete, damaged, or its files do not fit together.
+    """
+    require("torch", "train", "evaluate a checkpoint")
+    from dad_edge.model.checkpoint import RECIPE, WEIGHTS
+    from dad_edge.runtime.engine_torch import open_torch_inspector
+    from dad_edge.train import choose_device
+
+    inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
+    digests = {name: sha256_of(run / name) for name in (RECIPE, WEIGHTS)}
+    return Candidate(
+        inspector,
+        read_recipe(run / RECIPE).model,
+        None,
+        seed,
+        {"checkpoint": {"run": run.resolve().name, "sha256": digests}},
+        run / REPORTS,
+    )
+
+
+def evaluate(
+    candidate: Candidate,
+    root: Path,
+    split: Split = "test",
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Inspect every image of a split, one at a time, and measure.
+
+    Pixel figures are at the model's size. A defective image whose defect is marked nowhere counts
+    in the image figures only; the report's context says how many there are.
+
+    Args:
+        candidate: what to evaluate.
+        root: folder of the data set.
+        split: which images.
+        progress: called with the images inspected and the number of all.
+
+    Returns:
+        Figures, scores of all images, and the pictures of a few.
+
+    Raises:
+        DataError: no layout fits, the split is empty, an image cannot be read, or a mask has
+            another size than its image.
+        ModelError: a score is not a number in [0,1].
+    """
+    items = list_items(root, split)
+    size = candidate.model.image_size
+    pixels = PixelMetrics()
+    scores: list[ImageScore] = []
+    digests: list[str] = []
+    unmarked = 0
+    started = time.perf_counter()
+    for item in items:
+        frame = read_frame(item.path)
+        mask = _mask_of(item, frame)
+        inspection = candidate.inspector.inspect(frame)
+        if inspection.verdict == "invalid":
+            raise ModelError(
+                f"the score of {item.path} is {inspection.score}.",
+                "train again with a lower learning rate, or choose a higher precision",
+            )
+        scores.append(ImageScore(item.name, item.kind, inspection.score))
+        if item.kind != GOOD and mask is None:
+            unmarked += 1
+        else:
+            truth = np.zeros((size, size), bool) if mask is None else to_mask(mask, size)
+            pixels.update(inspection.score_map, truth)
+        digests.append(sha256_of(item.path))
+        if progress:
+            progress(len(scores), len(items))
+    seconds = time.perf_counter() - started
+
+    kinds = [score.kind for score in scores]
+    values = [score.score for score in scores]
+    is_defect = [kind != GOOD for kind in kinds]
+    threshold, origin = _threshold(candidate, values, is_defect)
+    name = root.resolve().name
+    return Report(
+        title=f"{name}, {split} split",
+        summary={
+            "image_auroc": image_auroc(values, is_defect),
+            "pixel_auroc": pixels.pixel_auroc(),
+            "pixel_ap": pixels.pixel_ap(),
+            "pro": pixels.pro(),
+        },
+        kinds=kind_table(kinds, values, threshold),
+        threshold=threshold,
+        threshold_origin=origin,
+        context={
+            "backend": candidate.inspector.backend,
+            "model": {
+                "size": candidate.model.size,
+                "image_size": size,
+                "lambdas": candidate.model.lambdas,
+                "fusion": candidate.model.fusion,
+            },
+            **candidate.source,
+            "seed": candidate.seed,
+            "data": {
+                "name": name,
+                "layout": find_layout(root).name,
+                "split": split,
+                "images": len(items),
+                "defective": sum(is_defect),
+                "defective_without_mask": unmarked,
+                "sha256": _digest_of(digests),
+            },
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(items) / seconds, 2),
+            "environment": describe(),
+        },
+        scores=scores,
+        examples=_examples(candidate, items, scores, threshold),
+    )
+
+
+def _mask_of(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The true mask at the image's size, or None where nothing is marked."""
+    if item.mask is None:
+        return None
+    mask = read_frame(item.mask)
+    if mask.shape != frame.shape:
+        raise DataError(
+            f"mask {item.mask} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image "
+            f"{item.path} is {frame.shape[1]}×{frame.shape[0]}.",
+            "save the mask at the size of its image, or remove it",
+        )
+    return mask.max(axis=2) if mask.any() else None
+
+
+def _threshold(
+    candidate: Candidate, scores: Sequence[float], is_defect: Sequence[bool]
+) -> tuple[float, str]:
+    """The threshold of the report and where it comes from."""
+    if candidate.threshold is not None:
+        return candidate.threshold, CALIBRATED
+    best = best_f1_threshold(scores, is_defect)
+    return (ARBITRARY_THRESHOLD, ARBITRARY) if best is None else (best, ORACLE)
+
+
+def _digest_of(digests: Sequence[str]) -> str:
+    """One digest for a set of images, whatever their names and order."""
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+def _examples(
+    candidate: Candidate, items: Sequence[Item], scores: Sequence[ImageScore], threshold: float
+) -> dict[str, list[InspectedImage]]:
+    """Pictures of the images worth a look: chosen by score, and only those inspected again."""
+    blank = np.zeros((1, 1, 3), np.uint8)
+    unseen = (InspectedImage(*score, blank, blank, blank[..., 0], None) for score in scores)
+    item_of = {item.name: item for item in items}
+    return {
+        group: [_pictures(candidate, item_of[image.name]) for image in images]
+        for group, images in pick_examples(unseen, threshold).items()
+    }
+
+
+def _pictures(candidate: Candidate, item: Item) -> InspectedImage:
+    frame = read_frame(item.path)
+    inspection = candidate.inspector.inspect(frame)
+    return InspectedImage(
+        item.name,
+        item.kind,
+        inspection.score,
+        frame,
+        to_frame(inspection.restored, candidate.model.value_range),
+        inspection.heat,
+        _mask_of(item, frame),
+    )

@@ -1,0 +1,107 @@
+"""Engine on PyTorch: a training run's networks behind the same seam as every other backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.errors import require
+from dad_edge.runtime.inspector import Inspector
+from dad_edge.runtime.ops_numpy import NumpyOps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dad_edge.model.detector import Detector
+
+
+class TorchEngine:
+    """One network on PyTorch in FP32; tensors come in and go out as NumPy arrays."""
+
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor], source: str, target: str, device: str = "cpu"
+    ) -> None:
+        """
+        Args:
+            forward: the network, its weights on `device`.
+            source: name of the tensor that goes in.
+            target: name of the tensor that comes out.
+            device: `cpu`, or `cuda` with TF32 off in convolutions.
+        """
+        self._torch = require("torch", "train", "run a checkpoint")
+        self._forward = forward
+        self._source, self._target = source, target
+        self._device = device
+        self.name = f"PyTorch {self._torch.__version__} {device} fp32"
+        if device == "cpu":
+            self.name += f", {self._torch.get_num_threads()} threads"
+
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        torch = self._torch
+        value = torch.from_numpy(np.ascontiguousarray(inputs[self._source])).to(self._device)
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            result = self._forward(value)
+        return {self._target: result.cpu().numpy()}
+
+
+def torch_engines(detector: Detector, device: str = "cpu") -> tuple[TorchEngine, TorchEngine]:
+    """Both networks of a detector: `x_t` → `noise` at its λ, and `pair` → `mask`.
+
+    Args:
+        detector: in evaluation mode; it moves to `device`.
+        device: `cpu` or `cuda`.
+    """
+    torch = require("torch", "train", "run a checkpoint")
+    detector.to(device)
+    steps_L = torch.tensor(detector.config.lambdas, device=device)
+
+    def denoise(x_t: Tensor) -> Tensor:
+        """(L·B,3,S,S), row l·B + b."""
+        noise: Tensor = detector.denoiser(
+            x_t, steps_L.repeat_interleave(x_t.shape[0] // len(steps_L))
+        )
+        return noise
+
+    def segment(pair: Tensor) -> Tensor:
+        mask: Tensor = torch.sigmoid(detector.segmenter(pair))
+        return mask
+
+    return (
+        TorchEngine(denoise, "x_t", "noise", device),
+        TorchEngine(segment, "pair", "mask", device),
+    )
+
+
+def torch_inspector(
+    detector: Detector, *, seed: int = 0, threshold: float = 0.5, device: str = "cpu"
+) -> Inspector:
+    """An inspector for a detector in memory; arguments as in `open_torch_inspector`."""
+    alpha_bar = [float(detector.alpha_bar[step]) for step in detector.config.lambdas]
+    ops = NumpyOps(detector.config, alpha_bar, seed)
+    return Inspector(ops, *torch_engines(detector, device), threshold)
+
+
+def open_torch_inspector(
+    run_folder: Path, *, seed: int = 0, threshold: float = 0.5, device: str = "cpu"
+) -> Inspector:
+    """An inspector for the checkpoint of a training run.
+
+    Args:
+        run_folder: folder that `dad-edge train` made.
+        seed: key of the noise.
+        threshold: scores above it are defects; a run has none of its own.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        MissingDependency: PyTorch is not installed.
+        ModelError: the run is incomplete, damaged, or its files do not fit together.
+    """
+    require("torch", "train", "run a checkpoint")
+    from dad_edge.model.checkpoint import load_detector
+
+    detector, _ = load_detector(run_folder)
+    return torch_inspector(detector, seed=seed, threshold=threshold, device=device)

@@ -1,0 +1,137 @@
+"""`dad-edge stream`: one source, one bundle, and the sinks that were asked for."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dad_edge import __version__
+from dad_edge.bundle import Bundle
+from dad_edge.environment import package_versions
+from dad_edge.errors import StorageError, UsageError, writing
+from dad_edge.runtime.inspector import Inspector, open_inspector
+from dad_edge.signals import StopRequest
+from dad_edge.stream.annotate import Annotator
+from dad_edge.stream.dashboard import TerminalSink
+from dad_edge.stream.loop import run_stream
+from dad_edge.stream.results import Sink, Summary
+from dad_edge.stream.sinks import JsonLinesSink, VideoSink, WindowSink
+from dad_edge.stream.sources import KNOWN, Source, open_source
+
+RESULTS = "results.jsonl"
+VIDEO = "annotated.mp4"
+
+_PIXEL_THRESHOLD = 0.5
+
+
+def stream(
+    uri: str | int | None,
+    open_bundle: Callable[[], Bundle],
+    *,
+    out: Path | None = None,
+    video: bool = False,
+    window: bool = False,
+    max_frames: int | None = None,
+    fresh_noise: bool = False,
+    seed: int = 0,
+    json_lines: bool = False,
+) -> Summary:
+    """Inspect a source and show, print and write the results.
+
+    Args:
+        uri: as `open_source` takes it; None if the user named none.
+        open_bundle: opens the bundle once the arguments are known to fit.
+        out: folder for `results.jsonl` and the video; created if needed.
+        video: write `annotated.mp4` into `out`.
+        window: show annotated frames in a window.
+        max_frames: end after so many frames.
+        fresh_noise: new noise for every frame.
+        seed: key of the noise.
+        json_lines: print the records of `results.jsonl` on stdout too.
+
+    Raises:
+        UsageError: no source, `video` without `out`, or no display for `window`.
+        StorageError: `out` holds results already, or cannot be written.
+        and what `open_source`, `open_bundle` and `run_stream` raise.
+    """
+    if uri is None:
+        raise UsageError(
+            "stream needs a source: --camera N or --source URI.", f"--source takes one of: {KNOWN}"
+        )
+    if video and out is None:
+        raise UsageError("--video needs a folder to write to.", "add --out DIR")
+    targets = [out / RESULTS, out / VIDEO] if out else []
+    for target in targets:
+        if target.exists():
+            raise StorageError(
+                f"{target} holds the results of an earlier run.",
+                "choose another --out, or remove that file first",
+            )
+    bundle = open_bundle()
+    inspector = open_inspector(bundle, seed=seed, fresh_noise=fresh_noise)
+    announce(bundle, inspector)
+    with StopRequest() as stop:
+        source = open_source(uri)
+        annotator = make_annotator(bundle, inspector)
+        header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)
+        sinks: list[Sink] = [WindowSink(annotator)] if window else []
+        if out is not None:
+            with writing(out):
+                out.mkdir(parents=True, exist_ok=True)
+            sinks.append(JsonLinesSink(out / RESULTS, header, inspector.threshold))
+            if video:
+                sinks.append(VideoSink(out / VIDEO, source, annotator))
+        if json_lines:
+            sinks.append(JsonLinesSink(None, header, inspector.threshold))
+        sinks.append(TerminalSink(_total(source, max_frames), inspector.threshold))
+        return run_stream(source, inspector, sinks, max_frames=max_frames, stop=stop)
+
+
+def announce(bundle: Bundle, inspector: Inspector) -> None:
+    """Say on stderr what runs, and whether its threshold was calibrated."""
+    print(f"backend: {inspector.backend}", file=sys.stderr, flush=True)
+    if bundle.thresholds is None:
+        print(
+            f"warning: the bundle has no thresholds; parts are rejected above "
+            f"{inspector.threshold}. Run 'dad-edge calibrate' on good parts.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def make_annotator(bundle: Bundle, inspector: Inspector) -> Annotator:
+    """An annotator with the bundle's thresholds."""
+    pixel_threshold = bundle.thresholds.pixel_threshold if bundle.thresholds else _PIXEL_THRESHOLD
+    return Annotator(inspector.threshold, pixel_threshold)
+
+
+def describe(
+    bundle: Bundle, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
+) -> dict[str, Any]:
+    """What the results of a run depend on, for the first line of the log."""
+    return {
+        "source": source.name,
+        "bundle": {
+            "name": bundle.path.resolve().name,
+            "class_name": bundle.manifest.class_name,
+            "size": bundle.model.size,
+            "sha256": bundle.onnx_digests,
+        },
+        "backend": inspector.backend,
+        "threshold": inspector.threshold,
+        "seed": seed,
+        "fresh_noise": fresh_noise,
+        "versions": {
+            "dad-edge": __version__,
+            "python": platform.python_version(),
+            **package_versions(),
+        },
+    }
+
+
+def _total(source: Source, max_frames: int | None) -> int | None:
+    known = [n for n in (source.length, max_frames) if n is not None]
+    return min(known, default=None)

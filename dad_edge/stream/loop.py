@@ -1,0 +1,214 @@
+"""The line: a reader thread, the inspection, and a thread that writes results.
+
+The reader waits when files come faster than they are inspected; a live source keeps only its
+newest frame instead, and the dropped ones are counted. Results are never dropped. The inspection
+runs in the caller's thread, which is the one that opened the backend.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.errors import DataError, Interrupted
+from dad_edge.runtime.seams import Inspection
+from dad_edge.signals import StopRequest
+from dad_edge.stream.handover import Handover
+from dad_edge.stream.results import Result, Sink, Summary
+from dad_edge.stream.sources import Frame, Source, Unreadable
+
+_READ_AHEAD = 4
+_RESULTS_WAITING = 8
+_TIMINGS_KEPT = 10_000
+_POLL_S = 0.1
+_JOIN_S = 5.0
+
+
+class Inspects(Protocol):
+    """What the loop needs of an inspector."""
+
+    def inspect(self, frame: NDArray[np.uint8]) -> Inspection: ...
+
+
+def warn(text: str) -> None:
+    """Tell the person at the terminal."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def run_stream(
+    source: Source,
+    inspector: Inspects,
+    sinks: Sequence[Sink],
+    *,
+    max_frames: int | None = None,
+    stop: StopRequest | None = None,
+) -> Summary:
+    """Inspect a source frame by frame and give every result to every sink.
+
+    All sinks are closed with the summary before this function returns or raises.
+
+    Args:
+        source: opened source; it is closed at the end.
+        inspector: inspects one frame at a time.
+        sinks: take the results in order.
+        max_frames: end after so many frames.
+        stop: looked at between two frames.
+
+    Raises:
+        DataError: the source broke off, or some of its pictures could not be read.
+        StorageError: a sink could not write.
+        Interrupted: `stop` was requested.
+    """
+    run = _Run(source, inspector, sinks, stop or StopRequest())
+    summary = run.run(max_frames)
+    if run.error is not None:
+        raise run.error
+    if run.stop.requested:
+        raise Interrupted(
+            f"stopped by a signal after {summary.frames} frames; their results are complete.",
+            "run the command again to inspect the source from its beginning",
+            run.stop.signal_number,
+        )
+    if summary.unreadable:
+        raise DataError(
+            f"{summary.unreadable} of {summary.frames + summary.unreadable} pictures could not be "
+            f"read; the first: {run.first_unreadable}",
+            "the results name them all; copy them again or remove them",
+        )
+    return summary
+
+
+class _Run:
+    """State that the three threads of one run share."""
+
+    def __init__(
+        self, source: Source, inspector: Inspects, sinks: Sequence[Sink], stop: StopRequest
+    ) -> None:
+        self.stop = stop
+        self.error: BaseException | None = None
+        self.first_unreadable = ""
+        self._started = 0.0
+        self._source = source
+        self._inspector = inspector
+        self._sinks = sinks
+        self._summary = Summary(verdicts={"good": 0, "defect": 0, "invalid": 0})
+        self._latencies: deque[float] = deque(maxlen=_TIMINGS_KEPT)
+        self._stages: deque[dict[str, float]] = deque(maxlen=_TIMINGS_KEPT)
+        self._frames: Handover[tuple[Frame | Unreadable, float]] = Handover(
+            _READ_AHEAD, newest_only=source.live
+        )
+        self._results: Handover[Result | Unreadable] = Handover(_RESULTS_WAITING)
+
+    def run(self, max_frames: int | None) -> Summary:
+        self._started = time.perf_counter()
+        reader = threading.Thread(target=self._read, name="reader", daemon=True)
+        writer = threading.Thread(target=self._write, name="writer", daemon=True)
+        reader.start()
+        writer.start()
+        error: BaseException | None = None
+        try:
+            self._inspect_all(max_frames)
+        except BaseException as caught:
+            error = caught
+        self._frames.end()
+        self._results.end()
+        writer.join()
+        reader.join(_JOIN_S)
+        self.error = error or self._results.error
+        return self._summary
+
+    def _read(self) -> None:
+        """Reader thread."""
+        try:
+            for item in self._source.frames:
+                if not self._frames.put((item, time.perf_counter())):
+                    break
+            self._frames.end()
+        except BaseException as error:
+            self._frames.end(error)
+        finally:
+            self._source.frames.close()
+
+    def _write(self) -> None:
+        """Writer thread: all results, then the summary."""
+        try:
+            while not self._results.finished():
+                item = self._results.get(_POLL_S)
+                for sink in self._sinks if item is not None else ():
+                    if isinstance(item, Unreadable):
+                        sink.skip(item)
+                    elif item is not None:
+                        sink.write(item)
+        except BaseException as error:
+            self._results.end(error)
+        self._summarise(time.perf_counter() - self._started)
+        for sink in self._sinks:
+            self._close(sink)
+
+    def _close(self, sink: Sink) -> None:
+        try:
+            sink.close(self._summary)
+        except BaseException as error:
+            self._results.end(error)
+
+    def _inspect_all(self, max_frames: int | None) -> None:
+        taken = 0
+        while max_frames is None or taken < max_frames:
+            if self.stop.requested or any(sink.wants_stop for sink in self._sinks):
+                return
+            item = self._frames.get(_POLL_S)
+            if item is not None:
+                taken += 1
+                if not self._results.put(self._inspect(*item)):
+                    return
+            elif self._frames.finished():
+                if self._frames.error is not None:
+                    raise self._frames.error
+                return
+
+    def _inspect(self, item: Frame | Unreadable, read_at: float) -> Result | Unreadable:
+        if isinstance(item, Unreadable):
+            self._summary.unreadable += 1
+            self.first_unreadable = self.first_unreadable or item.error.message
+            return item
+        in_hand = time.perf_counter()
+        inspection = self._inspector.inspect(item.image)
+        latency_ms = (time.perf_counter() - in_hand) * 1e3
+        self._summary.frames += 1
+        self._summary.verdicts[inspection.verdict] += 1
+        self._latencies.append(latency_ms)
+        self._stages.append(inspection.stage_ms)
+        self._note_size(item, inspection.heat.shape[0])
+        return Result(item, inspection, latency_ms, (in_hand - read_at) * 1e3)
+
+    def _note_size(self, frame: Frame, model_size: int) -> None:
+        height, width = frame.image.shape[:2]
+        if min(height, width) >= model_size:
+            return
+        if not self._summary.smaller_than_model:
+            warn(
+                f"{frame.name} is {width}×{height} pixels, smaller than the model's {model_size}×"
+                f"{model_size}; it is enlarged, which adds no detail (said once)."
+            )
+        self._summary.smaller_than_model += 1
+
+    def _summarise(self, seconds: float) -> None:
+        summary = self._summary
+        summary.dropped = self._frames.dropped
+        summary.seconds = round(seconds, 3)
+        summary.fps = round(summary.frames / seconds, 3)
+        if self._latencies:
+            p50, p95 = np.percentile(np.array(self._latencies), [50, 95])
+            summary.latency_ms = {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
+            summary.stage_ms = {
+                stage: round(statistics.median(s[stage] for s in self._stages), 3)
+                for stage in self._stages[0]
+            }

@@ -1,0 +1,211 @@
+"""Where results go: JSON lines, an annotated video, a window."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+
+from dad_edge.errors import DeviceError, StorageError, UsageError, writing
+from dad_edge.stream.annotate import Annotator
+from dad_edge.stream.results import Result, Sink, Summary
+from dad_edge.stream.sources import Source, Unreadable
+
+SCHEMA = 1
+"""Version of the JSON-lines records."""
+
+_VIDEO_RESERVE = 8 << 20
+_PROBE_S = 20.0
+_PROBE = "import cv2; cv2.namedWindow('dad-edge'); cv2.destroyAllWindows()"
+_KEYS_THAT_STOP = (27, ord("q"))
+
+
+class JsonLinesSink(Sink):
+    """One JSON object a line: a header, a record for each frame, a summary.
+
+    Every line is written at once and whole; where the disk fills up in the middle of one, what
+    was written of it is taken back.
+    """
+
+    def __init__(self, target: Path | None, header: Mapping[str, Any], threshold: float) -> None:
+        """
+        Args:
+            target: file to write, replaced if it exists; stdout if None.
+            header: what the results depend on, written into the first line.
+            threshold: image threshold, written into every record.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        self._name = str(target or "to stdout")
+        self._threshold = threshold
+        with writing(self._name):
+            self._file: BinaryIO = (
+                open(target, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
+                if target
+                else os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+            )
+        try:
+            self._line({"record": "header", "schema": SCHEMA, **header})
+        except StorageError:
+            self._file.close()
+            raise
+
+    def write(self, result: Result) -> None:
+        frame, inspection = result.frame, result.inspection
+        record: dict[str, Any] = {
+            "record": "frame",
+            "index": frame.index,
+            "name": frame.name,
+            "time": frame.time.isoformat(timespec="milliseconds"),
+            "score": round(inspection.score, 6) if math.isfinite(inspection.score) else None,
+            "threshold": self._threshold,
+            "verdict": inspection.verdict,
+            "latency_ms": round(result.latency_ms, 3),
+            "waited_ms": round(result.waited_ms, 3),
+            "stage_ms": {stage: round(ms, 3) for stage, ms in inspection.stage_ms.items()},
+        }
+        if frame.kind is not None:
+            record["kind"] = frame.kind
+        self._line(record)
+
+    def skip(self, missing: Unreadable) -> None:
+        self._line(
+            {
+                "record": "error",
+                "index": missing.index,
+                "name": missing.name,
+                "time": missing.time.isoformat(timespec="milliseconds"),
+                "error": missing.error.message,
+                "next": missing.error.next_step,
+            }
+        )
+
+    def close(self, summary: Summary) -> None:
+        try:
+            self._line({"record": "summary", **summary.as_record()})
+        finally:
+            self._file.close()
+
+    def _line(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        with writing(self._name):
+            written = 0
+            try:
+                while written < len(line):
+                    written += self._file.write(line[written:])
+            except OSError:
+                if written and self._file.seekable():
+                    self._file.truncate(self._file.tell() - written)
+                raise
+
+
+class VideoSink(Sink):
+    """Annotated frames as an MP4 video."""
+
+    def __init__(self, target: Path, source: Source, annotator: Annotator) -> None:
+        """
+        Args:
+            target: file to write, replaced if it exists.
+            source: gives the frame rate; a live source is written in real time.
+            annotator: draws the frames.
+        """
+        self._target = target
+        self._source = source
+        self._annotator = annotator
+        self._writer: cv2.VideoWriter | None = None
+        self._written = 0
+        self._first_time = 0.0
+
+    def write(self, result: Result) -> None:
+        picture = self._annotator.draw(result)
+        if self._writer is None:
+            self._writer = self._open(picture.shape[1], picture.shape[0])
+            self._first_time = result.frame.time.timestamp()
+        with writing(self._target):
+            if shutil.disk_usage(self._target.parent).free < _VIDEO_RESERVE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for _ in range(self._repeats(result.frame.time.timestamp())):
+            self._writer.write(picture)
+            self._written += 1
+
+    def close(self, summary: Summary) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        check = cv2.VideoCapture(str(self._target))
+        kept = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
+        check.release()
+        if kept < self._written:
+            raise StorageError(
+                f"{self._target} is incomplete: {kept:.0f} of {self._written} frames are in it.",
+                "check the free space of the disk, then run the command again",
+            )
+
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        with writing(self._target):
+            self._target.write_bytes(b"")
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._target), code, self._source.fps, (width, height))
+        if not writer.isOpened():
+            raise DeviceError(
+                f"this OpenCV {cv2.__version__} cannot write MPEG-4 video ({self._target}).",
+                "install the 'opencv-python' wheel from PyPI, or leave out --video",
+            )
+        return writer
+
+    def _repeats(self, timestamp: float) -> int:
+        """How often to write a frame so that the video of a live source keeps real time."""
+        if not self._source.live:
+            return 1
+        due = round((timestamp - self._first_time) * self._source.fps) + 1
+        return min(max(1, due - self._written), round(self._source.fps))
+
+
+class WindowSink(Sink):
+    """Annotated frames in a window; `q`, Esc or closing it ends the run."""
+
+    _TITLE = "dad-edge: q ends"
+
+    def __init__(self, annotator: Annotator) -> None:
+        """
+        Raises:
+            UsageError: no window can be opened here.
+        """
+        # A missing display aborts the whole process inside the window toolkit, so another
+        # process tries first.
+        probe = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_S, check=False
+        )
+        if probe.returncode != 0:
+            lines = [line for line in probe.stderr.decode(errors="replace").splitlines() if line]
+            reason = lines[0].strip().rstrip(".") if lines else f"exit code {probe.returncode}"
+            raise UsageError(
+                f"--window cannot open a window here: {reason}.",
+                "run it on a desktop, or leave out --window and use --out DIR --video",
+            )
+        self._annotator = annotator
+        self._is_open = False
+
+    def write(self, result: Result) -> None:
+        if not self._is_open:
+            cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            self._is_open = True
+        cv2.imshow(self._TITLE, self._annotator.draw(result))
+        key = cv2.waitKey(1) & 0xFF
+        closed = cv2.getWindowProperty(self._TITLE, cv2.WND_PROP_VISIBLE) < 1
+        self.wants_stop = self.wants_stop or closed or key in _KEYS_THAT_STOP
+
+    def close(self, summary: Summary) -> None:
+        if self._is_open:
+            cv2.destroyAllWindows()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_networks import make_network_bundle
+
+from build_engines.build_all import TARGETS, TargetFile, build_target, main, target_of
+from dad_edge.config import read_toml
+from dad_edge.errors import DeviceError, ModelError
+from dad_edge.runtime.engines import list_engines
+
+
+@pytest.mark.parametrize("path", sorted(TARGETS.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_target_is_readable_and_names_its_gpus(path: Path) -> None:
+    target = read_toml(TargetFile, path)
+    assert target.precisions
+    assert bool(target.compute_capabilities) == (target.runtime != "onnxruntime")
+
+
+def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "new.toml").write_text('runtime = "onnxruntime"\nprecision = ["fp16"]\n')
+    with pytest.raises(ModelError, match="unknown key 'precision'"):
+        read_toml(TargetFile, tmp_path / "new.toml")
+
+
+def test_a_target_for_another_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dad_edge.build.load_tensorrt", lambda runtime: None)
+    monkeypatch.setattr("dad_edge.build.local_capability", lambda: "8.9")
+    monkeypatch.setattr("build_engines.build_all.local_capability", lambda: "8.9")
+    with pytest.raises(DeviceError, match=r"capability 8\.9, the target needs 8\.7"):
+        target_of(read_toml(TargetFile, TARGETS / "orin-nano.toml"))
+
+
+def test_targets_that_cannot_be_built_here_are_skipped_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*args: object, **kwargs: object) -> None:
+        raise DeviceError("no NVIDIA GPU can be used here.", "-")
+
+    monkeypatch.setattr("build_engines.build_all.target_of", absent)
+    bundle = make_network_bundle(tmp_path / "bundle")
+    assert build_target(bundle, TARGETS / "thor.toml")
+    assert "thor: skipped, no NVIDIA GPU" in capsys.readouterr().out
+
+
+def test_the_cpu_target_is_built_until_calibration_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dad_edge.verify.DEMO_PAIRS", 1)
+    bundle = make_network_bundle(tmp_path / "bundle")
+    assert main(["--target", "cpu", "--bundle", str(bundle.path)]) == 4
+    printed = capsys.readouterr()
+    assert printed.out.count("accuracy gate passed") == 2
+    assert "dad-edge calibrate --data" in printed.err
+    assert [name.rsplit("-", 1)[1] for name in list_engines(bundle)] == ["fp16", "fp32"]

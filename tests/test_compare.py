@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.compare import main
+
+
+def _result(p50: float = 10.0) -> dict:
+    return {
+        "schema_version": 1,
+        "environment": {"device": "a CPU, 2 cores"},
+        "load": {"loaded": False},
+        "rows": [
+            {
+                "method": "DiffusionAD",
+                "size": "nano",
+                "image_size": 128,
+                "lambdas": [100, 200],
+                "batch": 1,
+                "precision": "fp32",
+                "engine": "ONNX Runtime CPU",
+                "latency_ms": {"p50": p50},
+                "median_interval_ms": [p50 * 0.99, p50 * 1.01],
+                "unstable": None,
+            }
+        ],
+    }
+
+
+def _run(tmp_path: Path, before: dict, after: dict) -> int:
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, result in zip(paths, (before, after), strict=True):
+        path.write_text(json.dumps(result))
+    return main([str(path) for path in paths])
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "code", "verdict"),
+    [(10.6, 0, "same"), (10.0, 0, "same"), (11.5, 1, "slower"), (8.0, 0, "faster")],
+)
+def test_only_a_difference_beyond_noise_counts(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    after_ms: float,
+    code: int,
+    verdict: str,
+) -> None:
+    assert _run(tmp_path, _result(), _result(after_ms)) == code
+    assert capsys.readouterr().out.startswith(verdict)
+
+
+def test_a_busy_or_unstable_run_settles_nothing(tmp_path: Path) -> None:
+    busy, unstable = _result(15.0), _result(15.0)
+    busy["load"]["loaded"] = True
+    unstable["rows"][0]["unstable"] = "only 3 frames were measured"
+    assert _run(tmp_path, _result(), busy) == 3
+    assert _run(tmp_path, _result(), unstable) == 3
+
+
+def test_results_that_do_not_compare_say_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere, other_row, newer = (copy.deepcopy(_result()) for _ in range(3))
+    elsewhere["environment"]["device"] = "another CPU"
+    other_row["rows"][0]["size"] = "edge"
+    newer["schema_version"] = 99
+    for other, why in ((elsewhere, "devices"), (other_row, "no row"), (newer, "schema")):
+        assert _run(tmp_path, _result(), other) == 2
+        assert why in capsys.readouterr().err
+    assert main([str(tmp_path / "a.json"), str(tmp_path / "none.json")]) == 2

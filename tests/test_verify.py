@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from small_networks import make_network_bundle, write_images
+
+from dad_edge.build import Target, build
+from dad_edge.bundle import ENGINES, REPORTS, Bundle, sha256_of
+from dad_edge.errors import DataError, ModelError
+from dad_edge.runtime.engines import load_engine, read_sidecar
+from dad_edge.verify import (
+    Images,
+    data_images,
+    demo_images,
+    gate_table,
+    next_step,
+    runnable,
+    verify,
+)
+
+CPU = Target(runtime="onnxruntime")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return make_network_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_images(tmp_path / "data/train/good", 1, 0, 80)
+    write_images(tmp_path / "data/test/good", 3, 0, 80)
+    write_images(tmp_path / "data/test/spot", 3, 150, 256)
+    return tmp_path / "data"
+
+
+def _spoil(bundle: Bundle, name: str, factor: float) -> None:
+    """Change the engine's segmenter so that its sidecar still fits it."""
+    path = bundle.path / ENGINES / name / "segmenter.onnx"
+    model = onnx.load(path)
+    for weight in model.graph.initializer:
+        if weight.name.startswith("b_head"):
+            values = (numpy_helper.to_array(weight) + factor).astype(np.float32)
+            weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, path)
+    sidecar = path.with_name("engine.json")
+    mapping = json.loads(sidecar.read_text())
+    mapping["files"]["segmenter.onnx"]["sha256"] = sha256_of(path)
+    sidecar.write_text(json.dumps(mapping))
+
+
+def test_a_faithful_engine_passes_and_says_so(bundle: Bundle, data: Path) -> None:
+    name = build(bundle, "fp16", CPU).name
+    seen: list[tuple[int, int]] = []
+    report = verify(bundle, name, data_images(data), lambda done, n: seen.append((done, n)))
+    assert report["passed"]
+    assert 0 < report["mask_error_max"] < 2e-3
+    assert report["auroc_drop"] == 0
+    assert seen[-1] == (6, 6)
+    assert json.loads((bundle.path / REPORTS / f"verify-{name}.json").read_text()) == report
+    assert read_sidecar(bundle, name).gate.passed is True
+    assert "6 images of data" in str(gate_table([report]).caption)
+    assert "FP16" not in next_step("fp16", name)
+
+
+def test_an_engine_that_differs_is_rejected_and_no_longer_opens(bundle: Bundle, data: Path) -> None:
+    name = build(bundle, "fp32", CPU).name
+    _spoil(bundle, name, 0.01)
+    report = verify(bundle, name, data_images(data))
+    assert not report["passed"]
+    assert 1e-3 < report["mask_error_max"] < 4e-3, "the slope of the sigmoid is 1/4 at most"
+    assert any("mask error" in failure for failure in report["failures"])
+    with pytest.raises(ModelError, match="rejected by the accuracy gate: mask error"):
+        load_engine(bundle, name)
+    assert verify(bundle, name, data_images(data))["passed"] is False, "it can be judged again"
+
+
+def test_verdicts_that_flip_are_listed(bundle: Bundle, data: Path) -> None:
+    name = build(bundle, "fp32", CPU).name
+    _spoil(bundle, name, -40.0)
+    flips = verify(bundle, name, data_images(data))["verdict_flips"]
+    assert flips
+    assert all(flip["engine"] <= 0.5 < flip["reference"] for flip in flips)
+
+
+def test_scores_that_are_not_numbers_fail(bundle: Bundle, data: Path) -> None:
+    name = build(bundle, "fp32", CPU).name
+    _spoil(bundle, name, float("nan"))
+    report = verify(bundle, name, data_images(data))
+    assert not report["passed"]
+    assert "not finite: good/000.png" in report["failures"][0]
+
+
+def test_the_auroc_of_another_product_is_not_judged(bundle: Bundle) -> None:
+    name = build(bundle, "fp16", CPU).name
+    images = demo_images(bundle)
+
+    def first_two() -> Iterator[tuple[str, bool, np.ndarray]]:
+        source = images.read()
+        yield next(source)
+        yield next(source)
+
+    report = verify(bundle, name, Images(images.source, 2, images.ranked, first_two))
+    assert report["auroc_drop"] is None
+    assert report["passed"]
+    assert "--data" in str(gate_table([report]).caption)
+
+
+def test_a_folder_of_good_images_will_do(tmp_path: Path) -> None:
+    images = data_images(write_images(tmp_path / "good", 2))
+    assert [defective for _, defective, _ in images.read()] == [False, False]
+    with pytest.raises(DataError, match="does not exist"):
+        data_images(tmp_path / "absent")
+
+
+def test_a_bundle_without_engines_says_how_to_make_one(bundle: Bundle) -> None:
+    with pytest.raises(ModelError, match="no engine that can run here") as caught:
+        runnable(bundle)
+    assert "dad-edge build" in caught.value.next_step
+    name = build(bundle, "fp32", CPU).name
+    assert runnable(bundle) == [name]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other are slow on a busy machine
 
 import cv2
 import numpy as np

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dad_edge.errors import ModelError, require
@@ -71,7 +70,7 @@ def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
         )
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
             f"{path} is not a checkpoint of the authors' code: {reason}.",
@@ -99,7 +98,7 @@ def _denoiser_name(name: str) -> str:
         return f"{_DENOISER_ENDS[layer]}.{kind}"
     if layer == "down.0.0":
         return f"stem.{kind}"
-    match = re.fullmatch(r"(?:(down|up)\.(\d+)\.(\d)|middle\.(\d))\.(.+)", layer)
+    match = re.fullmatch(r"(?:(down|up)\.(\d+)\.(\d)|middle\.([012]))\.(.+)", layer)
     if match is None:
         raise KeyError(name)
     side, stage, part, middle, rest = match.groups()

@@ -18,11 +18,13 @@ HEAVY = ("torch", "onnxscript", "safetensors", "tensorrt", "tensorrt_rtx", "cuda
 """Packages that the light core lacks."""
 
 NEEDS_TORCH = {
+    "dad_edge.export",
     "dad_edge.model.denoiser",
     "dad_edge.model.detector",
     "dad_edge.model.losses",
     "dad_edge.model.noise",
     "dad_edge.model.segmenter",
+    "dad_edge.samples",
     "dad_edge.train",
 }
 """Modules that may import torch as they are imported; every other one works without."""

@@ -18,7 +18,7 @@ from dad_edge.bundle import PACKAGED, open_bundle, write_json
 from dad_edge.calibrate import calibrate
 from dad_edge.config import to_mapping
 from dad_edge.data.dataset import TrainingSet
-from dad_edge.data.demo.dataset import write_dataset
+from dad_edge.data.demo import PRODUCT, write_dataset
 from dad_edge.data.layouts import list_items
 from dad_edge.environment import describe
 from dad_edge.evaluate import bundle_candidate, evaluate
@@ -60,7 +60,7 @@ def main() -> None:
             device="cpu",
             on_step=lambda step: report(step.fraction, 1.0, step.note),
         )
-    export(run, arguments.out, class_name="demo flange", replace=arguments.out.exists())
+    export(run, arguments.out, class_name=PRODUCT, replace=arguments.out.exists())
     normal = list_items(fresh, "train")
     calibrate(open_bundle(arguments.out), normal, false_reject_rate=FALSE_REJECT_RATE)
 

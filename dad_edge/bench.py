@@ -24,6 +24,7 @@ from dad_edge.environment import describe, usable_cores
 from dad_edge.graph_cost import count_gflop
 from dad_edge.machine_load import LoadWatch
 from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.runtime.engines import read_sidecar
 from dad_edge.runtime.inspector import STAGES, Inspector, open_inspector
 
 SCHEMA_VERSION = 1
@@ -55,12 +56,17 @@ class Samples:
 
 
 def run_bench(
-    bundle: Bundle, *, seconds: float = 10.0, progress: Progress = lambda what, share: None
+    bundle: Bundle,
+    *,
+    engine: str | None = None,
+    seconds: float = 10.0,
+    progress: Progress = lambda what, share: None,
 ) -> dict[str, Any]:
     """Measure a bundle on the CPU with ONNX Runtime, batch 1, all usable cores.
 
     Args:
         bundle: a checked bundle.
+        engine: name of a built engine; the bundle's graphs in FP32 if None.
         seconds: how long to measure; up to three times as long while the figures are not steady.
         progress: told how far the run is.
 
@@ -72,7 +78,8 @@ def run_bench(
     progress("drawing frames", 0.0)
     frames = [sample.image for sample in islice(line(size=FRAME_SIDE), FRAMES)]
     started = time.perf_counter()
-    inspector = open_inspector(bundle)
+    inspector = open_inspector(bundle, engine=engine)
+    precision = read_sidecar(bundle, engine).precision if engine else "fp32"
     setup_s = time.perf_counter() - started
     gemm_s = min(0.5, seconds / 10)
     peak_before = peak_gflops(usable_cores(), gemm_s)
@@ -97,7 +104,7 @@ def run_bench(
             "measured_with": f"ONNX Runtime CPU, float32 matrix product of side {GEMM_SIDE}, "
             f"{usable_cores()} threads, best run before and after the frames",
         },
-        "rows": [summarise(bundle, inspector.backend, samples, setup_s, peak)],
+        "rows": [summarise(bundle, precision, inspector.backend, samples, setup_s, peak)],
     }
 
 
@@ -167,12 +174,13 @@ def why_unsteady(latency_ms: Sequence[float]) -> str | None:
 
 
 def summarise(
-    bundle: Bundle, backend: str, samples: Samples, setup_s: float, peak: float
+    bundle: Bundle, precision: str, backend: str, samples: Samples, setup_s: float, peak: float
 ) -> dict[str, Any]:
     """One row of the result.
 
     Args:
         bundle: what was run.
+        precision: precision of the graphs.
         backend: what ran it, in words.
         samples: the measured run.
         setup_s: seconds to open the inspector.
@@ -191,7 +199,7 @@ def summarise(
         "size": model.size,
         "image_size": model.image_size,
         "batch": 1,
-        "precision": "fp32",
+        "precision": precision,
         "engine": "ONNX Runtime CPU",
         "threads": usable_cores(),
         "backend": backend,

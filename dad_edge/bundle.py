@@ -27,6 +27,7 @@ ENGINES = "engines"
 REPORTS = "reports"
 ENVIRONMENT_VARIABLE = "DAD_EDGE_BUNDLE"
 PACKAGED = Path(__file__).parent / "pretrained"
+_DEMO = "the demo bundle in the package"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +111,8 @@ def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     Returns:
         The folder, and the reason in words, which every command prints.
     """
+    if named == PACKAGED:
+        return PACKAGED, _DEMO
     if named is not None:
         return named, "--bundle"
     if value := os.environ.get(ENVIRONMENT_VARIABLE):
@@ -117,7 +120,7 @@ def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     local = Path("bundle")
     if (local / MANIFEST).is_file():
         return local, "./bundle"
-    return PACKAGED, "the demo bundle in the package"
+    return PACKAGED, _DEMO
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from dad_edge.errors import UsageError, require, writing
-from dad_edge.terminal import BundleOption, DataOption, JsonOption, chosen_bundle, emit, say
+from dad_edge.terminal import (
+    BundleOption,
+    DataOption,
+    EngineOption,
+    JsonOption,
+    chosen_bundle,
+    emit,
+    say,
+)
 
 
 def demo_data(
@@ -87,6 +95,7 @@ def evaluate_command(
         str, typer.Option("--split", help="test, or train (good parts only).")
     ] = "test",
     bundle: BundleOption = None,
+    engine: EngineOption = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
@@ -112,15 +121,16 @@ def evaluate_command(
     if split not in ("test", "train"):
         raise UsageError(f"there is no split '{split}'.", "use --split test or --split train")
     chosen_split: Split = "train" if split == "train" else "test"
-    if checkpoint is not None and bundle is not None:
+    if checkpoint is not None and (bundle is not None or engine is not None):
         raise UsageError(
-            "--bundle and --checkpoint name two models.", "evaluate one of them at a time"
+            "--checkpoint and --bundle or --engine name two models.",
+            "evaluate one of them at a time",
         )
     if checkpoint is not None:
         say(f"checkpoint: {checkpoint}")
         candidate = checkpoint_candidate(checkpoint, device=device)
     else:
-        candidate = bundle_candidate(chosen_bundle(bundle))
+        candidate = bundle_candidate(chosen_bundle(bundle), engine=engine)
     say(f"backend: {candidate.inspector.backend}")
     folder = out or candidate.default_folder(data, chosen_split)
     find_layout(data)

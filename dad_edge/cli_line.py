@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dad_edge.errors import UsageError
-from dad_edge.terminal import BundleOption, JsonOption, chosen_bundle, emit, say
+from dad_edge.terminal import BundleOption, EngineOption, JsonOption, chosen_bundle, emit, say
 
 
 def stream(
@@ -20,6 +20,7 @@ def stream(
         ),
     ] = None,
     bundle: BundleOption = None,
+    engine: EngineOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.jsonl, one record a frame.")
     ] = None,
@@ -46,6 +47,7 @@ def stream(
     command.stream(
         source if camera is None else camera,
         lambda: chosen_bundle(bundle),
+        engine=engine,
         out=out,
         video=video,
         window=window,
@@ -59,13 +61,16 @@ def stream(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     parts: Annotated[int, typer.Option(min=1, help="Parts to inspect.")] = 60,
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Another bundle than the demo's own.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Inspect the built-in demo line: video, contact sheet, log and measured speed."""
+    from dad_edge.bundle import PACKAGED
     from dad_edge.demo import run_demo, show
 
-    result = run_demo(chosen_bundle(bundle), out, parts)
+    result = run_demo(chosen_bundle(bundle or PACKAGED), out, parts)
     show(result)
     if as_json:
         emit(result.as_record())
@@ -73,6 +78,7 @@ def demo(
 
 def bench(
     bundle: BundleOption = None,
+    engine: EngineOption = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="How long to measure; up to 3 × this until steady.")
     ] = 10.0,
@@ -90,7 +96,10 @@ def bench(
     chosen = chosen_bundle(bundle)
     with progress_bar("measuring") as report:
         result = run_bench(
-            chosen, seconds=seconds, progress=lambda what, share: report(share, 1.0, what)
+            chosen,
+            engine=engine,
+            seconds=seconds,
+            progress=lambda what, share: report(share, 1.0, what),
         )
     Console(stderr=True).print(bench_tables(result))
     if as_json:

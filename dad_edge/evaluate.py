@@ -50,17 +50,20 @@ class Candidate:
         return self.reports / f"{split}-{root.resolve().name}"
 
 
-def bundle_candidate(bundle: Bundle, *, seed: int = 0, threads: int | None = None) -> Candidate:
+def bundle_candidate(
+    bundle: Bundle, *, engine: str | None = None, seed: int = 0, threads: int | None = None
+) -> Candidate:
     """A bundle on ONNX Runtime.
 
     Args:
         bundle: a checked bundle.
+        engine: name of a built engine; the bundle's graphs in FP32 if None.
         seed: key of the noise.
         threads: threads that compute; all usable cores if None.
     """
     digests = {MANIFEST: sha256_of(bundle.path / MANIFEST)} | bundle.manifest.sha256
     return Candidate(
-        open_inspector(bundle, seed=seed, threads=threads),
+        open_inspector(bundle, engine=engine, seed=seed, threads=threads),
         bundle.model,
         bundle.thresholds.image_threshold if bundle.thresholds else None,
         seed,

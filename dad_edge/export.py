@@ -14,7 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, new_folder, open_bundle, write_manifest
+from dad_edge import philox
+from dad_edge.bundle import (
+    DENOISER,
+    MANIFEST,
+    SEGMENTER,
+    Bundle,
+    new_folder,
+    open_bundle,
+    write_manifest,
+)
 from dad_edge.config import ModelConfig
 from dad_edge.environment import package_versions
 from dad_edge.errors import DadEdgeError, UsageError, require
@@ -95,7 +104,7 @@ def export(
         StorageError: the bundle cannot be written.
     """
     require("onnxscript", "train", "export to ONNX")
-    if replace and out.exists() and not (out / "bundle.json").is_file():
+    if replace and out.exists() and not (out / MANIFEST).is_file():
         raise UsageError(f"{out} is not a bundle and will not be replaced.", "choose another --out")
     detector, recipe = load_detector(run)
     model = recipe.model
@@ -198,8 +207,6 @@ def probe_frames(size: int) -> list[NDArray[np.uint8]]:
 
 def _noise(model: ModelConfig, batch: int) -> Tensor:
     """(L,B,3,S,S): the runtime's noise, the same in every row."""
-    from dad_edge import philox
-
     shape = (3, model.image_size, model.image_size)
     levels = [
         philox.normal(shape, seed=0, lambda_index=index, frame_counter=0)

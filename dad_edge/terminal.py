@@ -20,6 +20,13 @@ BundleOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Engine of the bundle as 'build' named it; the FP32 graphs if left out.",
+    ),
+]
 DataOption = Annotated[
     Path, typer.Option("--data", help="Data set: train/good and test/<kind>, or a folder.")
 ]

@@ -30,8 +30,6 @@ from dad_edge.runtime.ops_numpy import NumpyOps
 if TYPE_CHECKING:
     from rich.table import Table
 
-DEMO_CLASS = "demo"
-"""Class name of the bundle that is trained on the demo product."""
 DEMO_PAIRS = 12
 WORST = 5
 
@@ -100,7 +98,7 @@ def data_images(root: Path) -> Images:
 
 def demo_images(bundle: Bundle) -> Images:
     """Drawn parts of the demo product, good ones and defective ones in turn."""
-    from dad_edge.data.demo import KINDS, draw, part_seed
+    from dad_edge.data.demo import KINDS, PRODUCT, draw, part_seed
 
     def read() -> Iterator[tuple[str, bool, NDArray[np.uint8]]]:
         for index in range(DEMO_PAIRS):
@@ -108,7 +106,7 @@ def demo_images(bundle: Bundle) -> Images:
             for kind in (GOOD, KINDS[index % len(KINDS)]):
                 yield f"{kind}/{index}", kind != GOOD, draw(seed, kind).image
 
-    ranked = bundle.manifest.class_name == DEMO_CLASS
+    ranked = bundle.manifest.class_name == PRODUCT
     return Images("the demo product", 2 * DEMO_PAIRS, ranked, read)
 
 

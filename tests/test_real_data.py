@@ -66,12 +66,9 @@ def test_device_names_become_file_names() -> None:
     assert slug("AMD EPYC, 2 cores") == "amd-epyc-2-cores"
 
 
-@pytest.mark.parametrize("stage", stages(Path("data"), "nano", 1))
+@pytest.mark.parametrize("stage", stages(Path("data"), "nano", 1, resume=False))
 def test_every_option_of_the_study_is_known_to_its_command(stage: str) -> None:
-    command, *arguments = stages(Path("data"), "nano", 1)[stage]
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    if command not in known:
-        pytest.skip(f"this tree has no command '{command}'")
+    command, *arguments = stages(Path("data"), "nano", 1, resume=False)[stage]
     shown = CliRunner().invoke(app, [command, "--help"]).output
     missing = [option for option in arguments if option.startswith("--") and option not in shown]
     assert missing == []

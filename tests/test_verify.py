@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from small_networks import make_network_bundle, write_images
 
 from dad_edge.build import Target, build
 from dad_edge.bundle import ENGINES, REPORTS, Bundle, sha256_of
+from dad_edge.data.demo import PRODUCT
 from dad_edge.errors import DataError, ModelError
 from dad_edge.runtime.engines import load_engine, read_sidecar
 from dad_edge.verify import (
@@ -110,6 +112,12 @@ def test_the_auroc_of_another_product_is_not_judged(bundle: Bundle) -> None:
     assert report["auroc_drop"] is None
     assert report["passed"]
     assert "--data" in str(gate_table([report]).caption)
+
+
+def test_the_auroc_of_the_demo_product_is_judged_on_its_own_bundle(bundle: Bundle) -> None:
+    trained_on_it = replace(bundle, manifest=replace(bundle.manifest, class_name=PRODUCT))
+    assert demo_images(trained_on_it).ranked
+    assert not demo_images(bundle).ranked
 
 
 def test_a_folder_of_good_images_will_do(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def stream(
     uri: str | int | None,
     open_bundle: Callable[[], Bundle],
     *,
+    engine: str | None = None,
     out: Path | None = None,
     video: bool = False,
     window: bool = False,
@@ -44,6 +45,7 @@ def stream(
     Args:
         uri: as `open_source` takes it; None if the user named none.
         open_bundle: opens the bundle once the arguments are known to fit.
+        engine: name of a built engine; the bundle's graphs in FP32 if None.
         out: folder for `results.jsonl` and the video; created if needed.
         video: write `annotated.mp4` into `out`.
         window: show annotated frames in a window.
@@ -71,7 +73,7 @@ def stream(
                 "choose another --out, or remove that file first",
             )
     bundle = open_bundle()
-    inspector = open_inspector(bundle, seed=seed, fresh_noise=fresh_noise)
+    inspector = open_inspector(bundle, engine=engine, seed=seed, fresh_noise=fresh_noise)
     announce(bundle, inspector)
     with StopRequest() as stop:
         source = open_source(uri)

@@ -8,4 +8,7 @@ from dad_edge.data.demo.dataset import line, part_seed, write_dataset
 from dad_edge.data.demo.defects import KINDS
 from dad_edge.data.demo.draw import Sample, draw
 
-__all__ = ["KINDS", "Sample", "draw", "line", "part_seed", "write_dataset"]
+PRODUCT = "demo flange"
+"""Class name of a bundle that is trained on it."""
+
+__all__ = ["KINDS", "PRODUCT", "Sample", "draw", "line", "part_seed", "write_dataset"]

@@ -228,11 +228,21 @@ def _stain(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
 
 
 def _missing_hole(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:
-    """One bolt hole was never drilled: the plain turned face is still there."""
+    """One bolt hole is missing: the drill only touched the face and left a burred pilot mark."""
     index = int(rng.integers(BOLT_HOLES))
     hx, hy = scene.hole_centre(index)
     distance = np.hypot(surface.x - hx, surface.y - hy)
-    return Mark((distance < COUNTERSINK).astype(np.float32), skip_hole=index)
+    radius = np.float32(rng.uniform(0.05, 0.07))
+    cone = np.clip(1 - distance / radius, 0, 1)
+    burr = np.clip(1 - np.abs(distance / radius - 1.1) / 0.3, 0, 1) ** 2
+    depth = np.float32(rng.uniform(0.6, 0.9)) * radius * scene.unit
+    return Mark(
+        (distance < COUNTERSINK).astype(np.float32),
+        height=((0.2 * burr - cone) * depth).astype(np.float32),
+        gain=(1 - 0.45 * np.sqrt(cone)).astype(np.float32),
+        rough=(0.6 * (cone > 0)).astype(np.float32),
+        skip_hole=index,
+    )
 
 
 def _contamination(scene: Scene, surface: Surface, rng: np.random.Generator) -> Mark:

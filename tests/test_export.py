@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from dad_edge.bundle import DENOISER, SEGMENTER, open_bundle
+from dad_edge.config import ModelConfig, Recipe
+from dad_edge.errors import DadEdgeError, ModelError, StorageError, UsageError
+from dad_edge.export import OPSET, TOLERANCE, Parity, export, measure_parity
+from dad_edge.model.checkpoint import WEIGHTS, write_recipe, write_tensors
+from dad_edge.model.detector import Detector
+from dad_edge.runtime.inspector import open_inspector
+from tests.conftest import TINY
+
+GUIDED = replace(TINY, fusion="norm_guided", lambdas=(200, 400))
+
+
+def make_run(folder: Path, model: ModelConfig) -> Detector:
+    """A run with weights that are random everywhere, also where training starts from zero."""
+    torch.manual_seed(0)
+    detector = Detector(model).eval()
+    for parameter in detector.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    write_recipe(folder, Recipe(model=model))
+    write_tensors(folder / WEIGHTS, detector.state_dict(), {})
+    return detector
+
+
+@pytest.fixture(scope="module", params=[TINY, GUIDED], ids=["average", "norm-guided"])
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Detector, Parity]:
+    folder = tmp_path_factory.mktemp("export")
+    detector = make_run(folder / "run", request.param)
+    _, parity = export(folder / "run", folder / "bundle", class_name="plate")
+    return folder / "bundle", detector, parity
+
+
+def test_the_bundle_agrees_with_pytorch(exported: tuple[Path, Detector, Parity]) -> None:
+    path, detector, parity = exported
+    bundle = open_bundle(path)
+    assert max(parity.mask, parity.score) <= TOLERANCE
+    assert bundle.manifest.class_name == "plate"
+    assert bundle.model == detector.config
+    assert bundle.manifest.alpha_bar[0] > bundle.manifest.alpha_bar[1]
+
+
+def test_other_weights_do_not_agree(exported: tuple[Path, Detector, Parity]) -> None:
+    path, detector, _ = exported
+    other = Detector(detector.config).eval()
+    assert not measure_parity(open_bundle(path), other).passed
+
+
+def test_graphs_are_of_the_opset_that_every_runtime_reads(
+    exported: tuple[Path, Detector, Parity],
+) -> None:
+    path, _, _ = exported
+    for name, operators in ((DENOISER, {"InstanceNormalization"}), (SEGMENTER, {"Resize"})):
+        graph = onnx.load(path / name)
+        onnx.checker.check_model(graph, full_check=True)
+        assert graph.opset_import[0].version == OPSET
+        found = {node.op_type for node in graph.graph.node}
+        assert operators <= found
+        assert not found & {"GroupNormalization", "Attention", "RandomNormalLike", "Sin", "Cos"}
+
+
+def test_every_batch_size_gives_the_same_answer(
+    exported: tuple[Path, Detector, Parity], dark_frame: np.ndarray, bright_frame: np.ndarray
+) -> None:
+    inspector = open_inspector(open_bundle(exported[0]), threads=1)
+    alone = inspector.inspect(bright_frame).score_map
+    together = inspector.inspect_batch([dark_frame, bright_frame, dark_frame])[1].score_map
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_disagreement_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", TINY)
+    monkeypatch.setattr("dad_edge.export.measure_parity", lambda *_: Parity(mask=0.1, score=0.0))
+    with pytest.raises(DadEdgeError, match="differ from PyTorch") as caught:
+        export(tmp_path / "run", tmp_path / "bundle")
+    assert caught.value.exit_code == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", TINY)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "photos.txt").write_text("mine")
+    with pytest.raises(StorageError, match="exists already"):
+        export(tmp_path / "run", tmp_path / "bundle")
+    with pytest.raises(UsageError, match="will not be replaced"):
+        export(tmp_path / "run", tmp_path / "bundle", replace=True)
+    assert (tmp_path / "bundle" / "photos.txt").read_text() == "mine"
+
+
+def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", TINY)
+    wider = replace(TINY, segmenter=replace(TINY.segmenter, base_width=8))
+    write_recipe(tmp_path / "run", Recipe(model=wider))
+    with pytest.raises(ModelError, match="does not fit") as caught:
+        export(tmp_path / "run", tmp_path / "bundle")
+    assert "recipe.toml" in caught.value.next_step

@@ -1,0 +1,49 @@
+"""The demo bundle in the package, judged from its file on the demo product's test split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dad_edge.bundle import PACKAGED, open_bundle
+from dad_edge.data.demo.dataset import write_dataset
+from dad_edge.evaluate import bundle_candidate, evaluate
+
+LARGEST_MIB = 6
+
+
+def test_it_is_small() -> None:
+    size = sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file())
+    assert size < LARGEST_MIB * 2**20
+
+
+def test_it_is_complete_and_unchanged() -> None:
+    bundle = open_bundle(PACKAGED)
+    assert bundle.model.size == "nano"
+    assert bundle.thresholds is not None
+    assert 0 < bundle.thresholds.image_threshold < 1
+    assert bundle.calibration is not None
+    assert "/" not in "".join(bundle.calibration.images).replace("good/", "")
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float | None]:
+    data = tmp_path_factory.mktemp("demo") / "data"
+    write_dataset(data, seed=0, train=1)
+    return evaluate(bundle_candidate(open_bundle(PACKAGED)), data, "test").summary
+
+
+@pytest.mark.parametrize(("figure", "least"), [("image_auroc", 0.97), ("pro", 0.85)])
+def test_it_finds_the_drawn_defects(
+    summary: dict[str, float | None], figure: str, least: float
+) -> None:
+    value = summary[figure]
+    assert value is not None
+    assert value >= least
+
+
+def test_the_package_holds_nothing_else() -> None:
+    names = {str(path.relative_to(PACKAGED)) for path in Path(PACKAGED).rglob("*")}
+    expected = {"bundle.json", "denoiser.onnx", "segmenter.onnx"}
+    assert names == expected | {"thresholds.json", "calibration.json"}

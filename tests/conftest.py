@@ -29,7 +29,12 @@ TINY = ModelConfig(
     size="nano",
     image_size=32,
     denoiser=DenoiserConfig(
-        base_channels=8, channel_mults=(1, 2), res_blocks=1, norm_groups=4, heads=2
+        base_channels=8,
+        channel_mults=(1, 2),
+        res_blocks=1,
+        attention_resolutions=(16,),
+        norm_groups=4,
+        heads=2,
     ),
     segmenter=SegmenterConfig(base_width=4),
     top_k=20,

@@ -1,4 +1,4 @@
-"""Arrows never point back, the core is light, and the command line starts without heavy packages."""
+"""Arrows never point back, the core is light, and the command line starts without the rest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ HEAVY = ("torch", "onnxscript", "safetensors", "tensorrt", "tensorrt_rtx", "cuda
 """Packages that the light core lacks."""
 
 NEEDS_TORCH = {
+    "dad_edge.export",
     "dad_edge.model.denoiser",
     "dad_edge.model.detector",
     "dad_edge.model.losses",
     "dad_edge.model.noise",
     "dad_edge.model.segmenter",
+    "dad_edge.samples",
     "dad_edge.train",
 }
 """Modules that may import torch as they are imported; every other one works without."""
@@ -76,7 +78,7 @@ IMPORTS = {module: imports_of(module) for module in MODULES}
 
 
 def stage_of(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return module.split(".")[1] if "." in module else ""
 
 
 def test_stages_import_upstream_only() -> None:
@@ -100,7 +102,8 @@ def test_there_is_no_circle() -> None:
 
 
 def test_nothing_imports_the_command_line() -> None:
-    assert [module for module, names in IMPORTS.items() if "dad_edge.cli" in names] == []
+    importers = {module for module, names in IMPORTS.items() if "dad_edge.cli" in names}
+    assert importers <= {"dad_edge.__main__"}
 
 
 def test_the_package_imports_nothing_outside_itself() -> None:
@@ -150,14 +153,15 @@ HELP_OF_ALL = (
     + """
 import dad_edge.cli as cli
 
-names = [None, *(c.name or c.callback.__name__.replace("_", "-") for c in cli.app.registered_commands)]
-for name in names:
+commands = cli.app.registered_commands
+names = [command.name or command.callback.__name__.replace("_", "-") for command in commands]
+for name in ["", *names]:
     sys.argv = ["dad-edge", *([name] if name else []), "--help"]
     try:
         cli.main()
     except SystemExit as end:
         assert not end.code, (name, end.code)
-    print("helped", name)
+    print("helped", name or "all")
 heavy = {"cv2", "onnx", "onnxruntime", "numpy"} & sys.modules.keys()
 assert not heavy, heavy
 """
@@ -169,7 +173,7 @@ def test_every_help_works_without_heavy_packages() -> None:
     assert done.returncode == 0, done.stderr
     assert "Usage: dad-edge" in done.stdout
     helped = [line for line in done.stdout.splitlines() if line.startswith("helped ")]
-    assert len(helped) >= 1
+    assert len(helped) >= 10
 
 
 MAIN = "import sys; sys.argv[0] = 'dad-edge'; from dad_edge.cli import main; main()"

@@ -76,14 +76,14 @@ def test_a_run_leaves_what_the_next_stages_read(finished: Path) -> None:
     for name, value in detector.state_dict().items():
         assert torch.equal(value, averages[f"average.{name}"])
     summary = json.loads((finished / "summary.json").read_text())
-    assert summary["steps"] == 6
+    assert summary["step"] == 6
     assert summary["finished"]
     assert summary["device"] == "cpu"
 
 
 def test_the_loss_decreases(images: TrainingSet, tmp_path: Path) -> None:
     trainer = Trainer(with_epochs(1), torch.device("cpu"))
-    losses = [trainer.learn(images.batch(step % 2), 0.0)["loss"] for step in range(40)]
+    losses = [trainer.learn(images.batch(step % 2), 0.0)["loss"] for step in range(30)]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
 
 
@@ -120,7 +120,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     recipe = prepare_recipe(with_epochs(6), tmp_path / "run", resume=True)
     assert recipe == RUN
     summary = train(recipe, images, tmp_path / "run", resume=True, device="cpu")
-    assert summary["steps"] == 6
+    assert summary["step"] == 6
     assert_equal_bits(tmp_path / "run", finished)
 
 
@@ -167,7 +167,7 @@ def test_a_full_disk_keeps_the_earlier_state(
         train(RUN, images, tmp_path, device="cpu", resume=True)
     assert read_recipe(tmp_path / RECIPE) == RUN
     monkeypatch.undo()
-    assert train(RUN, images, tmp_path, device="cpu", resume=True)["steps"] == 6
+    assert train(RUN, images, tmp_path, device="cpu", resume=True)["step"] == 6
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -215,9 +215,6 @@ def endless(data: Path, out: Path) -> None:
     images = TrainingSet(data, TINY, recipe.train)
     train(recipe, images, out, device="cpu", on_step=lambda p: print(p.step, flush=True))
 
-@cli.app.command()
-def other() -> None: pass
-
 cli.main()
 """
 
@@ -238,7 +235,7 @@ def test_signals_end_the_program_with_their_exit_codes(discs: Path, tmp_path: Pa
         assert run.stdout is not None
         assert run.stdout.readline().strip() == "1"
         run.send_signal(number)
-        _, errors = run.communicate(timeout=60)
+        _, errors = run.communicate(timeout=150)
         assert run.returncode == 128 + number, errors
         assert "everything is saved" in errors
         assert "next: continue with 'dad-edge train --resume" in errors

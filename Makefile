@@ -5,7 +5,7 @@ DEMO_ENV := .venv
 TEST_ENV := .venv-test
 TORCH := torch==2.13.0
 
-.PHONY: demo test check format pretrained wheel clean
+.PHONY: demo test format pretrained wheel gpu clean
 
 demo: $(DEMO_ENV)/.installed ## inspect the built-in demo line; results in ./demo-out
 	$(DEMO_ENV)/bin/dad-edge demo --out demo-out
@@ -25,6 +25,9 @@ pretrained: $(TEST_ENV)/.installed ## make the demo bundle of the package again,
 
 wheel: $(TEST_ENV)/.installed ## build dist/*.whl
 	$(TEST_ENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
+
+gpu: ## everything that needs a GPU, with this machine's own packages; make gpu DATA=folder
+	$(PYTHON) benchmarks/gpu.py $(if $(DATA),--data $(DATA))
 
 clean: ## remove environments and outputs
 	rm -rf $(DEMO_ENV) $(TEST_ENV) demo-out dist build .mypy_cache .ruff_cache .pytest_cache

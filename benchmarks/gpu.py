@@ -10,13 +10,15 @@ training's reports lie in --out.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
 from benchmarks.real_data import result_in
 from dad_edge.bundle import write_json
@@ -60,10 +62,11 @@ def run_part(command: list[str] | str, limit_s: float) -> dict[str, Any]:
     """Run one part to its end or its limit."""
     if isinstance(command, str):
         return {"ok": False, "error": command}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     try:
         done = subprocess.run(
-            command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=limit_s
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_s
         )
     except (subprocess.TimeoutExpired, OSError) as error:
         return {

@@ -27,7 +27,7 @@ wheel: $(TEST_ENV)/.installed ## build dist/*.whl
 	$(TEST_ENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 gpu: ## everything that needs a GPU, with this machine's own packages; make gpu DATA=folder
-	$(PYTHON) benchmarks/gpu.py $(if $(DATA),--data $(DATA))
+	$(PYTHON) -m benchmarks.gpu $(if $(DATA),--data $(DATA))
 
 clean: ## remove environments and outputs
 	rm -rf $(DEMO_ENV) $(TEST_ENV) demo-out dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one command on any CUDA machine: `make gpu`.
 
-    python3 benchmarks/gpu.py --data DIR --minutes 9
+    python3 -m benchmarks.gpu --data DIR --minutes 9
 
 Runs with that machine's own Python and packages and downloads nothing. Each part is a process of
 its own, bounded in time; a part that cannot run says why and the others go on. `gpu.json` and the
@@ -17,13 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.real_data import result_in
 from dad_edge.bundle import write_json
 from dad_edge.environment import describe
 
+ROOT = Path(__file__).parents[1]
 SPARE_MINUTES = 5.0
 """Time beyond the training limit that a part gets for start and end."""
 

@@ -16,7 +16,7 @@ from dad_edge.bench import SCHEMA_VERSION
 from dad_edge.errors import DadEdgeError, DataError, UsageError
 
 BETWEEN_RUNS = 0.05
-"""Two runs on an idle machine agree within this; a smaller difference is noise."""
+"""A smaller difference between two runs is taken for noise; an estimate."""
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from dad_edge.bundle import PACKAGED, open_bundle, write_json
+from dad_edge.bundle import PACKAGED, new_folder, open_bundle, write_json
 from dad_edge.calibrate import calibrate
 from dad_edge.config import to_mapping
 from dad_edge.data.dataset import TrainingSet
@@ -44,9 +44,13 @@ def main() -> None:
 
     data, fresh, run = (arguments.work / name for name in ("data", "fresh", "run"))
     if not data.exists():
-        write_dataset(data, seed=SEED, train=GOOD_PARTS)
+        with new_folder(data) as draft:
+            write_dataset(draft, seed=SEED, train=GOOD_PARTS)
     if not fresh.exists():
-        write_dataset(fresh, seed=CALIBRATION_SEED, train=GOOD_PARTS, test_good=0, test_per_kind=0)
+        with new_folder(fresh) as draft:
+            write_dataset(
+                draft, seed=CALIBRATION_SEED, train=GOOD_PARTS, test_good=0, test_per_kind=0
+            )
 
     resume = (run / STATE).is_file()
     recipe = prepare_recipe(choose_recipe("nano", epochs=EPOCHS, seed=SEED), run, resume)

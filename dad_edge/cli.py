@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dad_edge import cli_deploy, cli_learn, cli_line
-from dad_edge.errors import DadEdgeError
+from dad_edge.errors import DadEdgeError, DataError
 from dad_edge.terminal import say
 
 app = typer.Typer(
@@ -23,6 +25,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
+    signal.signal(signal.SIGTERM, _unwind)
     try:
         arguments = sys.argv[1:] or ["--help"]
         code = app(arguments, standalone_mode=False)
@@ -32,6 +35,12 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         say("error: interrupted.\nnext: run the command again")
         sys.exit(130)
+    except SystemExit:
+        say("error: terminated.\nnext: run the command again")
+        raise
+    except PermissionError as error:
+        say(f"error: {error.filename}: permission denied.\nnext: change its owner or permissions")
+        sys.exit(DataError.exit_code)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -39,6 +48,11 @@ def main() -> None:
         sys.exit(2)
     if code:  # what a command gave to typer.Exit
         sys.exit(code)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside of a `StopRequest`: leave by the same doors as Ctrl-C, and clean up."""
+    raise SystemExit(128 + number)
 
 
 def _print_version(wanted: bool) -> None:

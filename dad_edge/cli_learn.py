@@ -54,7 +54,13 @@ def train_command(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out with its own settings; limits may be given anew.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on images of good parts; Ctrl-C saves, --resume continues."""
@@ -68,7 +74,9 @@ def train_command(
         size, recipe, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
-    settings = training.prepare_recipe(settings, folder, resume)
+    settings = training.prepare_recipe(
+        settings, folder, resume, epochs=epochs, max_minutes=max_minutes
+    )
     with progress_bar("reading images") as report:
         images = TrainingSet(data, settings.model, settings.train, textures, report)
     kind = "objects on a background" if images.foregrounds else "textures"

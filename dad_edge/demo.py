@@ -11,7 +11,7 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from dad_edge.bundle import Bundle
+from dad_edge.bundle import Bundle, write_whole
 from dad_edge.data.demo import KINDS
 from dad_edge.data.layouts import GOOD
 from dad_edge.errors import writing
@@ -90,8 +90,7 @@ class ContactSheetSink(Sink):
         rows = [inspection_row(image, self._threshold) for image in chosen]
         sheet = contact_sheet(rows, COLUMNS, "Demo line", self._subtitle)
         encoded = cv2.imencode(".png", sheet)[1].tobytes()
-        with writing(self._target):
-            self._target.write_bytes(encoded)
+        write_whole(self._target, encoded)
 
     def _chosen(self) -> list[InspectedImage]:
         """The first part of every kind, then second ones, a dozen at most, in kind order."""

@@ -27,10 +27,10 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 State = Literal["ok", "not here", "problem"]
 
 _CORE = {
-    "numpy": "pip install --upgrade dad-edge",
+    "numpy": "pip install --force-reinstall numpy",
     "cv2": "pip install opencv-python-headless, or install the missing system library",
-    "onnx": "pip install --upgrade dad-edge",
-    "onnxruntime": "pip install --upgrade dad-edge",
+    "onnx": "pip install --force-reinstall onnx",
+    "onnxruntime": "pip install --force-reinstall onnxruntime",
 }
 
 
@@ -209,7 +209,7 @@ def _tensorrt_rtx(
     if found["builder"]:
         yield Check(group, f"{name} build", "ok", f"{found['version']}, builds without a GPU too")
     else:
-        next_step = "pip install --force-reinstall 'dad-edge[tensorrt-rtx]'"
+        next_step = "pip install --force-reinstall tensorrt-rtx-cu13"
         yield Check(group, f"{name} build", "problem", str(found["why"]), next_step)
     fitting = [gpu["name"] for gpu in gpus if gpu["compute_capability"] in RTX_COMPUTE_CAPABILITIES]
     if fitting:
@@ -276,7 +276,8 @@ def _input_and_output(opencv: dict[str, Any], root: Path) -> Iterator[Check]:
         yield Check(group, "cameras", "not here", "no /dev/video*; files, folders and streams work")
 
     if "error" in opencv or "missing" in opencv:
-        yield Check(group, "OpenCV", "problem", str(opencv.get("error")), _CORE["cv2"])
+        why = opencv.get("error") or f"package '{opencv['missing']}' is not installed"
+        yield Check(group, "OpenCV", "problem", why, _CORE["cv2"])
     else:
         screen = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY")
         if screen and opencv["window"]:

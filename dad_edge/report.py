@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,8 +15,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dad_edge.bundle import write_whole
 from dad_edge.charts import score_histogram
-from dad_edge.errors import writing
 from dad_edge.metrics import GOOD
 from dad_edge.pictures import (
     COLUMNS,
@@ -104,11 +103,11 @@ def write_report(report: Report, folder: Path) -> Path:
     """
     page = folder / "report.html"
     data = json.dumps(report_data(report), indent=1, allow_nan=False, ensure_ascii=False)
-    _replace_file(folder / "report.json", f"{data}\n".encode())
-    _replace_file(page, render_page(report).encode())
+    write_whole(folder / "report.json", f"{data}\n".encode())
+    write_whole(page, render_page(report).encode())
     if any(report.examples.values()):
         _, encoded = cv2.imencode(".png", example_sheet(report))
-        _replace_file(folder / "sheet.png", encoded.tobytes())
+        write_whole(folder / "sheet.png", encoded.tobytes())
     return page
 
 
@@ -194,18 +193,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(content)
-            os.replace(unfinished, path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
 
 
 def _figure(key: str, value: float | None) -> str:

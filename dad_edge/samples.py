@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 
+from dad_edge.bundle import write_whole
 from dad_edge.data.dataset import TrainingSet
-from dad_edge.errors import writing
 from dad_edge.pictures import SheetRow, contact_sheet, heat_overlay, mark_mask
 from dad_edge.preprocess import to_frame
 
@@ -59,7 +59,5 @@ class SampleSheet:
         )
         path = self._folder / f"step-{trainer.step:07d}.png"
         _, encoded = cv2.imencode(".png", sheet)
-        with writing(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encoded.tobytes())
+        write_whole(path, encoded.tobytes())
         return path

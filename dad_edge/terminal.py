@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from dad_edge.errors import writing
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
@@ -38,8 +41,18 @@ def say(text: str) -> None:
 
 
 def emit(result: dict[str, Any]) -> None:
-    """Print a result for machines."""
-    print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print a result for machines.
+
+    Raises:
+        StorageError: stdout is a file on a full disk, or a pipe that was closed.
+    """
+    with writing("to stdout"):
+        try:
+            print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+        except OSError:
+            # What is left in the buffer would fail once more at exit and change the exit code.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
 
 
 def chosen_bundle(named: Path | None) -> Bundle:

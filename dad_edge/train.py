@@ -208,8 +208,22 @@ def choose_recipe(
     return replace(recipe, train=replace(recipe.train, **given))
 
 
-def prepare_recipe(recipe: Recipe, folder: Path, resume: bool) -> Recipe:
-    """The recipe of this run: the given one, or the one to resume with new limits.
+def prepare_recipe(
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    *,
+    epochs: int | None = None,
+    max_minutes: float | None = None,
+) -> Recipe:
+    """The recipe of this run: the given one, or the one to resume.
+
+    Args:
+        recipe: of a new run.
+        folder: of the run.
+        resume: continue the run that lies there, with its own settings.
+        epochs: a new limit of a resumed run; its own if None.
+        max_minutes: likewise.
 
     Raises:
         UsageError: the folder holds a run already and resuming was not asked for.
@@ -221,10 +235,9 @@ def prepare_recipe(recipe: Recipe, folder: Path, resume: bool) -> Recipe:
                 f"{folder} holds no run to resume.", "leave --resume out to start one there"
             )
         earlier = read_recipe(folder / checkpoint.RECIPE)
-        limits = replace(
-            earlier.train, epochs=recipe.train.epochs, max_minutes=recipe.train.max_minutes
-        )
-        return replace(earlier, train=limits)
+        limits: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return replace(earlier, train=replace(earlier.train, **given))
     if any((folder / name).is_file() for name in (checkpoint.STATE, checkpoint.WEIGHTS)):
         raise UsageError(f"{folder} holds a run already.", "add --resume, or choose another --out")
     return recipe

@@ -125,8 +125,9 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_resuming_keeps_the_recipe_and_takes_new_limits(finished: Path) -> None:
-    other = Recipe(train=TrainConfig(epochs=9, max_minutes=2.0, seed=77))
-    recipe = prepare_recipe(other, finished, resume=True)
+    other = Recipe(train=TrainConfig(epochs=9, seed=77))
+    assert prepare_recipe(other, finished, resume=True) == RUN
+    recipe = prepare_recipe(other, finished, resume=True, epochs=9, max_minutes=2.0)
     assert recipe.model == TINY
     assert recipe.train == replace(RUN.train, epochs=9, max_minutes=2.0)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from dad_edge.errors import DataError
+from dad_edge.metrics import GOOD
 from dad_edge.preprocess import IMAGE_SUFFIXES
 
 Split = Literal["train", "test"]
-GOOD = "good"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         DataError: the folder cannot be read.
     """
-    if not folder.is_dir():
-        return []
     try:
+        if not folder.is_dir():
+            return []
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(

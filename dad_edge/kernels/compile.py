@@ -113,6 +113,6 @@ def _keep(path: Path, cubin: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(cubin)
         unfinished.replace(path)
-    except OSError:  # a cache that cannot be written costs a second, not the run
+    except OSError:  # a cache that cannot be written costs time, not the run
         with contextlib.suppress(OSError):
             unfinished.unlink()

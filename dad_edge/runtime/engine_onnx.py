@@ -32,8 +32,7 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Threads that spin while they wait take the cores from the reader and the writer: with
-        # every core busy, a frame took twice as long.
+        # Threads that spin while they wait take the cores from the reader and the writer.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(

@@ -106,6 +106,7 @@ class _Run:
             _READ_AHEAD, newest_only=source.live
         )
         self._results: Handover[Result | Unreadable] = Handover(_RESULTS_WAITING)
+        self._inspected = threading.Event()
 
     def run(self, max_frames: int | None) -> Summary:
         self._started = time.perf_counter()
@@ -120,6 +121,7 @@ class _Run:
             error = caught
         self._frames.end()
         self._results.end()
+        self._inspected.set()
         writer.join()
         reader.join(_JOIN_S)
         self.error = error or self._results.error
@@ -149,6 +151,7 @@ class _Run:
                         sink.write(item)
         except BaseException as error:
             self._results.end(error)
+        self._inspected.wait()
         self._summarise(time.perf_counter() - self._started)
         for sink in self._sinks:
             self._close(sink)
@@ -163,6 +166,8 @@ class _Run:
         taken = 0
         while max_frames is None or taken < max_frames:
             if self.stop.requested or any(sink.wants_stop for sink in self._sinks):
+                return
+            if self._results.error is not None:
                 return
             item = self._frames.get(_POLL_S)
             if item is not None:

@@ -160,7 +160,7 @@ class VideoSink(Sink):
         if not writer.isOpened():
             raise DeviceError(
                 f"this OpenCV {cv2.__version__} cannot write MPEG-4 video ({self._target}).",
-                "install the 'opencv-python' wheel from PyPI, or leave out --video",
+                "pip install --force-reinstall opencv-python, or leave out --video",
             )
         return writer
 
@@ -184,12 +184,7 @@ class WindowSink(Sink):
         """
         # A missing display aborts the whole process inside the window toolkit, so another
         # process tries first.
-        probe = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_S, check=False
-        )
-        if probe.returncode != 0:
-            lines = [line for line in probe.stderr.decode(errors="replace").splitlines() if line]
-            reason = lines[0].strip().rstrip(".") if lines else f"exit code {probe.returncode}"
+        if reason := _why_no_window():
             raise UsageError(
                 f"--window cannot open a window here: {reason}.",
                 "run it on a desktop, or leave out --window and use --out DIR --video",
@@ -209,3 +204,17 @@ class WindowSink(Sink):
     def close(self, summary: Summary) -> None:
         if self._is_open:
             cv2.destroyAllWindows()
+
+
+def _why_no_window() -> str:
+    """What a process that tries to open a window says, or nothing if it can."""
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"the display does not answer within {_PROBE_S:.0f} s"
+    if probe.returncode == 0:
+        return ""
+    lines = [line for line in probe.stderr.decode(errors="replace").splitlines() if line]
+    return lines[0].strip().rstrip(".") if lines else f"exit code {probe.returncode}"

@@ -34,9 +34,8 @@ def texts_of(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in inside:
-                yield node.value
+        elif isinstance(getattr(node, "value", None), str) and id(node) not in inside:
+            yield node.value
 
 
 def commands_in(text: str) -> list[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -9,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from dad_edge import report as report_module
 from dad_edge.errors import StorageError
 from dad_edge.examples import pick_examples
 from dad_edge.metrics import kind_table
@@ -161,7 +161,7 @@ def test_a_failed_write_keeps_the_old_report_and_leaves_no_rubbish(tmp_path, mon
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report_module.os, "replace", full_disk)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(StorageError, match="the disk is full"):
         write_report(make_report(title="newer"), tmp_path)
     assert (tmp_path / "report.json").read_bytes() == before

@@ -71,7 +71,7 @@ def test_the_light_core_inspects_and_names_what_is_missing(python: Path, tmp_pat
     stream = run(command, "stream", *source, cwd=tmp_path)
     assert stream.returncode == 0, stream.stderr
     frames = [json.loads(line) for line in stream.stdout.splitlines()]
-    assert sum(frame["type"] == "frame" for frame in frames) == 4
+    assert sum(frame["record"] == "frame" for frame in frames) == 4
 
     build = run(command, "build", "--precision", "fp16", "--json", cwd=tmp_path)
     assert build.returncode == 0, build.stderr

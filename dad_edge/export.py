@@ -171,7 +171,18 @@ def _write_graph(
             verbose=False,
         )
     assert program is not None
-    program.save(path, external_data=False)
+    proto = program.model_proto
+    _forget_origin(proto)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _forget_origin(proto: Any) -> None:
+    """Take out the exporter's notes: stack traces that name files of the maker's machine."""
+    graph = proto.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (proto, graph, *graph.node, *values):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def measure_parity(bundle: Bundle, detector: Detector) -> Parity:

@@ -69,6 +69,15 @@ def test_graphs_are_of_the_opset_that_every_runtime_reads(
         assert not found & {"GroupNormalization", "Attention", "RandomNormalLike", "Sin", "Cos"}
 
 
+def test_the_graphs_name_no_file_of_the_makers_machine(
+    exported: tuple[Path, Detector, Parity],
+) -> None:
+    for name in (DENOISER, SEGMENTER):
+        content = (exported[0] / name).read_bytes()
+        for trace in (str(Path(__file__).parents[1]), "site-packages", ".py"):
+            assert trace.encode() not in content
+
+
 def test_every_batch_size_gives_the_same_answer(
     exported: tuple[Path, Detector, Parity], dark_frame: np.ndarray, bright_frame: np.ndarray
 ) -> None:

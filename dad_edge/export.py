@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dad_edge import philox
 from dad_edge.bundle import (
     DENOISER,
     MANIFEST,
@@ -27,6 +26,7 @@ from dad_edge.bundle import (
 from dad_edge.config import ModelConfig
 from dad_edge.environment import package_versions
 from dad_edge.errors import DadEdgeError, UsageError, require
+from dad_edge.model import noise
 from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.detector import Detector
@@ -220,7 +220,7 @@ def _noise(model: ModelConfig, batch: int) -> Tensor:
     """(L,B,3,S,S): the runtime's noise, the same in every row."""
     shape = (3, model.image_size, model.image_size)
     levels = [
-        philox.normal(shape, seed=0, lambda_index=index, frame_counter=0)
+        noise.normal(shape, seed=0, lambda_index=index, frame_counter=0)
         for index in range(len(model.lambdas))
     ]
-    return torch.from_numpy(np.stack(levels))[:, None].expand(-1, batch, -1, -1, -1)
+    return torch.stack(levels)[:, None].expand(-1, batch, -1, -1, -1)

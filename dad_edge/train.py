@@ -118,8 +118,6 @@ class Trainer:
     def _update_average(self) -> None:
         """Exponential moving average, short at first so that it forgets the initial weights."""
         decay = min(self.recipe.train.ema_decay, (1 + self.step) / (10 + self.step))
-        if not self.recipe.train.ema_decay:
-            decay = 0.0
         current = self.detector.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():
@@ -160,7 +158,7 @@ class Trainer:
         except RuntimeError as error:
             raise ModelError(
                 f"{folder / checkpoint.STATE} is of another size than the run to resume.",
-                "leave --size out to resume, or train into another folder",
+                f"put back the {checkpoint.RECIPE} that belongs to it, or train elsewhere",
             ) from error
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in part("adam.").items():

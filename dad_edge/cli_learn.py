@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dad_edge.environment import follows
 from dad_edge.errors import UsageError, require, writing
 from dad_edge.terminal import (
     BundleOption,
@@ -45,6 +46,12 @@ def train_command(
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="recipe.toml with settings instead of --size.")
     ] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            "--fusion", help="norm_guided for the journal version; the recipe's if left out."
+        ),
+    ] = None,
     textures: Annotated[
         Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
     ] = None,
@@ -63,7 +70,11 @@ def train_command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on images of good parts; Ctrl-C saves, --resume continues."""
+    """Train on images of good parts; Ctrl-C saves, --resume continues.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m dad_edge train --data DIR; the same batch is
+    then shared by all of them.
+    """
     require("torch", "train", "train")
     from dad_edge import train as training
     from dad_edge.data.dataset import TrainingSet
@@ -71,7 +82,7 @@ def train_command(
     from dad_edge.samples import SampleSheet
 
     settings = training.choose_recipe(
-        size, recipe, epochs=epochs, max_minutes=max_minutes, seed=seed
+        size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
     settings = training.prepare_recipe(
@@ -91,6 +102,8 @@ def train_command(
             on_step=lambda step: report(step.fraction, 1.0, step.note),
             on_save=SampleSheet(images, folder).write,
         )
+    if follows():
+        return
     say(f"step {summary['step']}: weights in {folder}")
     say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,6 +17,7 @@ else:
     import tomli as tomllib
 
 Fusion = Literal["average", "norm_guided"]
+Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
 SizeName = Literal["nano", "edge", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -99,6 +100,8 @@ class ModelConfig:
 
     size: SizeName = "paper"
     """Name of the model size."""
+    method: Method = "DiffusionAD"
+    """DiffusionAD, or one of the ablations of Table 3, which are trained and evaluated only."""
     image_size: int = 256
     """S, side of the square model input in pixels."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
@@ -130,6 +133,10 @@ class ModelConfig:
             raise UsageError(
                 f"lambdas must lie in 1..{steps - 1}, got {list(self.lambdas)}.",
                 "use the paper's 100 and 200",
+            )
+        if self.method != "DiffusionAD" and self.fusion != "average":
+            raise UsageError(
+                f"{self.method} has nothing to guide.", "use fusion 'average' for ablations"
             )
         if self.fusion == "norm_guided" and len(self.lambdas) != 2:
             raise UsageError(
@@ -167,12 +174,16 @@ class TrainConfig:
     """Decay of the weight average that is evaluated and exported; 0 for none."""
     max_timestep: int = 1000
     """Time steps drawn in training are below this; the paper draws from all T."""
+    split_timestep: int = 300
+    """norm_guided: the smaller time step is drawn below this, the larger one from here up."""
     focal_weight: float = 5.0
     """γ of Eq. 8."""
     noise_loss_on: Literal["all", "normal"] = "all"
     """Images that count in the noise loss: all (the paper) or normal ones (authors' code)."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 for no clipping."""
+    compile: bool = False
+    """Compile the training step with `torch.compile`: a slow start, faster steps on GPUs."""
     seed: int = 0
     """Seed of weights, order, synthesis and noise."""
 
@@ -209,6 +220,14 @@ class Recipe:
                 f"{self.model.schedule.timesteps} steps.",
                 "lower max_timestep",
             )
+        if self.model.fusion == "norm_guided":
+            split, largest = self.train.split_timestep, self.train.max_timestep
+            if not 0 < split < largest:
+                raise UsageError(
+                    f"norm_guided needs 0 < split_timestep < max_timestep, got {split} and "
+                    f"{largest}.",
+                    "use 300 and 1000 as the authors' code does",
+                )
 
 
 RECIPES: dict[SizeName, Recipe] = {
@@ -245,6 +264,21 @@ RECIPES: dict[SizeName, Recipe] = {
     ),
 }
 """Recipe of each model size; `paper` is the paper's configuration."""
+
+
+def norm_guided(recipe: Recipe) -> Recipe:
+    """The recipe with the journal version's fusion, trained as the authors' released code does.
+
+    β up to 2e-2, time steps 200 and 400, two ranges of time steps over the whole schedule, and
+    noise loss on normal images only; sizes, rates and durations stay.
+    """
+    schedule = replace(recipe.model.schedule, beta_end=2e-2)
+    return replace(
+        recipe,
+        model=replace(recipe.model, fusion="norm_guided", lambdas=(200, 400), schedule=schedule),
+        train=replace(recipe.train, max_timestep=schedule.timesteps, noise_loss_on="normal"),
+    )
+
 
 T = TypeVar("T")
 

@@ -87,6 +87,11 @@ def commit() -> str | None:
     return f"{head}+changes" if head and changes else head
 
 
+def follows() -> bool:
+    """Whether this is one of several processes that `torchrun` started, and not the first."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def usable_cores() -> int:
     """CPU cores that this process may run on."""
     return len(os.sched_getaffinity(0))

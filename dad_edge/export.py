@@ -25,7 +25,7 @@ from dad_edge.bundle import (
 )
 from dad_edge.config import ModelConfig
 from dad_edge.environment import package_versions
-from dad_edge.errors import DadEdgeError, UsageError, require
+from dad_edge.errors import DadEdgeError, ModelError, UsageError, require
 from dad_edge.model import noise
 from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
@@ -108,6 +108,12 @@ def export(
         raise UsageError(f"{out} is not a bundle and will not be replaced.", "choose another --out")
     detector, recipe = load_detector(run)
     model = recipe.model
+    if model.method != "DiffusionAD":
+        raise ModelError(
+            f"{run} holds the ablation {model.method}, which has no bundle.",
+            f"measure it with 'dad-edge evaluate --checkpoint {run}'",
+        )
+    assert isinstance(detector, Detector)
     table = alpha_bar_table(model.schedule)
     with new_folder(out, replace=replace) as folder:
         write_graphs(detector, folder)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dad_edge.environment import follows
+
 Report = Callable[[float, float], None]
 """Called with what is done and what there is to do, in any unit."""
 
@@ -37,7 +39,7 @@ def progress_bar(description: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal or follows()) as bar:
         task = bar.add_task(description, total=None, note="")
 
         def report(done: float, total: float, note: str = "") -> None:

@@ -15,7 +15,7 @@ from dad_edge.pictures import SheetRow, contact_sheet, heat_overlay, mark_mask
 from dad_edge.preprocess import to_frame
 
 if TYPE_CHECKING:
-    from dad_edge.train import Trainer
+    from dad_edge.trainer import Trainer
 
 FOLDER = "samples"
 SAMPLE_STEP = 1_000_000_007

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from dad_edge.batches import batches
 from dad_edge.bundle import write_json
-from dad_edge.config import RECIPES, Recipe, SizeName, read_recipe
-from dad_edge.data.dataset import Batch, TrainingSet
+from dad_edge.config import (
+    RECIPES,
+    Recipe,
+    SizeName,
+    norm_guided,
+    read_recipe,
+)
+from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError, writing
-from dad_edge.model import checkpoint, diffusion
-from dad_edge.model.detector import Detector
-from dad_edge.model.losses import mask_loss, noise_loss
+from dad_edge.model import checkpoint
+from dad_edge.parallel import Processes, processes_of
 from dad_edge.signals import StopRequest
+from dad_edge.trainer import Trainer
 
 LOG = "log.jsonl"
 SAVE_SECONDS = 120.0
@@ -45,130 +52,6 @@ class Progress:
         return f"step {self.step}  noise {self.losses['noise']:.4f}  mask {self.losses['mask']:.4f}"
 
 
-class Trainer:
-    """Networks, optimiser and weight average of one run."""
-
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self.recipe = recipe
-        self.device = device
-        torch.manual_seed(recipe.train.seed)
-        layout = torch.channels_last
-        self.detector = Detector(recipe.model).to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.average = Detector(recipe.model).to(device)
-        self.average.load_state_dict(self.detector.state_dict())
-        self.optimizer = torch.optim.Adam(self.detector.parameters(), lr=recipe.train.learning_rate)
-        self.step = 0
-        self.elapsed_s = 0.0
-
-    def learn(self, batch: Batch, fraction: float) -> dict[str, float]:
-        """One step of Algorithm 1.
-
-        Args:
-            batch: images and masks.
-            fraction: share of the run that is done, for the learning rate.
-
-        Returns:
-            Losses of the step.
-        """
-        settings = self.recipe.train
-        self.detector.train()
-        image, mask = self.tensors(batch)
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
-        t_B = torch.randint(0, settings.max_timestep, (len(image),), generator=generator)
-        noise = torch.randn(image.shape, generator=generator).to(self.device)
-        t_B = t_B.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
-            alpha_bar = self.detector.alpha_bar[t_B][:, None, None, None]
-            predicted, restored = self.detector.estimate(
-                diffusion.corrupt(image, noise, alpha_bar), t_B
-            )
-            logits = self.detector.segment(image, restored)
-        denoising = noise_loss(predicted.float(), noise, mask, settings.noise_loss_on)
-        segmentation = mask_loss(logits.float(), mask, settings.focal_weight)
-        loss = denoising + segmentation
-
-        rate = settings.learning_rate
-        if settings.cosine:
-            rate *= 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if settings.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.detector.parameters(), settings.grad_clip)
-        self.optimizer.step()
-        self._update_average()
-        self.step += 1
-        return {
-            "loss": float(loss.detach()),
-            "noise": float(denoising.detach()),
-            "mask": float(segmentation.detach()),
-            "rate": rate,
-        }
-
-    def tensors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(B,3,S,S) images in the model's value range and (B,1,S,S) masks, on the device."""
-        low, high = self.recipe.model.value_range
-        rgb = torch.from_numpy(np.ascontiguousarray(batch.frames[..., ::-1])).to(self.device)
-        image = rgb.permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
-        mask = torch.from_numpy(batch.masks).to(self.device)[:, None].float()
-        return image, mask
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Exponential moving average, short at first so that it forgets the initial weights."""
-        decay = min(self.recipe.train.ema_decay, (1 + self.step) / (10 + self.step))
-        current = self.detector.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[name], 1 - decay)
-            else:
-                value.copy_(current[name])
-
-    def save(self, folder: Path) -> None:
-        """Write what evaluation and resuming need.
-
-        Raises:
-            StorageError: a file cannot be written; the earlier files are untouched.
-        """
-        tensors = {f"model.{k}": v for k, v in self.detector.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-        metadata = {"step": str(self.step), "elapsed_s": repr(self.elapsed_s)}
-        checkpoint.write_tensors(folder / checkpoint.STATE, tensors, metadata)
-        checkpoint.write_tensors(
-            folder / checkpoint.WEIGHTS, self.average.state_dict(), {"step": str(self.step)}
-        )
-
-    def load(self, folder: Path) -> None:
-        """Continue from the state of an earlier run.
-
-        Raises:
-            ModelError: the state is missing, damaged or of another size.
-        """
-        tensors, metadata = checkpoint.read_tensors(folder / checkpoint.STATE)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-        try:
-            self.detector.load_state_dict(part("model."))
-            self.average.load_state_dict(part("average."))
-        except RuntimeError as error:
-            raise ModelError(
-                f"{folder / checkpoint.STATE} is of another size than the run to resume.",
-                f"put back the {checkpoint.RECIPE} that belongs to it, or train elsewhere",
-            ) from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("adam.").items():
-            index, moment = name.split(".", 1)
-            state.setdefault(int(index), {})[moment] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.step = int(metadata["step"])
-        self.elapsed_s = float(metadata["elapsed_s"])
-
-
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device.
 
@@ -188,6 +71,7 @@ def choose_recipe(
     size: str,
     file: Path | None = None,
     *,
+    fusion: str | None = None,
     epochs: int | None = None,
     max_minutes: float | None = None,
     seed: int | None = None,
@@ -195,12 +79,19 @@ def choose_recipe(
     """The recipe of a size or a file, with the limits of the command line.
 
     Raises:
-        UsageError: there is no such size, or a limit is not positive.
+        UsageError: there is no such size or fusion, or a limit is not positive.
         ModelError: the file is not a recipe.
     """
     if file is None and size not in RECIPES:
         raise UsageError(f"there is no size '{size}'.", f"choose one of {', '.join(RECIPES)}")
     recipe = read_recipe(file) if file else RECIPES[cast(SizeName, size)]
+    if fusion == "norm_guided":
+        recipe = norm_guided(recipe)
+    elif fusion not in (None, recipe.model.fusion):
+        raise UsageError(
+            f"fusion '{fusion}' is not that of the recipe, {recipe.model.fusion}.",
+            "use --fusion norm_guided, or leave it out",
+        )
     changes: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes, "seed": seed}
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(recipe, train=replace(recipe.train, **given))
@@ -269,11 +160,24 @@ def train(
         Interrupted: a signal ended the run; everything is saved.
         StorageError: the run cannot be written.
     """
+    with processes_of(choose_device(device)) as processes:
+        return _train(Trainer(recipe, processes), images, folder, resume, on_step, on_save)
+
+
+def _train(
+    trainer: Trainer,
+    images: TrainingSet,
+    folder: Path,
+    resume: bool,
+    on_step: Callable[[Progress], None] | None,
+    on_save: Callable[[Trainer], object] | None,
+) -> dict[str, Any]:
+    recipe, processes = trainer.recipe, trainer.processes
     settings = recipe.train
-    trainer = Trainer(recipe, choose_device(device))
     if resume:
         trainer.load(folder)
-    checkpoint.write_recipe(folder, recipe)
+    if processes.leads:
+        checkpoint.write_recipe(folder, recipe)
     total_steps = settings.epochs * images.steps_per_epoch
     limit_s = settings.max_minutes * 60 if settings.max_minutes else math.inf
     started = time.monotonic() - trainer.elapsed_s
@@ -284,13 +188,21 @@ def train(
         return max(trainer.step / total_steps, trainer.elapsed_s / limit_s)
 
     def save() -> None:
-        trainer.save(folder)
-        if on_save:
-            on_save(trainer)
+        if processes.leads:
+            trainer.save(folder)
+            if on_save:
+                on_save(trainer)
 
-    with StopRequest() as stop, writing(folder / LOG), (folder / LOG).open("a") as log:
-        while fraction() < 1 and not stop.requested:
-            losses = trainer.learn(images.batch(trainer.step), fraction())
+    steps = range(trainer.step, total_steps)
+    with StopRequest() as stop, _log(folder, processes) as log:
+        signal_number = 0
+        for batch in batches(images, steps, trainer.rows, trainer.device):
+            # A clock and a signal differ between processes; what follows from them may not.
+            trainer.elapsed_s, number = processes.largest((trainer.elapsed_s, stop.signal_number))
+            signal_number = int(number)
+            if fraction() >= 1 or signal_number:
+                break
+            losses = trainer.learn(batch, fraction())
             trainer.elapsed_s = time.monotonic() - started
             if not math.isfinite(losses["loss"]):
                 raise ModelError(
@@ -309,6 +221,7 @@ def train(
                 save()
                 saved_at = time.monotonic()
         save()
+        signal_number = signal_number or stop.signal_number
     summary = {
         "run": folder.name,
         "size": recipe.model.size,
@@ -317,14 +230,24 @@ def train(
         "images": len(images),
         "minutes": round(trainer.elapsed_s / 60, 2),
         "device": str(trainer.device),
+        "processes": processes.count,
         "finished": fraction() >= 1,
         "losses": {k: round(v, 6) for k, v in recent.items()},
     }
-    write_json(folder / "summary.json", summary)
-    if stop.requested:
+    if processes.leads:
+        write_json(folder / "summary.json", summary)
+    if signal_number:
         raise Interrupted(
             f"training was stopped after step {trainer.step}; everything is saved in {folder}.",
             f"continue with 'dad-edge train --resume --out {folder}' and the same --data",
-            stop.signal_number,
+            signal_number,
         )
     return summary
+
+
+@contextmanager
+def _log(folder: Path, processes: Processes) -> Iterator[TextIO]:
+    """The log of the run to append to; that of a process that does not lead goes nowhere."""
+    path = folder / LOG if processes.leads else Path(os.devnull)
+    with writing(path), path.open("a") as log:
+        yield log

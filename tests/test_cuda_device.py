@@ -12,8 +12,9 @@ from dad_edge.config import Recipe, TrainConfig
 from dad_edge.data.dataset import Batch
 from dad_edge.model import noise
 from dad_edge.model.detector import Detector
+from dad_edge.parallel import Processes
 from dad_edge.runtime.engine_torch import torch_inspector
-from dad_edge.train import Trainer
+from dad_edge.trainer import Trainer
 from tests.conftest import TINY
 
 pytestmark = [
@@ -42,11 +43,11 @@ def test_the_noise_is_the_same() -> None:
 
 def test_training_learns(tmp_path: Path) -> None:
     recipe = Recipe(model=TINY, train=TrainConfig(batch_size=4, learning_rate=1e-3))
-    trainer = Trainer(recipe, torch.device("cuda"))
+    trainer = Trainer(recipe, Processes(torch.device("cuda")))
     frames = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     masks = np.zeros((4, 32, 32), bool)
     masks[2:, 8:16, 8:16] = True
-    losses = [trainer.learn(Batch(frames, masks), 0.0)["loss"] for _ in range(30)]
+    losses = [trainer.learn(Batch(frames, masks, frames), 0.0)["loss"] for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
     trainer.save(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size > 1000

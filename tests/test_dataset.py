@@ -25,7 +25,7 @@ def test_batches_are_half_normal_half_synthetic(discs: Path) -> None:
     images = open_set(discs)
     originals = {load_square(p, 32).tobytes() for p in (discs / "train/good").iterdir()}
     for step in range(5):
-        frames, masks = images.batch(step)
+        frames, masks, plain = images.batch(step)
         assert frames.shape == (4, 32, 32, 3)
         assert frames.dtype == np.uint8
         assert masks.shape == (4, 32, 32)
@@ -33,6 +33,8 @@ def test_batches_are_half_normal_half_synthetic(discs: Path) -> None:
         assert masks[2:].any(axis=(1, 2)).all()
         assert all(frame.tobytes() in originals for frame in frames[:2])
         assert not any(frame.tobytes() in originals for frame in frames[2:])
+        assert all(frame.tobytes() in originals for frame in plain)
+        np.testing.assert_array_equal(frames[~masks], plain[~masks])
 
 
 def test_a_batch_depends_on_seed_and_step_only(discs: Path) -> None:
@@ -82,7 +84,7 @@ def test_textures_are_used(discs: Path, tmp_path: Path) -> None:
     red = np.full((32, 32, 3), (0, 0, 255), np.uint8)
     cv2.imwrite(str(tmp_path / "leather" / "a.png"), red)
     images = TrainingSet(discs, TINY, TrainConfig(batch_size=12), textures=tmp_path)
-    frames, masks = images.batch(0)
+    frames, masks, _ = images.batch(0)
     marked = frames[masks].astype(int)
     assert ((marked[:, 2] - marked[:, 0]) > 50).any()
 

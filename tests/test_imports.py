@@ -18,14 +18,19 @@ HEAVY = ("torch", "onnxscript", "safetensors", "tensorrt", "tensorrt_rtx", "cuda
 """Packages that the light core lacks."""
 
 NEEDS_TORCH = {
+    "dad_edge.batches",
     "dad_edge.export",
+    "dad_edge.model.ablations",
+    "dad_edge.model.autoencoder",
     "dad_edge.model.denoiser",
     "dad_edge.model.detector",
     "dad_edge.model.losses",
     "dad_edge.model.noise",
     "dad_edge.model.segmenter",
+    "dad_edge.parallel",
     "dad_edge.samples",
     "dad_edge.train",
+    "dad_edge.trainer",
 }
 """Modules that may import torch as they are imported; every other one works without."""
 

@@ -18,8 +18,11 @@ from dad_edge import train as training
 from dad_edge.config import Recipe, TrainConfig, read_recipe
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
+from dad_edge.model import detector
 from dad_edge.model.checkpoint import RECIPE, STATE, WEIGHTS, load_detector, read_tensors
-from dad_edge.train import Progress, Trainer, choose_device, prepare_recipe, train
+from dad_edge.parallel import Processes
+from dad_edge.train import Progress, choose_device, prepare_recipe, train
+from dad_edge.trainer import Trainer
 
 RUN = Recipe(
     model=TINY,
@@ -28,6 +31,8 @@ RUN = Recipe(
     ),
 )
 """Six steps, with everything that has a state switched on."""
+
+ALONE = Processes(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +87,7 @@ def test_a_run_leaves_what_the_next_stages_read(finished: Path) -> None:
 
 
 def test_the_loss_decreases(images: TrainingSet, tmp_path: Path) -> None:
-    trainer = Trainer(with_epochs(1), torch.device("cpu"))
+    trainer = Trainer(with_epochs(1), ALONE)
     losses = [trainer.learn(images.batch(step % 2), 0.0)["loss"] for step in range(30)]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
 
@@ -90,14 +95,14 @@ def test_the_loss_decreases(images: TrainingSet, tmp_path: Path) -> None:
 def test_without_an_average_the_weights_themselves_are_saved(
     images: TrainingSet, tmp_path: Path
 ) -> None:
-    trainer = Trainer(replace(RUN, train=replace(RUN.train, ema_decay=0.0)), torch.device("cpu"))
+    trainer = Trainer(replace(RUN, train=replace(RUN.train, ema_decay=0.0)), ALONE)
     trainer.learn(images.batch(0), 0.0)
     for name, value in trainer.detector.state_dict().items():
         assert torch.equal(value, trainer.average.state_dict()[name]), name
 
 
 def test_the_learning_rate_follows_the_half_cosine(images: TrainingSet) -> None:
-    trainer = Trainer(RUN, torch.device("cpu"))
+    trainer = Trainer(RUN, ALONE)
     rates = [trainer.learn(images.batch(0), fraction)["rate"] for fraction in (0.0, 0.5, 1.0)]
     assert rates == pytest.approx([2e-3, 1e-3, 0.0], abs=1e-12)
 
@@ -149,7 +154,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 def test_a_state_of_another_size_is_refused(finished: Path) -> None:
     wider = replace(TINY, denoiser=replace(TINY.denoiser, base_channels=16))
     with pytest.raises(ModelError, match="is of another size"):
-        Trainer(replace(RUN, model=wider), torch.device("cpu")).load(finished)
+        Trainer(replace(RUN, model=wider), ALONE).load(finished)
 
 
 def test_a_full_disk_keeps_the_earlier_state(
@@ -176,7 +181,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     def spoil(progress: Progress) -> None:
         if progress.step == 2:
-            monkeypatch.setattr(training, "mask_loss", lambda *_: torch.tensor(math.nan))
+            monkeypatch.setattr(detector, "mask_loss", lambda *_: torch.tensor(math.nan))
 
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     with pytest.raises(ModelError, match="the loss became nan at step 3") as caught:

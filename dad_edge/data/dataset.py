@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     """(B,S,S,3) uint8, BGR."""
     masks: NDArray[np.bool_]
     """(B,S,S) bool, empty in the first half."""
+    originals: NDArray[np.uint8]
+    """(B,S,S,3) uint8, BGR: the images before anomalies were put in."""
 
 
 def load_square(path: Path, size: int) -> NDArray[np.uint8]:
@@ -79,18 +81,26 @@ class TrainingSet:
     def steps_per_epoch(self) -> int:
         return max(1, len(self) // self._batch_size)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step: the same for the same seed, whatever was drawn before."""
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """The batch of a step: the same for the same seed, whatever was drawn before.
+
+        Args:
+            step: counted from 0.
+            rows: of the whole batch; a row is the same whichever others are asked for.
+        """
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
         chosen = np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
-        rng = np.random.default_rng((self._seed, 1, step))
-        half = self._batch_size // 2
-        frames = np.stack([self._frames[i] for i in chosen])
-        masks = np.zeros(frames.shape[:3], bool)
-        for row in range(half, self._batch_size):
-            frames[row], masks[row] = self._synthesizer.draw(rng, frames[row], int(chosen[row]))
-        return Batch(frames, masks)
+        wanted = range(self._batch_size)[rows]
+        originals = np.stack([self._frames[chosen[row]] for row in wanted])
+        frames, masks = originals.copy(), np.zeros(originals.shape[:3], bool)
+        for place, row in enumerate(wanted):
+            if row >= self._batch_size // 2:
+                rng = np.random.default_rng((self._seed, 1, step, row))
+                frames[place], masks[place] = self._synthesizer.draw(
+                    rng, originals[place], int(chosen[row])
+                )
+        return Batch(frames, masks, originals)
 
 
 def _load_textures(folder: Path | None, size: int) -> Sequence[NDArray[np.uint8]]:

@@ -20,7 +20,7 @@ from dad_edge.errors import ModelError, require
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dad_edge.model.detector import Detector
+    from dad_edge.model.ablations import AnyDetector
 
 RECIPE = "recipe.toml"
 WEIGHTS = "model.safetensors"
@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def load_detector(folder: Path) -> tuple[Detector, Recipe]:
+def load_detector(folder: Path) -> tuple[AnyDetector, Recipe]:
     """The detector of a run, in evaluation mode on the CPU.
 
     Args:
@@ -77,7 +77,7 @@ def load_detector(folder: Path) -> tuple[Detector, Recipe]:
     Raises:
         ModelError: a file is missing or damaged, or weights and recipe do not fit.
     """
-    from dad_edge.model.detector import Detector
+    from dad_edge.model.ablations import build_detector
 
     if not folder.is_dir():
         raise ModelError(
@@ -86,7 +86,7 @@ def load_detector(folder: Path) -> tuple[Detector, Recipe]:
         )
     recipe = read_recipe(folder / RECIPE)
     tensors, _ = read_tensors(folder / WEIGHTS)
-    detector = Detector(recipe.model)
+    detector = build_detector(recipe.model)
     try:
         detector.load_state_dict(tensors)
     except RuntimeError as error:

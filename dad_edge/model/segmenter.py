@@ -19,19 +19,25 @@ def _conv(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _pair(inputs: int, outputs: int) -> nn.Sequential:
+def conv_pair(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3×3 convolutions, each with BatchNorm and ReLU."""
     return nn.Sequential(_conv(inputs, outputs), _conv(outputs, outputs))
 
 
 class Segmenter(nn.Module):
     """(B,6,S,S) image ⊕ x̂0 → (B,1,S,S) logits of the anomaly mask."""
 
-    def __init__(self, config: SegmenterConfig) -> None:
+    def __init__(self, config: SegmenterConfig, inputs: int = 6) -> None:
+        """
+        Args:
+            config: width.
+            inputs: channels that come in; 3 where the image stands alone (SegmentationAD).
+        """
         super().__init__()
         widths = [config.base_width * mult for mult in ENCODER_MULTS]
         self.encoder = nn.ModuleList(
-            _pair(inputs, outputs)
-            for inputs, outputs in zip([6, *widths[:-1]], widths, strict=True)
+            conv_pair(before, outputs)
+            for before, outputs in zip([inputs, *widths[:-1]], widths, strict=True)
         )
         self.grow = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -39,7 +45,7 @@ class Segmenter(nn.Module):
         for mult, skip in zip(DECODER_MULTS, reversed(widths[:-1]), strict=True):
             width = config.base_width * mult
             self.grow.append(_conv(below, width))
-            self.decoder.append(_pair(width + skip, width))
+            self.decoder.append(conv_pair(width + skip, width))
             below = width
         self.head = nn.Conv2d(below, 1, 3, padding=1)
 

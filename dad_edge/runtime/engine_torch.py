@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import require
+from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.inspector import Inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.seams import Injected
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dad_edge.model.detector import Detector
+    from dad_edge.model.ablations import AnyDetector
 
 
 class TorchEngine:
@@ -48,40 +51,48 @@ class TorchEngine:
         return {self._target: result.cpu().numpy()}
 
 
-def torch_engines(detector: Detector, device: str = "cpu") -> tuple[TorchEngine, TorchEngine]:
+class DirectOps(NumpyOps):
+    """The steps around an ablation that puts no noise on the image."""
+
+    def inject(self, frames: Sequence[NDArray[np.uint8]], counter: int) -> Injected:
+        injected = super().inject(frames, counter)
+        return injected._replace(x_t=injected.image)
+
+    def restore(
+        self,
+        x_t: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        image: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """The network's answer stands in the place of x̂0."""
+        return np.concatenate([image, noise], axis=1)
+
+
+def torch_engines(detector: AnyDetector, device: str = "cpu") -> tuple[TorchEngine, TorchEngine]:
     """Both networks of a detector: `x_t` → `noise` at its λ, and `pair` → `mask`.
 
     Args:
         detector: in evaluation mode; it moves to `device`.
         device: `cpu` or `cuda`.
     """
-    torch = require("torch", "train", "run a checkpoint")
     detector.to(device)
-    steps_L = torch.tensor(detector.config.lambdas, device=device)
-
-    def denoise(x_t: Tensor) -> Tensor:
-        """(L·B,3,S,S), row l·B + b."""
-        noise: Tensor = detector.denoiser(
-            x_t, steps_L.repeat_interleave(x_t.shape[0] // len(steps_L))
-        )
-        return noise
-
-    def segment(pair: Tensor) -> Tensor:
-        mask: Tensor = torch.sigmoid(detector.segmenter(pair))
-        return mask
-
     return (
-        TorchEngine(denoise, "x_t", "noise", device),
-        TorchEngine(segment, "pair", "mask", device),
+        TorchEngine(detector.denoise, "x_t", "noise", device),
+        TorchEngine(detector.score, "pair", "mask", device),
     )
 
 
 def torch_inspector(
-    detector: Detector, *, seed: int = 0, threshold: float = 0.5, device: str = "cpu"
+    detector: AnyDetector, *, seed: int = 0, threshold: float = 0.5, device: str = "cpu"
 ) -> Inspector:
     """An inspector for a detector in memory; arguments as in `open_torch_inspector`."""
-    alpha_bar = [float(detector.alpha_bar[step]) for step in detector.config.lambdas]
-    ops = NumpyOps(detector.config, alpha_bar, seed)
+    from dad_edge.model.ablations import DirectDetector
+
+    model, kind = detector.config, NumpyOps
+    if isinstance(detector, DirectDetector):
+        model, kind = replace(model, lambdas=model.lambdas[:1]), DirectOps
+    table = alpha_bar_table(model.schedule)
+    ops = kind(model, [float(table[step]) for step in model.lambdas], seed)
     return Inspector(ops, *torch_engines(detector, device), threshold)
 
 

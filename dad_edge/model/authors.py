@@ -31,6 +31,8 @@ _DENOISER_ENDS = {
     "out.0": "norm",
     "out.2": "head",
 }
+PARTS = ("unet_model_state_dict", "seg_model_state_dict", "args")
+"""What a checkpoint of the authors' code holds, among other things."""
 _DECODER_LEVELS = ("b", "1", "2", "3", "4")
 
 
@@ -63,6 +65,9 @@ def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [key for key in PARTS if key not in content]
+        if missing:
+            raise ValueError(f"it has no '{missing[0]}'")
         return AuthorsCheckpoint(
             rename_denoiser(content["unet_model_state_dict"]),
             rename_segmenter(content["seg_model_state_dict"]),

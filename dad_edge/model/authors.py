@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,9 @@ def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
     except Exception as error:  # a damaged pickle can raise anything
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch's own advice is to run the file
+            reason = "it is damaged, or holds more than tensors and plain settings"
         raise ModelError(
             f"{path} is not a checkpoint of the authors' code: {reason}.",
             "give a .pt file that their training wrote",

@@ -1,4 +1,4 @@
-"""The commands from images to a bundle: demo-data, train, evaluate, export."""
+"""The commands from images to a bundle: demo-data, train, import, evaluate, export."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dad_edge.config import Fusion
 from dad_edge.environment import follows
 from dad_edge.errors import UsageError, require, writing
 from dad_edge.terminal import (
@@ -167,6 +168,36 @@ def evaluate_command(
         emit(report_data(report))
 
 
+def import_command(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .pt file that the authors' training code wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder of the run.")],
+    fusion: Annotated[
+        str, typer.Option("--fusion", help="norm_guided as their code does, or average.")
+    ] = "norm_guided",
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a checkpoint of the authors' DiffusionAD code into a run to evaluate and export."""
+    from dad_edge.config import to_mapping
+    from dad_edge.model.import_authors import import_checkpoint
+
+    if fusion not in ("norm_guided", "average"):
+        raise UsageError(
+            f"there is no fusion '{fusion}'.", "use --fusion norm_guided or --fusion average"
+        )
+    chosen: Fusion = "average" if fusion == "average" else "norm_guided"
+    recipe = import_checkpoint(checkpoint, out, fusion=chosen)
+    model = recipe.model
+    say(
+        f"{model.image_size} pixels, {model.denoiser.base_channels} base channels, fusion "
+        f"{model.fusion} at λ = {', '.join(map(str, model.lambdas))}; run folder {out}"
+    )
+    say(f"next: dad-edge export --checkpoint {out}")
+    if as_json:
+        emit({"folder": str(out), "recipe": to_mapping(recipe)})
+
+
 def export_command(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Folder of a training run.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")] = Path("bundle"),
@@ -193,6 +224,7 @@ def export_command(
 COMMANDS = {
     "demo-data": demo_data,
     "train": train_command,
+    "import": import_command,
     "evaluate": evaluate_command,
     "export": export_command,
 }

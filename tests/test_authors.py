@@ -59,6 +59,13 @@ def golden() -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(file[name]) for name in file.files}
 
 
+@needs_golden
+def test_every_array_is_compared(golden: dict[str, torch.Tensor]) -> None:
+    given = {"image", "t", "eps", "eps_noisier"}
+    compared = {"x_t", "pred_eps", "pred_x0", "mask_from_clamped_x0"}
+    assert given | compared | {"noisier_x0", "guided_x0", "guided_mask"} == golden.keys()
+
+
 def assert_near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE)
 

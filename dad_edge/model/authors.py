@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ _DENOISER_ENDS = {
     "out.0": "norm",
     "out.2": "head",
 }
+PARTS = ("unet_model_state_dict", "seg_model_state_dict", "args")
+"""What a checkpoint of the authors' code holds, among other things."""
 _DECODER_LEVELS = ("b", "1", "2", "3", "4")
 
 
@@ -63,6 +66,9 @@ def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [key for key in PARTS if key not in content]
+        if missing:
+            raise ValueError(f"it has no '{missing[0]}'")
         return AuthorsCheckpoint(
             rename_denoiser(content["unet_model_state_dict"]),
             rename_segmenter(content["seg_model_state_dict"]),
@@ -71,7 +77,9 @@ def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
     except Exception as error:  # a damaged pickle can raise anything
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch's own advice is to run the file
+            reason = "it is damaged, or holds more than tensors and plain settings"
         raise ModelError(
             f"{path} is not a checkpoint of the authors' code: {reason}.",
             "give a .pt file that their training wrote",

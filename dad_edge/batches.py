@@ -30,7 +30,7 @@ class _Rows(Dataset[Batch]):
 def batches(
     images: TrainingSet, steps: range, rows: slice, device: torch.device
 ) -> Iterator[Batch]:
-    """The batches of these steps, in order, as CPU tensors.
+    """The batches of these steps, in order; their arrays are CPU tensors.
 
     Beside a GPU, worker processes draw the synthetic anomalies so that it never waits for them;
     on the CPU the cores have nothing to spare and the batch is made in between. The content is
@@ -46,14 +46,20 @@ def batches(
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     spare = usable_cores() // processes_here - 1
     workers = max(0, min(MOST_WORKERS, spare)) if on_gpu else 0
+    return load(images, steps, rows, workers, pinned=on_gpu)
+
+
+def load(
+    images: TrainingSet, steps: range, rows: slice, workers: int, pinned: bool = False
+) -> Iterator[Batch]:
+    """`batches` with a number of worker processes, into pinned memory or not."""
     loader: DataLoader[Batch] = DataLoader(
         _Rows(images, rows),
         batch_size=None,
         sampler=steps,
         num_workers=workers,
-        pin_memory=on_gpu,
+        pin_memory=pinned,
         worker_init_fn=_start_worker,
-        persistent_workers=False,
     )
     return iter(loader)
 

@@ -73,7 +73,12 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "holds"), [((), "nothing"), (("train/OK/a.png", "b.txt"), "b.txt, train")]
+    ("names", "holds"),
+    [
+        ((), "nothing"),
+        (("train/OK/a.png", "b.txt"), "b.txt, train"),
+        (("test/good/a.png",), "test"),
+    ],
 )
 def test_a_wrong_layout_says_what_is_there(
     tmp_path: Path, names: tuple[str, ...], holds: str
@@ -146,6 +151,7 @@ ROW = "candle,train,normal,candle/Data/Images/Normal/0.JPG,"
         ((ROW, ROW), "line 3: column 'image' names"),
         ((ROW.replace("0.JPG", "9.JPG"),), "line 2: column 'image': there is no file"),
         ((ROW.replace("normal", "odd"),), "line 2: column 'label' is 'odd'"),
+        ((ROW.replace("normal", "anomaly"),), "line 2: column 'label' puts an anomaly"),
         (("candle,train",), "line 2: column 'label' is missing"),
     ],
 )

@@ -96,8 +96,10 @@ def find_layout(root: Path) -> Layout:
 
 
 def _is_class(folder: Path) -> bool:
-    """Whether a folder is a data set by itself; a mere folder of images is not."""
-    return any(_fits(folder, layout) for layout in LAYOUTS[:-1])
+    """Whether a folder is a data set by itself; a folder of images or a split is not."""
+    return folder.name.lower() not in ("train", "test") and any(
+        _fits(folder, layout) for layout in LAYOUTS[:-1]
+    )
 
 
 def _fits(root: Path, layout: Layout) -> bool:
@@ -215,6 +217,8 @@ def _visa_items(root: Path, split: Split) -> list[Item]:
         if row["label"] not in ("normal", "anomaly"):
             raise _bad_line(table, line, f"column 'label' is '{row['label']}'")
         kind = GOOD if row["label"] == "normal" else "anomaly"
+        if split == "train" and kind != GOOD:
+            raise _bad_line(table, line, "column 'label' puts an anomaly into the train split")
         path = base / row["image"]
         mask = base / row["mask"] if row["mask"] and kind != GOOD else None
         for column, named in (("image", path), ("mask", mask)):

@@ -73,7 +73,12 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "holds"), [((), "nothing"), (("train/OK/a.png", "b.txt"), "b.txt, train")]
+    ("names", "holds"),
+    [
+        ((), "nothing"),
+        (("train/OK/a.png", "b.txt"), "b.txt, train"),
+        (("test/good/a.png",), "test"),
+    ],
 )
 def test_a_wrong_layout_says_what_is_there(
     tmp_path: Path, names: tuple[str, ...], holds: str
@@ -90,3 +95,86 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=r"cannot read folder .*: Permission denied"):
         images_in(tmp_path)
+
+
+def test_btad(tmp_path: Path) -> None:
+    touch(tmp_path, "train/ok/0.bmp", "test/ok/1.bmp", "test/ko/2.bmp", "ground_truth/ko/2.png")
+    assert find_layout(tmp_path).name == "BTAD"
+    assert [item.name for item in list_items(tmp_path, "train")] == ["good/0.bmp"]
+    test = {item.name: item.mask for item in list_items(tmp_path, "test")}
+    assert test == {"good/1.bmp": None, "ko/2.bmp": tmp_path / "ground_truth/ko/2.png"}
+
+
+def test_dagm(tmp_path: Path) -> None:
+    for split in ("Train", "Test"):
+        names = ("0001.PNG", "0002.PNG", "Label/0002_label.PNG", "Label/Labels.txt")
+        touch(tmp_path / "Class1" / split, *names)
+    root = tmp_path / "Class1"
+    assert [item.name for item in list_items(root, "train")] == ["good/0001.PNG"]
+    test = {item.name: item.mask for item in list_items(root, "test")}
+    assert test == {"good/0001.PNG": None, "defect/0002.PNG": root / "Test/Label/0002_label.PNG"}
+    with pytest.raises(DataError, match="several classes: Class1") as caught:
+        list_items(tmp_path, "train")
+    assert f"--data {root}" in caught.value.next_step
+
+
+def visa(root: Path, *rows: str) -> Path:
+    images = "candle/Data/Images"
+    masks = "candle/Data/Masks/Anomaly/000.png"
+    touch(root, f"{images}/Normal/0.JPG", f"{images}/Normal/1.JPG", f"{images}/Anomaly/000.JPG")
+    touch(root, masks, "split_csv/1cls.csv")
+    lines = rows or (
+        f"candle,train,normal,{images}/Normal/0.JPG,",
+        f"candle,test,normal,{images}/Normal/1.JPG,",
+        f"candle,test,anomaly,{images}/Anomaly/000.JPG,{masks}",
+        "capsules,test,normal,capsules/Data/Images/Normal/0.JPG,",
+    )
+    table = "\n".join(("object,split,label,image,mask", *lines))
+    (root / "split_csv/1cls.csv").write_text(table, encoding="utf-8")
+    return root / "candle"
+
+
+def test_visa(tmp_path: Path) -> None:
+    root = visa(tmp_path)
+    assert [item.name for item in list_items(root, "train")] == ["good/0.JPG"]
+    test = {item.name: item.mask for item in list_items(root, "test")}
+    mask = root / "Data/Masks/Anomaly/000.png"
+    assert test == {"good/1.JPG": None, "anomaly/000.JPG": mask}
+
+
+ROW = "candle,train,normal,candle/Data/Images/Normal/0.JPG,"
+
+
+@pytest.mark.parametrize(
+    ("rows", "error"),
+    [
+        ((ROW, ROW), "line 3: column 'image' names"),
+        ((ROW.replace("0.JPG", "9.JPG"),), "line 2: column 'image': there is no file"),
+        ((ROW.replace("normal", "odd"),), "line 2: column 'label' is 'odd'"),
+        ((ROW.replace("normal", "anomaly"),), "line 2: column 'label' puts an anomaly"),
+        (("candle,train",), "line 2: column 'label' is missing"),
+    ],
+)
+def test_a_damaged_visa_split(tmp_path: Path, rows: tuple[str, ...], error: str) -> None:
+    with pytest.raises(DataError, match=error):
+        list_items(visa(tmp_path, *rows), "train")
+
+
+def test_visa_without_its_split(tmp_path: Path) -> None:
+    root = visa(tmp_path)
+    (tmp_path / "split_csv/1cls.csv").unlink()
+    with pytest.raises(DataError, match="cannot read") as caught:
+        list_items(root, "train")
+    assert "put split_csv/1cls.csv" in caught.value.next_step
+
+
+def test_every_fifth_good_image_is_held_out_for_the_test(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"good/{index}.png" for index in range(10)), "bad/b.png")
+    train = {item.name for item in list_items(tmp_path, "train")}
+    test = [item.name for item in list_items(tmp_path, "test")]
+    assert test == ["bad/b.png", "good/4.png", "good/9.png"]
+    assert len(train) == 8
+    assert not train & set(test)
+    touch(tmp_path, "test/good/x.png")
+    assert len(list_items(tmp_path, "train")) == 10
+    assert [item.name for item in list_items(tmp_path, "test")] == ["bad/b.png", "good/x.png"]

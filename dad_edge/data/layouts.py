@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,22 +38,34 @@ class Layout:
     name: str
     train_good: str
     """Folder of normal images, relative to the data set; it identifies the layout."""
-    test: str
-    """Pattern of the folders of test images; the last part is the kind."""
+    test: tuple[str, ...]
+    """Patterns of the folders of test images; the last part is the kind."""
     masks: tuple[str, ...]
-    """Places where the mask of a test image may lie, with any image suffix."""
+    """Places where the mask of an image of a folder may lie, with any image suffix."""
+    marked_is_defect: bool = False
+    """Whether an image is defective where it has a mask, whatever its folder."""
 
 
+TWO_FOLDERS = Layout("good and bad folders", "good", ("bad*", "test/good", "good_test"), ())
+VISA = Layout("VisA", "Data/Images/Normal", (), ())
 LAYOUTS = (
     Layout(
         "MVTec AD",
         "train/good",
-        "test/*",
+        ("test/*",),
         ("ground_truth/{kind}/{stem}_mask", "ground_truth/{kind}/{stem}"),
     ),
-    Layout("good and bad folders", "good", "bad*", ()),
-    Layout("folder of good images", ".", "", ()),
+    Layout("BTAD", "train/ok", ("test/*",), ("ground_truth/{kind}/{stem}",)),
+    Layout("DAGM 2007", "Train", ("Test",), ("{kind}/Label/{stem}_label",), True),
+    VISA,
+    TWO_FOLDERS,
+    Layout("folder of good images", ".", (), ()),
 )
+GOOD_FOLDERS = (GOOD, "ok", "good_test")
+HELD_OUT = 5
+"""Every how many-th image of two folders is kept for the test split, if no other good one is."""
+VISA_SPLIT = Path("split_csv") / "1cls.csv"
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def find_layout(root: Path) -> Layout:
@@ -66,13 +79,34 @@ def find_layout(root: Path) -> Layout:
     if not root.is_dir():
         raise DataError(f"{root} is a file, not a folder.", "give the folder of the data set")
     for layout in LAYOUTS:
-        if images_in(root / layout.train_good):
+        if _fits(root, layout):
             return layout
+    classes = [p.name for p in sorted(root.iterdir()) if p.is_dir() and _is_class(p)]
+    if classes:
+        raise DataError(
+            f"{root} holds several classes: {', '.join(classes)}.",
+            f"choose one of them, such as --data {root / classes[0]}",
+        )
     found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
     raise DataError(
         f"{root} has no images where a known layout has them; it holds: {found}.",
         "put images of good parts in train/good (and test images in test/<kind>), "
         "in good/, or straight into the folder",
+    )
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether a folder is a data set by itself; a folder of images or a split is not."""
+    return folder.name.lower() not in ("train", "test") and any(
+        _fits(folder, layout) for layout in LAYOUTS[:-1]
+    )
+
+
+def _fits(root: Path, layout: Layout) -> bool:
+    """Whether good images are there, and the labels where only they tell good from bad."""
+    folder = root / layout.train_good
+    return bool(images_in(folder)) and (
+        not layout.marked_is_defect or images_in(folder / "Label") != []
     )
 
 
@@ -104,28 +138,107 @@ def list_items(root: Path, split: Split) -> list[Item]:
         DataError: no layout fits, or the split has no images.
     """
     layout = find_layout(root)
-    if split == "train":
-        return [Item(path, GOOD, None) for path in images_in(root / layout.train_good)]
-    items = list(_test_items(root, layout))
+    if layout is VISA:
+        items = _visa_items(root, split)
+    elif split == "train":
+        items = _train_items(root, layout)
+    else:
+        items = list(_test_items(root, layout))
     if not items:
+        images = "normal" if split == "train" else "test"
         raise DataError(
-            f"{root} has no test images.", "put them in test/<kind>, normal ones in test/good"
+            f"{root} has no {images} images.",
+            "put them in test/<kind>, normal ones in test/good",
         )
     return items
 
 
+def _items_in(root: Path, layout: Layout, folder: Path) -> Iterable[Item]:
+    for path in images_in(folder):
+        if layout.marked_is_defect:
+            mask = _mask_of(root, layout, folder.name, path)
+            yield Item(path, "defect" if mask else GOOD, mask)
+        elif folder.name in GOOD_FOLDERS:
+            yield Item(path, GOOD, None)
+        else:
+            yield Item(path, folder.name, _mask_of(root, layout, folder.name, path))
+
+
+def _train_items(root: Path, layout: Layout) -> list[Item]:
+    if layout.marked_is_defect:
+        items = _items_in(root, layout, root / layout.train_good)
+        return [item for item in items if item.kind == GOOD]
+    paths = images_in(root / layout.train_good)
+    held = _held_out(root, layout)
+    return [Item(path, GOOD, None) for path in paths if path not in held]
+
+
+def _held_out(root: Path, layout: Layout) -> list[Path]:
+    """Good images of two folders that only the test split shows: every fifth."""
+    if layout is not TWO_FOLDERS:
+        return []
+    kept = images_in(root / "test" / "good") or images_in(root / "good_test")
+    bad = any(images_in(folder) for folder in root.glob("bad*"))
+    return images_in(root / layout.train_good)[HELD_OUT - 1 :: HELD_OUT] if bad and not kept else []
+
+
 def _test_items(root: Path, layout: Layout) -> Iterable[Item]:
-    folders = sorted(root.glob(layout.test)) if layout.test else []
-    for folder in folders:
-        kind = folder.name
-        for path in images_in(folder):
-            yield Item(path, kind, None if kind == GOOD else _mask_of(root, layout, kind, path))
+    for pattern in layout.test:
+        for folder in sorted(root.glob(pattern)):
+            yield from _items_in(root, layout, folder)
+    for path in _held_out(root, layout):
+        yield Item(path, GOOD, None)
+
+
+def _visa_items(root: Path, split: Split) -> list[Item]:
+    """Items of one VisA object, by the data set's own one-class split.
+
+    Raises:
+        DataError: the split is missing or damaged, or names a file twice or that is not there.
+    """
+    base = root.resolve().parent
+    table = base / VISA_SPLIT
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"cannot read {table}: {error}.",
+            f"put {VISA_SPLIT.as_posix()} of the data set beside the objects",
+        ) from error
+    items: dict[Path, Item] = {}
+    for line, row in rows:
+        for column in VISA_COLUMNS:
+            if row.get(column) is None:
+                raise _bad_line(table, line, f"column '{column}' is missing")
+        if (row["object"], row["split"]) != (root.resolve().name, split):
+            continue
+        if row["label"] not in ("normal", "anomaly"):
+            raise _bad_line(table, line, f"column 'label' is '{row['label']}'")
+        kind = GOOD if row["label"] == "normal" else "anomaly"
+        if split == "train" and kind != GOOD:
+            raise _bad_line(table, line, "column 'label' puts an anomaly into the train split")
+        path = base / row["image"]
+        mask = base / row["mask"] if row["mask"] and kind != GOOD else None
+        for column, named in (("image", path), ("mask", mask)):
+            if named is not None and not named.is_file():
+                raise _bad_line(table, line, f"column '{column}': there is no file {named}")
+        if path in items:
+            raise _bad_line(table, line, f"column 'image' names {path} again")
+        items[path] = Item(path, kind, mask)
+    return list(items.values())
+
+
+def _bad_line(table: Path, line: int, problem: str) -> DataError:
+    return DataError(f"{table}, line {line}: {problem}.", "copy the data set again")
 
 
 def _mask_of(root: Path, layout: Layout, kind: str, image: Path) -> Path | None:
     for pattern in layout.masks:
         base = root / pattern.format(kind=kind, stem=image.stem)
         for suffix in IMAGE_SUFFIXES:
-            if (candidate := base.with_name(base.name + suffix)).is_file():
-                return candidate
+            for spelling in (suffix, suffix.upper()):
+                if (candidate := base.with_name(base.name + spelling)).is_file():
+                    return candidate
     return None

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from dad_edge.data.layouts import find_layout, images_in, list_items
@@ -178,3 +180,72 @@ def test_every_fifth_good_image_is_held_out_for_the_test(tmp_path: Path) -> None
     touch(tmp_path, "test/good/x.png")
     assert len(list_items(tmp_path, "train")) == 10
     assert [item.name for item in list_items(tmp_path, "test")] == ["bad/b.png", "good/x.png"]
+
+
+def test_kolektor(tmp_path: Path) -> None:
+    for part in ("kos01", "kos02", "kos03"):
+        touch(tmp_path, f"{part}/Part0.jpg", f"{part}/Part1.jpg")
+        for name in ("Part0", "Part1"):
+            label = np.zeros((8, 4), np.uint8)
+            label[2, 1] = 255 * (part == "kos02" and name == "Part1")
+            cv2.imwrite(str(tmp_path / part / f"{name}_label.bmp"), label)
+    assert find_layout(tmp_path).name == "Kolektor SDD"
+    train = [item.name for item in list_items(tmp_path, "train")]
+    assert train == ["good/kos01_Part0.jpg", "good/kos01_Part1.jpg", "good/kos02_Part0.jpg"]
+    test = {item.name: item.mask for item in list_items(tmp_path, "test")}
+    assert test == {
+        "defect/kos02_Part1.jpg": tmp_path / "kos02/Part1_label.bmp",
+        "good/kos03_Part0.jpg": None,
+        "good/kos03_Part1.jpg": None,
+    }
+    (tmp_path / "kos03/Part1_label.bmp").unlink()
+    with pytest.raises(DataError, match=r"Part1\.jpg has no label Part1_label\.bmp"):
+        list_items(tmp_path, "test")
+
+
+PARTS = (
+    "path,split,kind,mask",
+    "day1/a.png,train,good,",
+    "day2/a.png,train,good,",
+    "day2/b.png,test,good,",
+    "day2/c.png,test,scratch,masks/c.png",
+)
+
+
+def parts(root: Path, *rows: str) -> Path:
+    touch(root, "day1/a.png", "day2/a.png", "day2/b.png", "day2/c.png", "masks/c.png")
+    (root / "parts.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root / "parts.csv"
+
+
+def test_a_csv_of_paths(tmp_path: Path) -> None:
+    table = parts(tmp_path, *PARTS)
+    assert find_layout(table).name == "CSV of paths"
+    train = list_items(table, "train")
+    assert [item.path for item in train] == [tmp_path / "day1/a.png", tmp_path / "day2/a.png"]
+    assert len({item.name for item in train}) == 2, "files of one name in two folders"
+    test = {item.name: item.mask for item in list_items(table, "test")}
+    assert test == {"good/day2_b.png": None, "scratch/day2_c.png": tmp_path / "masks/c.png"}
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ("day1/a.png,train", "line 6: column 'kind' is missing"),
+        ("day1/a.png,validation,good,", "line 6: column 'split' is 'validation'"),
+        ("day1/a.png,test,,", "line 6: column 'kind' is empty"),
+        ("day2/c.png,train,scratch,", "line 6: column 'kind' puts an anomaly into the train"),
+        ("day1/z.png,train,good,", "line 6: column 'path': there is no file"),
+        ("day1/a.png,train,good,masks/z.png", "line 6: column 'mask': there is no file"),
+        ("day1/a.png,train,good,", "line 6: column 'path' names .* again"),
+    ],
+)
+def test_a_csv_that_cannot_be_used(tmp_path: Path, row: str, error: str) -> None:
+    with pytest.raises(DataError, match=error):
+        list_items(parts(tmp_path, *PARTS, row), "train")
+
+
+def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").write_bytes(b"path,split,kind\n\xff\xfe,train,good\n")
+    with pytest.raises(DataError, match=r"cannot read .*parts\.csv"):
+        list_items(tmp_path / "parts.csv", "train")

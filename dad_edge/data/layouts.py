@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from dad_edge.data.listing import Item, Split, csv_items, visa_items
 from dad_edge.errors import DataError
 from dad_edge.metrics import GOOD
-from dad_edge.preprocess import IMAGE_SUFFIXES
-
-Split = Literal["train", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image of a data set."""
-
-    path: Path
-    kind: str
-    """`good`, or the name of the defect kind."""
-    mask: Path | None
-    """Ground-truth mask, where there is one."""
-
-    @property
-    def name(self) -> str:
-        """Short name, the same on every machine."""
-        return f"{self.kind}/{self.path.name}"
+from dad_edge.preprocess import IMAGE_SUFFIXES, read_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +29,8 @@ class Layout:
 
 TWO_FOLDERS = Layout("good and bad folders", "good", ("bad*", "test/good", "good_test"), ())
 VISA = Layout("VisA", "Data/Images/Normal", (), ())
+KOLEKTOR = Layout("Kolektor SDD", "kos01", (), ())
+CSV = Layout("CSV of paths", "", (), ())
 LAYOUTS = (
     Layout(
         "MVTec AD",
@@ -64,8 +47,6 @@ LAYOUTS = (
 GOOD_FOLDERS = (GOOD, "ok", "good_test")
 HELD_OUT = 5
 """Every how many-th image of two folders is kept for the test split, if no other good one is."""
-VISA_SPLIT = Path("split_csv") / "1cls.csv"
-VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def find_layout(root: Path) -> Layout:
@@ -76,11 +57,17 @@ def find_layout(root: Path) -> Layout:
     """
     if not root.exists():
         raise DataError(f"data folder {root} does not exist.", "check the path given to --data")
+    if root.suffix.lower() == ".csv" and root.is_file():
+        return CSV
     if not root.is_dir():
-        raise DataError(f"{root} is a file, not a folder.", "give the folder of the data set")
+        raise DataError(
+            f"{root} is a file, not a folder.", "give the folder of the data set, or a .csv file"
+        )
     for layout in LAYOUTS:
         if _fits(root, layout):
             return layout
+    if _kolektor_parts(root):
+        return KOLEKTOR
     classes = [p.name for p in sorted(root.iterdir()) if p.is_dir() and _is_class(p)]
     if classes:
         raise DataError(
@@ -139,7 +126,11 @@ def list_items(root: Path, split: Split) -> list[Item]:
     """
     layout = find_layout(root)
     if layout is VISA:
-        items = _visa_items(root, split)
+        items = visa_items(root, split)
+    elif layout is CSV:
+        items = csv_items(root, split)
+    elif layout is KOLEKTOR:
+        items = _kolektor_items(root, split)
     elif split == "train":
         items = _train_items(root, layout)
     else:
@@ -190,48 +181,29 @@ def _test_items(root: Path, layout: Layout) -> Iterable[Item]:
         yield Item(path, GOOD, None)
 
 
-def _visa_items(root: Path, split: Split) -> list[Item]:
-    """Items of one VisA object, by the data set's own one-class split.
+def _kolektor_items(root: Path, split: Split) -> list[Item]:
+    """Items of Kolektor SDD: a part is defective where its label marks a pixel.
 
-    Raises:
-        DataError: the split is missing or damaged, or names a file twice or that is not there.
+    The data set has no split of its own: all defects, and the good images of every third part, are
+    for the test.
     """
-    base = root.resolve().parent
-    table = base / VISA_SPLIT
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"cannot read {table}: {error}.",
-            f"put {VISA_SPLIT.as_posix()} of the data set beside the objects",
-        ) from error
-    items: dict[Path, Item] = {}
-    for line, row in rows:
-        for column in VISA_COLUMNS:
-            if row.get(column) is None:
-                raise _bad_line(table, line, f"column '{column}' is missing")
-        if (row["object"], row["split"]) != (root.resolve().name, split):
-            continue
-        if row["label"] not in ("normal", "anomaly"):
-            raise _bad_line(table, line, f"column 'label' is '{row['label']}'")
-        kind = GOOD if row["label"] == "normal" else "anomaly"
-        if split == "train" and kind != GOOD:
-            raise _bad_line(table, line, "column 'label' puts an anomaly into the train split")
-        path = base / row["image"]
-        mask = base / row["mask"] if row["mask"] and kind != GOOD else None
-        for column, named in (("image", path), ("mask", mask)):
-            if named is not None and not named.is_file():
-                raise _bad_line(table, line, f"column '{column}': there is no file {named}")
-        if path in items:
-            raise _bad_line(table, line, f"column 'image' names {path} again")
-        items[path] = Item(path, kind, mask)
-    return list(items.values())
+    items = []
+    for index, folder in enumerate(_kolektor_parts(root)):
+        for path in images_in(folder):
+            label = path.with_name(f"{path.stem}_label.bmp")
+            if path.stem.endswith("_label"):
+                continue
+            if not label.is_file():
+                raise DataError(f"{path} has no label {label.name}.", "copy the data set again")
+            marked = bool(read_frame(label).any())
+            if split == ("test" if marked or index % 3 == 2 else "train"):
+                kind, mask = ("defect", label) if marked else (GOOD, None)
+                items.append(Item(path, kind, mask, f"{folder.name}_{path.name}"))
+    return items
 
 
-def _bad_line(table: Path, line: int, problem: str) -> DataError:
-    return DataError(f"{table}, line {line}: {problem}.", "copy the data set again")
+def _kolektor_parts(root: Path) -> list[Path]:
+    return sorted({label.parent for label in root.glob("kos*/*_label.bmp")})
 
 
 def _mask_of(root: Path, layout: Layout, kind: str, image: Path) -> Path | None:

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
+import numpy as np
+
 from dad_edge.config import ModelConfig, from_mapping, to_mapping
 from dad_edge.errors import ModelError, StorageError, writing
+from dad_edge.framing import IGNORE, Mask, ignore_in
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -85,6 +89,8 @@ class Bundle:
     manifest: Manifest
     thresholds: Thresholds | None
     calibration: Calibration | None
+    ignore: Mask | None = None
+    """Where nothing is inspected; the operator's picture, of any size."""
 
     @property
     def model(self) -> ModelConfig:
@@ -128,6 +134,7 @@ def open_bundle(path: Path) -> Bundle:
 
     Raises:
         ModelError: a file is missing, changed, or not of this format.
+        DataError: the ignore mask is not a picture, or leaves nothing to inspect.
     """
     if not (path / MANIFEST).is_file():
         raise ModelError(
@@ -150,6 +157,7 @@ def open_bundle(path: Path) -> Bundle:
         manifest,
         _read_optional(Thresholds, path / THRESHOLDS),
         _read_optional(Calibration, path / CALIBRATION),
+        ignore_in(path),
     )
 
 
@@ -313,6 +321,12 @@ def write_manifest(
 def write_thresholds(bundle: Bundle, thresholds: Thresholds) -> None:
     """Put the operator's file into a bundle."""
     write_json(bundle.path / THRESHOLDS, to_mapping(thresholds))
+
+
+def write_ignore(folder: Path, ignore: Mask) -> None:
+    """Put an ignore mask into a bundle or a run: white where nothing is inspected."""
+    _, encoded = cv2.imencode(".png", ignore.astype(np.uint8) * 255)
+    write_whole(folder / IGNORE, encoded.tobytes())
 
 
 def write_calibration(bundle: Bundle, calibration: Calibration) -> None:

@@ -21,10 +21,12 @@ from dad_edge.bundle import (
     Thresholds,
     sha256_of,
     write_calibration,
+    write_ignore,
     write_thresholds,
 )
 from dad_edge.data.layouts import Item
 from dad_edge.errors import DataError, ModelError, UsageError
+from dad_edge.framing import plan, views
 from dad_edge.preprocess import read_frame
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.inspector import open_inspector
@@ -87,7 +89,7 @@ def calibrate(
     """Find thresholds and activation ranges, and write both into the bundle.
 
     Args:
-        bundle: a checked bundle in a folder that may be written.
+        bundle: a checked bundle in a folder that may be written; its ignore mask is written too.
         items: images of good parts; for honest thresholds, ones that were not trained on.
         false_reject_rate: share of good parts that may be rejected, in (0,1).
         range_items: images for the activation ranges; by default up to `RANGE_IMAGES` of `items`,
@@ -143,6 +145,8 @@ def calibrate(
         ranges=activation_ranges(bundle, (read_frame(item.path) for item in chosen), tick),
         images={item.name: sha256_of(item.path) for item in chosen},
     )
+    if bundle.ignore is not None:
+        write_ignore(bundle.path, bundle.ignore)
     write_thresholds(bundle, thresholds)
     write_calibration(bundle, calibration)
     return thresholds, calibration
@@ -219,7 +223,7 @@ def activation_ranges(
             for name in (DENOISER, SEGMENTER)
         }
         for frame in frames:
-            image, x_t = ops.inject([frame], 0)
+            image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
             calibrators[DENOISER].collect({"x_t": x_t})
             noise = denoiser.run({"x_t": x_t})["noise"]
             calibrators[SEGMENTER].collect({"pair": ops.restore(x_t, noise, image)})

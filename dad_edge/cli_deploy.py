@@ -42,17 +42,29 @@ def calibrate(
         Path | None,
         typer.Option(help="Images for the activation ranges, from calibration/select_images.py."),
     ] = None,
+    ignore_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture that is not black where nothing is inspected; it goes into the bundle."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find thresholds and activation ranges from images of good parts."""
+    from dataclasses import replace
+
     from dad_edge import calibrate as stage
     from dad_edge.config import to_mapping
     from dad_edge.data.layouts import list_items
+    from dad_edge.framing import read_ignore
     from dad_edge.progress import progress_bar
 
     items = list_items(data, "train")
     chosen = stage.read_manifest(manifest, items) if manifest else None
+    ignore = read_ignore(ignore_mask) if ignore_mask else None
     target = writable_bundle_of(bundle)
+    if ignore is not None:
+        target = replace(target, ignore=ignore)
     with progress_bar("calibrating") as progress:
         thresholds, ranges = stage.calibrate(
             target,

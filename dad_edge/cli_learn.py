@@ -62,6 +62,17 @@ def train_command(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    tiles: Annotated[
+        str | None,
+        typer.Option("--tiles", help="Rows x columns of tiles for large images, such as 2x3."),
+    ] = None,
+    keep_aspect: Annotated[
+        bool, typer.Option("--keep-aspect", help="Pad images to their shape, do not stretch them.")
+    ] = False,
+    ignore_mask: Annotated[
+        Path | None,
+        typer.Option("--ignore-mask", help="Picture that is not black where nothing is inspected."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -77,20 +88,33 @@ def train_command(
     then shared by all of them.
     """
     require("torch", "train", "train")
+    from dataclasses import replace
+
     from dad_edge import train as training
+    from dad_edge.bundle import write_ignore
     from dad_edge.data.dataset import TrainingSet
+    from dad_edge.framing import choose_framing, ignore_in, read_ignore
     from dad_edge.progress import progress_bar
     from dad_edge.samples import SampleSheet
 
     settings = training.choose_recipe(
         size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
+    framing = choose_framing(settings.model.framing, tiles, keep_aspect)
+    settings = replace(settings, model=replace(settings.model, framing=framing))
+    ignore = read_ignore(ignore_mask) if ignore_mask else None
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
     settings = training.prepare_recipe(
         settings, folder, resume, epochs=epochs, max_minutes=max_minutes
     )
+    if ignore is None and resume:
+        ignore = ignore_in(folder)
     with progress_bar("reading images") as report:
-        images = TrainingSet(data, settings.model, settings.train, textures, report)
+        images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
+    if ignore is not None:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_ignore(folder, ignore)
     kind = "objects on a background" if images.foregrounds else "textures"
     say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
     with progress_bar(f"training {settings.model.size}") as report:

@@ -95,6 +95,25 @@ class SegmenterConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FramingConfig:
+    """How a frame becomes the square views that the networks see; by default one, stretched."""
+
+    tiles: tuple[int, int] = (1, 1)
+    """Rows and columns of overlapping tiles that cover the frame."""
+    overlap: float = 0.125
+    """Share of a tile's side that it has in common with the next tile."""
+    keep_aspect: bool = False
+    """Continue the frame by its border pixels instead of stretching it."""
+
+    def __post_init__(self) -> None:
+        _positive(tiles=min(self.tiles))
+        if not 0 <= self.overlap <= 0.5:
+            raise UsageError(
+                f"overlap must lie in [0, 0.5], got {self.overlap}.", "use the default, 0.125"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """Everything that inference with a set of weights depends on."""
 
@@ -115,6 +134,7 @@ class ModelConfig:
     """Range to which pixel values 0..255 are scaled."""
     top_k: int = 50
     """K, number of highest pixels whose mean is the image score."""
+    framing: FramingConfig = field(default_factory=FramingConfig)
 
     def __post_init__(self) -> None:
         _positive(image_size=self.image_size)

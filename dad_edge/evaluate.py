@@ -18,6 +18,7 @@ from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
 from dad_edge.environment import describe
 from dad_edge.errors import DataError, ModelError, require
 from dad_edge.examples import pick_examples
+from dad_edge.framing import IGNORE, ignore_in, ignored_at
 from dad_edge.metrics import PixelMetrics, best_f1_threshold, image_auroc, kind_table
 from dad_edge.pictures import InspectedImage
 from dad_edge.preprocess import read_frame, to_frame, to_mask
@@ -61,7 +62,7 @@ def bundle_candidate(
         seed: key of the noise.
         threads: threads that compute; all usable cores if None.
     """
-    digests = {MANIFEST: sha256_of(bundle.path / MANIFEST)} | bundle.manifest.sha256
+    digests = _digests(bundle.path, MANIFEST) | bundle.manifest.sha256
     return Candidate(
         open_inspector(bundle, engine=engine, seed=seed, threads=threads),
         bundle.model,
@@ -91,7 +92,8 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
     from dad_edge.train import choose_device
 
     inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
-    digests = {name: sha256_of(run / name) for name in (RECIPE, WEIGHTS)}
+    inspector.ignore = ignore_in(run)
+    digests = _digests(run, RECIPE, WEIGHTS)
     return Candidate(
         inspector,
         read_recipe(run / RECIPE).model,
@@ -102,6 +104,12 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
     )
 
 
+def _digests(folder: Path, *names: str) -> dict[str, str]:
+    """sha256 of files of a model, and of its ignore mask if it has one."""
+    files = (*names, IGNORE) if (folder / IGNORE).is_file() else names
+    return {name: sha256_of(folder / name) for name in files}
+
+
 def evaluate(
     candidate: Candidate,
     root: Path,
@@ -110,7 +118,8 @@ def evaluate(
 ) -> Report:
     """Inspect every image of a split, one at a time, and measure.
 
-    Pixel figures are at the model's size. A defective image whose defect is marked nowhere counts
+    Pixel figures are on the score map, which covers the frame; ignored pixels count as good and
+    scored 0. A defective image whose defect is marked nowhere counts
     in the image figures only; the report's context says how many there are.
 
     Args:
@@ -147,7 +156,9 @@ def evaluate(
         if item.kind != GOOD and mask is None:
             unmarked += 1
         else:
-            truth = np.zeros((size, size), bool) if mask is None else to_mask(mask, size)
+            shape = inspection.heat.shape[0], inspection.heat.shape[1]
+            truth = np.zeros(shape, bool) if mask is None else to_mask(mask, shape)
+            truth &= ~ignored_at(candidate.inspector.ignore, shape)
             pixels.update(inspection.score_map, truth)
         digests.append(sha256_of(item.path))
         if progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from dad_edge.bundle import (
     Bundle,
     new_folder,
     open_bundle,
+    write_ignore,
     write_manifest,
 )
-from dad_edge.config import ModelConfig
+from dad_edge.config import FramingConfig, ModelConfig
 from dad_edge.environment import package_versions
 from dad_edge.errors import DadEdgeError, ModelError, UsageError, require
+from dad_edge.framing import ignore_in
 from dad_edge.model import noise
 from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
@@ -124,6 +126,8 @@ def export(
             alpha_bar=tuple(float(table[step]) for step in model.lambdas),
             made_with=package_versions(),
         )
+        if (ignore := ignore_in(run)) is not None:
+            write_ignore(folder, ignore)
         parity = measure_parity(open_bundle(folder), detector)
         if not parity.passed:
             raise DadEdgeError(
@@ -193,7 +197,8 @@ def _forget_origin(proto: Any) -> None:
 
 def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
     """Compare the bundle on ONNX Runtime with the detector on the same frames and noise."""
-    inspector = open_inspector(bundle)
+    square = replace(bundle.manifest, model=replace(bundle.model, framing=FramingConfig()))
+    inspector = open_inspector(Bundle(bundle.path, square, None, None))
     frames = probe_frames(bundle.model.image_size)
     found = inspector.inspect_batch(frames)
     image = torch.from_numpy(np.stack([inspection.image for inspection in found]))

@@ -106,16 +106,16 @@ def resize(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     Returns:
         (S,S,3) float32 in [0,255], channel order unchanged.
     """
-    return _resize_plane(frame.astype(np.float32), size)
+    return _resize_plane(frame.astype(np.float32), (size, size))
 
 
-def _resize_plane(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _resize_plane(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     height, width = values.shape[:2]
-    if (height, width) == (size, size):
+    if (height, width) == shape:
         return values
-    shrinks = height >= size and width >= size
+    shrinks = height >= shape[0] and width >= shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(values, (size, size), interpolation=method), dtype=np.float32)
+    return np.asarray(cv2.resize(values, shape[::-1], interpolation=method), dtype=np.float32)
 
 
 def to_image(
@@ -154,18 +154,19 @@ def to_frame(image: NDArray[np.float32], value_range: tuple[float, float]) -> ND
     )
 
 
-def to_mask(mask: NDArray[Any], size: int) -> NDArray[np.bool_]:
-    """Ground-truth mask at the model's size; a pixel counts when half of its area is marked.
+def to_mask(mask: NDArray[Any], size: int | tuple[int, int]) -> NDArray[np.bool_]:
+    """Ground-truth mask at a map's size; a pixel counts when half of its area is marked.
 
     Args:
         mask: (H,W) or (H,W,C), non-zero where the defect is.
-        size: S in pixels.
+        size: S in pixels, or rows and columns of the map.
 
     Returns:
-        (S,S) bool. Marks that are too thin to fill half a pixel keep their strongest pixel.
+        (S,S) bool, or of that size. Marks that are too thin to fill half a pixel keep their
+        strongest pixel.
     """
     plane = mask if mask.ndim == 2 else mask.max(axis=2)
     marked = (plane != 0).astype(np.float32)
-    cover = _resize_plane(marked, size)
+    cover = _resize_plane(marked, (size, size) if isinstance(size, int) else size)
     found = cover >= 0.5
     return found if found.any() or not marked.any() else cover >= cover.max()

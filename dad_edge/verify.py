@@ -138,6 +138,7 @@ def verify(
         NumpyOps(bundle.model, bundle.manifest.alpha_bar),
         *load_engine(bundle, engine, even_if_rejected=True),
         reference.threshold,
+        ignore=bundle.ignore,
     )
     rows = []
     for name, defective, frame in images.read():

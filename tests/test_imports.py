@@ -36,7 +36,7 @@ NEEDS_TORCH = {
 
 LAYERS = (
     {"errors"},
-    {"config", "philox", "signals", "preprocess", "metrics"},
+    {"config", "philox", "signals", "preprocess", "framing", "metrics"},
     {"bundle"},
     {"data", "model", "kernels"},
     {"runtime"},

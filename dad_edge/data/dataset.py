@@ -14,6 +14,17 @@ from dad_edge.data.foreground import find_foregrounds
 from dad_edge.data.layouts import images_in, list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
+from dad_edge.framing import (
+    Mask,
+    Plan,
+    ignored_at,
+    is_plain,
+    on_canvas,
+    plan,
+    scaled_mask,
+    split_mask,
+    views,
+)
 from dad_edge.preprocess import read_frame, resize
 
 FEWEST_IMAGES = 2
@@ -32,11 +43,16 @@ class Batch(NamedTuple):
 
 def load_square(path: Path, size: int) -> NDArray[np.uint8]:
     """An image file at the model's size: (S,S,3) uint8, BGR."""
-    return np.rint(resize(read_frame(path), size)).clip(0, 255).astype(np.uint8)
+    return to_square(read_frame(path), size)
+
+
+def to_square(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A frame or view at the model's size: (S,S,3) uint8, BGR."""
+    return np.rint(resize(frame, size)).clip(0, 255).astype(np.uint8)
 
 
 class TrainingSet:
-    """All normal images at the model's size, and what anomaly synthesis needs of them."""
+    """All views of normal images at the model's size, and what anomaly synthesis needs of them."""
 
     def __init__(
         self,
@@ -45,17 +61,21 @@ class TrainingSet:
         train: TrainConfig,
         textures: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
+        ignore: Mask | None = None,
     ) -> None:
         """
         Args:
             root: folder of the data set.
-            model: image size.
+            model: image size and framing.
             train: batch size and seed.
             textures: folder of texture images, if there is one.
             progress: called with the images read and the number of all.
+            ignore: True where nothing is inspected: no anomaly is drawn there, and views that
+                show nothing else are left out.
 
         Raises:
-            DataError: no layout fits, too few images, or one cannot be read.
+            DataError: no layout fits, too few images, one cannot be read, or the ignore mask
+                leaves nothing of it.
         """
         paths = [item.path for item in list_items(root, "train")]
         if len(paths) < FEWEST_IMAGES:
@@ -64,14 +84,30 @@ class TrainingSet:
                 "add images of good parts; a few dozen are a reasonable start",
             )
         self._frames: list[NDArray[np.uint8]] = []
+        wholes: list[NDArray[np.uint8]] = []
+        plans: list[Plan] = []
+        kept: list[tuple[int, int]] = []
+        allowed: list[Mask] = []
         for path in paths:
-            self._frames.append(load_square(path, model.image_size))
+            frame = read_frame(path)
+            of = plan(frame.shape, model)
+            blocked = split_mask(ignored_at(ignore, of.shape), of, outside=True)
+            for number, view in enumerate(views(frame, of)):
+                if not blocked[number].all():
+                    kept.append((len(wholes), number))
+                    allowed.append(~blocked[number])
+                    self._frames.append(to_square(view, model.image_size))
+            wholes.append(to_square(on_canvas(frame, of), model.image_size))
+            plans.append(of)
             if progress:
-                progress(len(self._frames), len(paths))
+                progress(len(wholes), len(paths))
         self._batch_size, self._seed = train.batch_size, train.seed
-        self.foregrounds = find_foregrounds(self._frames)
+        self.foregrounds = _of_views(find_foregrounds(wholes), plans, kept)
+        whole_frame = is_plain(model.framing) and ignore is None
         self._synthesizer = Synthesizer(
-            self.foregrounds, _load_textures(textures, model.image_size)
+            self.foregrounds,
+            _load_textures(textures, model.image_size),
+            None if whole_frame else allowed,
         )
 
     def __len__(self) -> int:
@@ -101,6 +137,26 @@ class TrainingSet:
                     rng, originals[place], int(chosen[row])
                 )
         return Batch(frames, masks, originals)
+
+
+def _of_views(
+    wholes: Sequence[Mask] | None, plans: Sequence[Plan], kept: Sequence[tuple[int, int]]
+) -> list[Mask] | None:
+    """Foregrounds of views, cut out of those of whole canvases (S,S).
+
+    Args:
+        wholes: foreground of every canvas; None for textures.
+        plans: of every image.
+        kept: image and number of every view.
+    """
+    if wholes is None:
+        return None
+    found = []
+    for image, number in kept:
+        box = plans[image].map_boxes[number]
+        rows, columns = (plans[image].map_boxes[-1][axis].stop for axis in (0, 1))
+        found.append(scaled_mask(wholes[image], (rows, columns))[box])
+    return found
 
 
 def _load_textures(folder: Path | None, size: int) -> Sequence[NDArray[np.uint8]]:

@@ -149,14 +149,17 @@ class Synthesizer:
         self,
         foregrounds: Sequence[NDArray[np.bool_]] | None,
         textures: Sequence[Frame] = (),
+        allowed: Sequence[NDArray[np.bool_]] | None = None,
     ) -> None:
         """
         Args:
             foregrounds: F of every normal image; None for textures, where a random part of the
                 whole image takes its place.
             textures: texture images; drawn textures where there are none.
+            allowed: where an anomaly may be on every normal image; everywhere if None.
         """
         self._foregrounds = foregrounds
+        self._allowed = allowed
         self._textures = textures
 
     def draw(self, rng: Generator, image: Frame, index: int) -> Synthetic:
@@ -175,12 +178,15 @@ class Synthesizer:
         return Synthetic(anomalous.astype(np.uint8), mask)
 
     def _mask(self, rng: Generator, shape: tuple[int, int], index: int) -> NDArray[np.bool_]:
-        """M = P · F."""
+        """M = P · F, within what is allowed; that alone where F has none of it."""
+        inside = np.ones(shape, bool) if self._allowed is None else self._allowed[index]
         for _ in range(20):
             if self._foregrounds is None:
-                allowed = _random_part(rng, shape)
+                allowed = _random_part(rng, shape) & inside
             else:
-                allowed = self._foregrounds[index]
+                allowed = self._foregrounds[index] & inside
+            if not allowed.any():
+                allowed = inside
             mask = perlin_mask(rng, shape) & allowed
             if mask.sum() >= MIN_MARKED:
                 return mask

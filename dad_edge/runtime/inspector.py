@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import DataError
+from dad_edge.framing import Mask, Plan, ignored_at, is_plain, merge, plan, views
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engines import load_engine
-from dad_edge.runtime.ops_numpy import NumpyOps
-from dad_edge.runtime.seams import Engine, Inspection, Ops, Verdict
+from dad_edge.runtime.ops_numpy import NumpyOps, heat_of, top_mean
+from dad_edge.runtime.seams import Array, Engine, Injected, Inspection, Ops, Pooled, Verdict
 
+_Joined = tuple[
+    float, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]
+]
 STAGES = ("inject", "denoise", "restore", "segment", "pool")
 
 
@@ -30,6 +34,7 @@ class Inspector:
         threshold: float,
         *,
         fresh_noise: bool = False,
+        ignore: Mask | None = None,
     ) -> None:
         """
         Args:
@@ -39,8 +44,10 @@ class Inspector:
             threshold: scores above it are defects.
             fresh_noise: new noise for every call; by default the same part always gets the same
                 score.
+            ignore: (H,W) of any size, laid over every frame: True where nothing is inspected.
         """
         self.threshold = threshold
+        self.ignore = ignore
         self._ops = ops
         self._denoiser = denoiser
         self._segmenter = segmenter
@@ -60,7 +67,8 @@ class Inspector:
         """Inspect frames together.
 
         Raises:
-            DataError: there is no frame, or one is not (H,W,3) uint8 with at least one pixel.
+            DataError: there is no frame, one is not (H,W,3) uint8 with at least one pixel, or the
+                ignore mask leaves nothing of it.
         """
         _check(frames)
         clock = [time.perf_counter()]
@@ -68,7 +76,9 @@ class Inspector:
         def tick() -> None:
             clock.append(time.perf_counter())
 
-        injected = self._ops.inject(frames, self._counter)
+        plans = [plan(frame.shape, self._ops.model) for frame in frames]
+        parts = [part for frame, of in zip(frames, plans, strict=True) for part in views(frame, of)]
+        injected = self._ops.inject(parts, self._counter)
         tick()
         noise = self._denoiser.run({"x_t": injected.x_t})["noise"]
         tick()
@@ -76,26 +86,49 @@ class Inspector:
         tick()
         masks = self._segmenter.run({"pair": pair})["mask"]
         tick()
-        pooled = self._ops.pool(masks, len(frames))
+        pooled = self._ops.pool(masks, len(parts))
+        found = self._join(plans, pooled, injected, pair[-len(parts) :, 3:])
         tick()
         self._counter += self._fresh_noise
         stage_ms = {
             stage: (end - start) * 1e3
             for stage, start, end in zip(STAGES, clock, clock[1:], strict=False)
         }
-        last_restored = pair[-len(frames) :, 3:]
         return [
             Inspection(
-                score=float(pooled.scores[row]),
-                verdict=verdict_of(float(pooled.scores[row]), self.threshold),
-                score_map=pooled.score_map[row],
-                heat=pooled.heat[row],
-                image=injected.image[row],
-                restored=last_restored[row],
+                score=score,
+                verdict=verdict_of(score, self.threshold),
+                score_map=score_map,
+                heat=heat,
+                image=image,
+                restored=restored,
                 stage_ms=stage_ms,
             )
-            for row in range(len(frames))
+            for score, score_map, heat, image, restored in found
         ]
+
+    def _join(
+        self, plans: list[Plan], pooled: Pooled, injected: Injected, restored: Array
+    ) -> list[_Joined]:
+        """Score, score map, heat map, image and x̂0 of every frame from those of its views."""
+        if is_plain(self._ops.model.framing) and self.ignore is None:
+            rows = (pooled.score_map, pooled.heat, injected.image, restored)
+            return [
+                (float(score), *row)
+                for score, row in zip(pooled.scores, zip(*rows, strict=True), strict=True)
+            ]
+        joined: list[_Joined] = []
+        first = 0
+        for of in plans:
+            own = slice(first, first + len(of.map_boxes))
+            first = own.stop
+            score_map = merge(pooled.score_map[own], of)
+            ignored = ignored_at(self.ignore, of.shape)
+            score = top_mean(score_map[~ignored][None], self._ops.model.top_k)[0]
+            score_map[ignored] = 0
+            image, estimate = merge(injected.image[own], of), merge(restored[own], of)
+            joined.append((float(score), score_map, heat_of(score_map), image, estimate))
+        return joined
 
 
 def verdict_of(score: float, threshold: float) -> Verdict:
@@ -145,4 +178,6 @@ def open_inspector(
         denoiser, segmenter = load_engine(bundle, engine, threads=threads)
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
     threshold = bundle.thresholds.image_threshold if bundle.thresholds else 0.5
-    return Inspector(ops, denoiser, segmenter, threshold, fresh_noise=fresh_noise)
+    return Inspector(
+        ops, denoiser, segmenter, threshold, fresh_noise=fresh_noise, ignore=bundle.ignore
+    )

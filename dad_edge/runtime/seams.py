@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dad_edge.config import ModelConfig
+
 Verdict = Literal["good", "defect", "invalid"]
 
 Array = Any
@@ -39,6 +41,8 @@ class Ops(Protocol):
     """The three steps around the networks."""
 
     name: str
+    model: ModelConfig
+    """Image size, framing and K."""
 
     def inject(self, frames: Sequence[NDArray[np.uint8]], counter: int) -> Injected:
         """Frames (H,W,3) uint8 BGR of any size → image and noisy images."""
@@ -73,12 +77,12 @@ class Inspection:
     verdict: Verdict
     """`invalid` where the score is not a number; such a part is never good."""
     score_map: NDArray[np.float32]
-    """(S,S) float32 in [0,1]."""
+    """(h,w) float32 in [0,1], covers the frame; (S,S) without tiles and padding."""
     heat: NDArray[np.uint8]
-    """(S,S) uint8, fixed scale."""
+    """(h,w) uint8, fixed scale."""
     image: NDArray[np.float32]
-    """(3,S,S) float32, RGB: what the networks saw."""
+    """(3,h,w) float32, RGB: what the networks saw."""
     restored: NDArray[np.float32]
-    """(3,S,S) float32, RGB: x̂0 at the largest λ, or the guided x̂0."""
+    """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0."""
     stage_ms: dict[str, float]
     """Milliseconds of each step, shared by the frames of a batch."""

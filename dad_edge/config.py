@@ -17,6 +17,7 @@ else:
     import tomli as tomllib
 
 Fusion = Literal["average", "norm_guided"]
+Foreground = Literal["auto", "object", "texture"]
 SizeName = Literal["nano", "edge", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -171,6 +172,9 @@ class TrainConfig:
     """γ of Eq. 8."""
     noise_loss_on: Literal["all", "normal"] = "all"
     """Images that count in the noise loss: all (the paper) or normal ones (authors' code)."""
+    foreground: Foreground = "auto"
+    """Where synthetic anomalies may lie: on the object, on a random part of a texture, or `auto`:
+    decided from the images."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 for no clipping."""
     seed: int = 0

@@ -35,7 +35,7 @@ LAYERS = (
     {"bundle"},
     {"data", "model", "kernels"},
     {"runtime"},
-    {"train"},
+    {"train", "preview"},
     {"evaluate"},
     {"export"},
     {"calibrate"},

@@ -48,12 +48,13 @@ class TrainingSet:
         Args:
             root: folder of the data set.
             model: image size.
-            train: batch size and seed.
+            train: batch size, seed and kind of foreground.
             textures: folder of texture images, if there is one.
             progress: called with the images read and the number of all.
 
         Raises:
-            DataError: no layout fits, too few images, or one cannot be read.
+            DataError: no layout fits, too few images, one cannot be read, or no object was found
+                where the foreground must be one.
         """
         paths = [item.path for item in list_items(root, "train")]
         if len(paths) < FEWEST_IMAGES:
@@ -67,7 +68,7 @@ class TrainingSet:
             if progress:
                 progress(len(self._frames), len(paths))
         self._batch_size, self._seed = train.batch_size, train.seed
-        self.foregrounds = find_foregrounds(self._frames)
+        self.foregrounds = find_foregrounds(self._frames, train.foreground)
         self._synthesizer = Synthesizer(
             self.foregrounds, _load_textures(textures, model.image_size)
         )
@@ -79,11 +80,19 @@ class TrainingSet:
     def steps_per_epoch(self) -> int:
         return max(1, len(self) // self._batch_size)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step: the same for the same seed, whatever was drawn before."""
+    def chosen(self, step: int) -> NDArray[np.int_]:
+        """Positions of the normal images of a step: (B,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
-        chosen = np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
+        return np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """A normal image: (S,S,3) uint8, BGR."""
+        return self._frames[index]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: the same for the same seed, whatever was drawn before."""
+        chosen = self.chosen(step)
         rng = np.random.default_rng((self._seed, 1, step))
         half = self._batch_size // 2
         frames = np.stack([self._frames[i] for i in chosen])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +20,11 @@ from dad_edge.terminal import (
     emit,
     say,
 )
+
+ForegroundChoice = Literal["auto", "object", "texture"]
+TexturesOption = Annotated[
+    Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
+]
 
 
 def demo_data(
@@ -37,6 +43,36 @@ def demo_data(
         emit({"folder": str(out), "seed": seed, "images": counts})
 
 
+def preview_command(
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("preview.png"),
+    size: Annotated[
+        Literal["nano", "edge", "paper"], typer.Option("--size", help="nano, edge or paper.")
+    ] = "nano",
+    textures: TexturesOption = None,
+    foreground: Annotated[
+        ForegroundChoice, typer.Option("--foreground", help="What the images show.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a sheet of the synthetic anomalies that training will see."""
+    from dad_edge.config import RECIPES
+    from dad_edge.data.dataset import TrainingSet
+    from dad_edge.preview import preview, write_preview
+    from dad_edge.progress import progress_bar
+
+    recipe = RECIPES[size]
+    settings = replace(recipe.train, foreground=foreground, seed=seed)
+    with progress_bar("reading images") as report:
+        images = TrainingSet(data, recipe.model, settings, textures, report)
+    shown = preview(images, data.resolve().name)
+    write_preview(shown, out)
+    say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
+    if as_json:
+        emit({"images": shown.images, "kind": shown.kind, "marked": shown.marked, "file": str(out)})
+
+
 def train_command(
     data: DataOption,
     out: Annotated[
@@ -53,8 +89,10 @@ def train_command(
             "--fusion", help="norm_guided for the journal version; the recipe's if left out."
         ),
     ] = None,
-    textures: Annotated[
-        Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
+    textures: TexturesOption = None,
+    foreground: Annotated[
+        ForegroundChoice | None,
+        typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
     max_minutes: Annotated[
@@ -103,6 +141,8 @@ def train_command(
     framing = choose_framing(settings.model.framing, tiles, keep_aspect)
     settings = replace(settings, model=replace(settings.model, framing=framing))
     ignore = read_ignore(ignore_mask) if ignore_mask else None
+    if foreground is not None:
+        settings = replace(settings, train=replace(settings.train, foreground=foreground))
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
     settings = training.prepare_recipe(
         settings, folder, resume, epochs=epochs, max_minutes=max_minutes
@@ -247,6 +287,7 @@ def export_command(
 
 COMMANDS = {
     "demo-data": demo_data,
+    "preview-anomalies": preview_command,
     "train": train_command,
     "import": import_command,
     "evaluate": evaluate_command,

@@ -18,6 +18,7 @@ else:
 
 Fusion = Literal["average", "norm_guided"]
 Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
+Foreground = Literal["auto", "object", "texture"]
 SizeName = Literal["nano", "edge", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -200,6 +201,9 @@ class TrainConfig:
     """γ of Eq. 8."""
     noise_loss_on: Literal["all", "normal"] = "all"
     """Images that count in the noise loss: all (the paper) or normal ones (authors' code)."""
+    foreground: Foreground = "auto"
+    """Where synthetic anomalies may lie: on the object, on a random part of a texture, or `auto`:
+    decided from the images."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 for no clipping."""
     compile: bool = False

@@ -160,6 +160,7 @@ def contact_sheet(
     title: str,
     subtitle: str = "",
     tile: int = 224,
+    scored: bool = True,
 ) -> Picture:
     """Lay out rows of pictures with headings, verdicts and the colour scale.
 
@@ -169,6 +170,7 @@ def contact_sheet(
         title: heading of the sheet; characters outside ASCII become "?" (a limit of OpenCV).
         subtitle: one line under the title.
         tile: longest side of a tile, pixels.
+        scored: whether the rows have verdicts and heat maps; draws the colour scale.
 
     Returns:
         (H,W,3) uint8 BGR on white.
@@ -189,11 +191,12 @@ def contact_sheet(
 
     draw_text(sheet, title, (_MARGIN, 48), 22, INK, bold=True, room=text_x - _MARGIN)
     draw_text(sheet, subtitle, (_MARGIN, 76), 13, MUTED, room=text_x - _MARGIN)
-    _draw_legend(sheet, text_x)
+    if scored:
+        _draw_legend(sheet, text_x)
+        draw_text(sheet, "Verdict", (text_x, top - 10), 13, INK)
     for index, column in enumerate(columns):
         x = _MARGIN + index * (tile_width + _GAP)
         draw_text(sheet, column, (x, top - 10), 13, INK, room=tile_width)
-    draw_text(sheet, "Verdict", (text_x, top - 10), 13, INK)
     for number, (row, pictures) in enumerate(zip(rows, fitted, strict=True)):
         y = top + number * (tile_height + _GAP)
         for index, picture in enumerate(pictures):

@@ -56,6 +56,7 @@ class SampleSheet:
             f"Training step {trainer.step}",
             f"restored at time step {model.lambdas[-1]}",
             tile=160,
+            scored=False,
         )
         path = self._folder / f"step-{trainer.step:07d}.png"
         _, encoded = cv2.imencode(".png", sheet)

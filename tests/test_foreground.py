@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dad_edge.data.foreground import find_foregrounds, object_mask
+from dad_edge.errors import DataError
 
 SIZE = 96
 
@@ -79,3 +80,33 @@ def test_an_object_that_moves_about_still_gives_every_image_a_foreground() -> No
     masks = find_foregrounds([*(scene(rng, 230, 60, c)[0] for c in corners), blank])
     assert masks is not None
     assert min(mask.mean() for mask in masks) > 0.1
+
+
+@pytest.mark.parametrize(("dark", "light", "thing"), [(180, 240, 60), (10, 50, 160)])
+def test_a_ground_that_grows_lighter_is_not_the_object(dark: int, light: int, thing: int) -> None:
+    frame, truth = scene(np.random.default_rng(5), 0, 0)
+    ground = np.broadcast_to(np.linspace(dark, light, SIZE)[None, :, None], frame.shape)
+    noise = np.random.default_rng(6).normal(0, 3, frame.shape)
+    frame = (np.where(truth[:, :, None], thing, ground) + noise).clip(0, 255).astype(np.uint8)
+    found = object_mask(frame)
+    assert found is not None
+    assert overlap(found, truth) > 0.9
+
+
+def test_a_choice_overrides_what_the_images_show() -> None:
+    rng = np.random.default_rng(7)
+    frames = [scene(rng, 230, 60)[0], *(texture(rng, 1.0) for _ in range(3))]
+    assert find_foregrounds(frames) is None
+    forced = find_foregrounds(frames, "object")
+    assert forced is not None
+    assert len(forced) == 4
+    assert (forced[1] == forced[0]).all()
+    objects = [scene(rng, 230, 60)[0] for _ in range(4)]
+    assert find_foregrounds(objects) is not None
+    assert find_foregrounds(objects, "texture") is None
+
+
+def test_an_object_cannot_be_forced_where_there_is_none() -> None:
+    blank = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    with pytest.raises(DataError, match="no object stands out"):
+        find_foregrounds([blank, blank], "object")

@@ -40,7 +40,7 @@ LAYERS = (
     {"bundle"},
     {"data", "model", "kernels"},
     {"runtime"},
-    {"train"},
+    {"train", "preview"},
     {"evaluate"},
     {"export"},
     {"calibrate"},

@@ -67,15 +67,15 @@ class TrainingSet:
         Args:
             root: folder of the data set.
             model: image size and framing.
-            train: batch size and seed.
+            train: batch size, seed and kind of foreground.
             textures: folder of texture images, if there is one.
             progress: called with the images read and the number of all.
             ignore: True where nothing is inspected: no anomaly is drawn there, and views that
                 show nothing else are left out.
 
         Raises:
-            DataError: no layout fits, too few images, one cannot be read, or the ignore mask
-                leaves nothing of it.
+            DataError: no layout fits, too few images, one cannot be read, the ignore mask leaves
+                nothing of it, or no object was found where the foreground must be one.
         """
         paths = [item.path for item in list_items(root, "train")]
         if len(paths) < FEWEST_IMAGES:
@@ -102,7 +102,7 @@ class TrainingSet:
             if progress:
                 progress(len(wholes), len(paths))
         self._batch_size, self._seed = train.batch_size, train.seed
-        self.foregrounds = _of_views(find_foregrounds(wholes), plans, kept)
+        self.foregrounds = _of_views(find_foregrounds(wholes, train.foreground), plans, kept)
         whole_frame = is_plain(model.framing) and ignore is None
         self._synthesizer = Synthesizer(
             self.foregrounds,
@@ -117,6 +117,12 @@ class TrainingSet:
     def steps_per_epoch(self) -> int:
         return max(1, len(self) // self._batch_size)
 
+    def chosen(self, step: int) -> NDArray[np.int_]:
+        """Positions of the normal images of a step: (B,)."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
+        return np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
+
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
         """The batch of a step: the same for the same seed, whatever was drawn before.
 
@@ -124,9 +130,7 @@ class TrainingSet:
             step: counted from 0.
             rows: of the whole batch; a row is the same whichever others are asked for.
         """
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
-        chosen = np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
+        chosen = self.chosen(step)
         wanted = range(self._batch_size)[rows]
         originals = np.stack([self._frames[chosen[row]] for row in wanted])
         frames, masks = originals.copy(), np.zeros(originals.shape[:3], bool)

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dad_edge.config import Foreground
+from dad_edge.errors import DataError
+
 OBJECT_AREA = (0.03, 0.85)
 """Share of the image that an object on a background takes up."""
 BORDER_SHARE = 0.35
@@ -47,26 +50,44 @@ def object_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     return found if quiet else None
 
 
-def find_foregrounds(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.bool_]] | None:
+def find_foregrounds(
+    frames: Sequence[NDArray[np.uint8]], kind: Foreground = "auto"
+) -> list[NDArray[np.bool_]] | None:
     """Foregrounds of a data set, or None where it shows textures and not objects.
 
     It shows objects when most of its images have one and the objects' areas agree.
 
     Args:
         frames: (H,W,3) uint8, BGR, of one size.
+        kind: what the data set shows; `auto` decides it from the images.
 
     Returns:
         One (H,W) bool mask an image; an image whose own object was not found gets the pixels that
         belong to the object in most other images, or in any if the object moves about.
+
+    Raises:
+        DataError: `kind` is object, but no image has one that stands out from a background.
     """
+    if kind == "texture":
+        return None
     masks = [object_mask(frame) for frame in frames]
     found = [mask for mask in masks if mask is not None]
-    if len(found) < 0.8 * len(frames):
+    if kind == "auto" and not _agree(found, len(frames)):
         return None
-    areas = np.array([mask.mean() for mask in found])
-    if areas.std() > 0.35 * areas.mean():
-        return None
+    if not found:
+        raise DataError(
+            "no object stands out from the background in any of the normal images.",
+            "use --foreground texture, or auto",
+        )
     usual = np.mean(found, axis=0) > 0.5
     if usual.mean() < OBJECT_AREA[0]:
         usual = np.any(found, axis=0)
     return [usual if mask is None else mask for mask in masks]
+
+
+def _agree(found: Sequence[NDArray[np.bool_]], images: int) -> bool:
+    """Whether most images have an object and the objects' areas agree."""
+    if len(found) < 0.8 * images:
+        return False
+    areas = np.array([mask.mean() for mask in found])
+    return bool(areas.std() <= 0.35 * areas.mean())

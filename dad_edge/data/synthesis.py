@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -38,22 +39,30 @@ def perlin_noise(rng: Generator, shape: tuple[int, int], cells: tuple[int, int])
     Returns:
         (H,W) float32, roughly in [-1, 1].
     """
-    height, width = shape
     angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
-    gradient_y, gradient_x = np.sin(angles), np.cos(angles)
-    y = (np.arange(height) + 0.5) * cells[0] / height
-    x = (np.arange(width) + 0.5) * cells[1] / width
-    cell_y, cell_x = y.astype(int), x.astype(int)
-    dy, dx = (y - cell_y)[:, None], (x - cell_x)[None, :]
+    weight_y, slope_y = _corner_weights(shape[0], cells[0])
+    weight_x, slope_x = _corner_weights(shape[1], cells[1])
+    along_y = slope_y @ np.sin(angles).astype(np.float32) @ weight_x.T
+    along_x = weight_y @ np.cos(angles).astype(np.float32) @ slope_x.T
+    return np.asarray((along_y + along_x) * np.float32(np.sqrt(2)), dtype=np.float32)
 
-    def corner(step_y: int, step_x: int) -> NDArray:
-        at = np.ix_(cell_y + step_y, cell_x + step_x)
-        return gradient_y[at] * (dy - step_y) + gradient_x[at] * (dx - step_x)
 
-    fade_y, fade_x = (d * d * d * (d * (d * 6 - 15) + 10) for d in (dy, dx))
-    top = corner(0, 0) * (1 - fade_x) + corner(0, 1) * fade_x
-    bottom = corner(1, 0) * (1 - fade_x) + corner(1, 1) * fade_x
-    return ((top * (1 - fade_y) + bottom * fade_y) * np.sqrt(2)).astype(np.float32)
+@lru_cache(maxsize=64)
+def _corner_weights(length: int, cells: int) -> tuple[NDArray, NDArray]:
+    """How each cell corner along one side counts in each pixel.
+
+    Perlin noise is a sum over corners of a product of a part in y and a part in x, so that these
+    two matrices a side are all it needs of the pixels.
+
+    Returns:
+        Two (length, cells + 1) float32: the fade weight, and the weight times the distance from
+        the corner.
+    """
+    at = (np.arange(length) + 0.5) * cells / length
+    distance = at[:, None] - np.arange(cells + 1)
+    near = np.maximum(1 - np.abs(distance), 0)
+    weight = near * near * near * (near * (near * 6 - 15) + 10)
+    return weight.astype(np.float32), (weight * distance).astype(np.float32)
 
 
 def perlin_mask(rng: Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -77,14 +86,19 @@ def _sharpness(rng: Generator, image: Frame) -> Frame:
 
 
 def _autocontrast(rng: Generator, image: Frame) -> Frame:
-    low = image.min(axis=(0, 1)).astype(np.float32)
-    high = image.max(axis=(0, 1)).astype(np.float32)
-    return ((image - low) * (255.0 / np.maximum(high - low, 1))).clip(0, 255).astype(np.uint8)
+    planes = []
+    for plane in cv2.split(image):
+        low, high = cv2.minMaxLoc(plane)[:2]
+        table = (np.arange(256) - low) * (255.0 / max(high - low, 1))
+        planes.append(cv2.LUT(plane, table.clip(0, 255).astype(np.uint8)))
+    return np.dstack(planes)
 
 
 def _solarize(rng: Generator, image: Frame) -> Frame:
     threshold = rng.integers(32, 129)
-    return np.where(image >= threshold, 255 - image, image)
+    values = np.arange(256, dtype=np.uint8)
+    table = np.where(values >= threshold, 255 - values, values)
+    return np.asarray(cv2.LUT(image, table), dtype=np.uint8)
 
 
 def _posterize(rng: Generator, image: Frame) -> Frame:
@@ -119,7 +133,7 @@ def self_augmented(rng: Generator, image: Frame) -> Frame:
     rows, columns = height // GRID, width // GRID
     whole = image[: rows * GRID, : columns * GRID]
     cells = whole.reshape(GRID, rows, GRID, columns, 3).swapaxes(1, 2).reshape(-1, rows, columns, 3)
-    mixed = rng.permutation(cells).reshape(GRID, GRID, rows, columns, 3).swapaxes(1, 2)
+    mixed = cells[rng.permutation(GRID * GRID)].reshape(GRID, GRID, rows, columns, 3).swapaxes(1, 2)
     shuffled = image.copy()
     shuffled[: rows * GRID, : columns * GRID] = mixed.reshape(rows * GRID, columns * GRID, 3)
     return shuffled
@@ -130,9 +144,11 @@ def procedural_texture(rng: Generator, shape: tuple[int, int]) -> Frame:
     height, width = shape
     scale = int(2 ** rng.integers(0, 5))
     small = (max(2, height // scale), max(2, width // scale))
-    grain = rng.normal(0, rng.uniform(10, 70), (*small, 1)) + rng.normal(0, 15, (*small, 3))
-    smooth = cv2.resize(grain.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return (rng.uniform(0, 255, 3) + smooth).clip(0, 255).astype(np.uint8)
+    grain = rng.standard_normal((*small, 3), dtype=np.float32) * np.float32(15)
+    light = rng.standard_normal((*small, 1), dtype=np.float32) * np.float32(rng.uniform(10, 70))
+    smooth = cv2.resize(grain + light, (width, height), interpolation=cv2.INTER_CUBIC)
+    smooth += rng.uniform(0, 255, 3).astype(np.float32)
+    return np.clip(smooth, 0, 255, out=smooth).astype(np.uint8)
 
 
 def texture_crop(rng: Generator, texture: Frame, shape: tuple[int, int]) -> Frame:
@@ -173,9 +189,10 @@ class Synthesizer:
         mask = self._mask(rng, image.shape[:2], index)
         source = self._source(rng, image)
         opacity = np.float32(rng.uniform(0.0, 0.8))
-        blend = opacity * image + (1 - opacity) * source
-        anomalous = np.where(mask[:, :, None], blend, image)
-        return Synthetic(anomalous.astype(np.uint8), mask)
+        anomalous = image.copy()
+        blend = opacity * image[mask] + (1 - opacity) * source[mask]
+        anomalous[mask] = blend.astype(np.uint8)
+        return Synthetic(anomalous, mask)
 
     def _mask(self, rng: Generator, shape: tuple[int, int], index: int) -> NDArray[np.bool_]:
         """M = P · F, within what is allowed; that alone where F has none of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,19 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle, sha256_of
 from dad_edge.config import ModelConfig, read_recipe
+from dad_edge.data.digest import digest_items
 from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
 from dad_edge.environment import describe
 from dad_edge.errors import DataError, ModelError, require
 from dad_edge.examples import pick_examples
 from dad_edge.framing import IGNORE, ignore_in, ignored_at
-from dad_edge.metrics import PixelMetrics, best_f1_threshold, image_auroc, kind_table
+from dad_edge.metrics import (
+    PixelMetrics,
+    best_f1_threshold,
+    image_auroc,
+    kind_table,
+    why_undefined,
+)
 from dad_edge.pictures import InspectedImage
 from dad_edge.preprocess import read_frame, to_frame, to_mask
 from dad_edge.report import ImageScore, Report
@@ -140,7 +146,6 @@ def evaluate(
     size = candidate.model.image_size
     pixels = PixelMetrics()
     scores: list[ImageScore] = []
-    digests: list[str] = []
     unmarked = 0
     started = time.perf_counter()
     for item in items:
@@ -160,7 +165,6 @@ def evaluate(
             truth = np.zeros(shape, bool) if mask is None else to_mask(mask, shape)
             truth &= ~ignored_at(candidate.inspector.ignore, shape)
             pixels.update(inspection.score_map, truth)
-        digests.append(sha256_of(item.path))
         if progress:
             progress(len(scores), len(items))
     seconds = time.perf_counter() - started
@@ -178,6 +182,7 @@ def evaluate(
             "pixel_ap": pixels.pixel_ap(),
             "pro": pixels.pro(),
         },
+        undefined=_undefined(is_defect, pixels),
         kinds=kind_table(kinds, values, threshold),
         threshold=threshold,
         threshold_origin=origin,
@@ -198,7 +203,7 @@ def evaluate(
                 "images": len(items),
                 "defective": sum(is_defect),
                 "defective_without_mask": unmarked,
-                "sha256": _digest_of(digests),
+                "sha256": digest_items(items),
             },
             "seconds": round(seconds, 3),
             "images_per_second": round(len(items) / seconds, 2),
@@ -207,6 +212,18 @@ def evaluate(
         scores=scores,
         examples=_examples(candidate, items, scores, threshold),
     )
+
+
+def _undefined(is_defect: Sequence[bool], pixels: PixelMetrics) -> dict[str, str]:
+    """Figure → why this split cannot define it."""
+    pixel_reason = pixels.why_undefined()
+    reasons = {
+        "image_auroc": why_undefined(is_defect),
+        "pixel_auroc": pixel_reason,
+        "pixel_ap": pixel_reason,
+        "pro": pixel_reason,
+    }
+    return {figure: reason for figure, reason in reasons.items() if reason}
 
 
 def _mask_of(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -231,11 +248,6 @@ def _threshold(
         return candidate.threshold, CALIBRATED
     best = best_f1_threshold(scores, is_defect)
     return (ARBITRARY_THRESHOLD, ARBITRARY) if best is None else (best, ORACLE)
-
-
-def _digest_of(digests: Sequence[str]) -> str:
-    """One digest for a set of images, whatever their names and order."""
-    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
 def _examples(

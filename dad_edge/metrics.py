@@ -67,6 +67,20 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
     return _average_precision(*_exact_histograms(scores, labels))
 
 
+def why_undefined(labels: ArrayLike) -> str | None:
+    """Why the figures of single images are ``None`` on these labels, or None if they are not.
+
+    Args:
+        labels: (N,) true or 1 for a defect, false or 0 for a good part.
+    """
+    label_N = np.asarray(labels).ravel().astype(bool)
+    if not label_N.size:
+        return "no images"
+    if not label_N.any():
+        return "no defective images"
+    return "no good images" if label_N.all() else None
+
+
 def best_f1_threshold(scores: ArrayLike, labels: ArrayLike) -> float | None:
     """The image threshold of highest F1 on these very scores, halfway between two of them.
 
@@ -203,6 +217,12 @@ class PixelMetrics:
             defect_levels, weights=1.0 / area[regions], minlength=SCORE_LEVELS
         )
         self._regions += count - 1
+
+    def why_undefined(self) -> str | None:
+        """Why pixel AUROC, pixel AP and PRO are ``None``, or None if they are not."""
+        if self._defect.any():
+            return None if self._good.any() else "no defect-free pixels"
+        return "no marked defects" if self._good.any() else "no pixels"
 
     def pixel_auroc(self) -> float | None:
         """Area under the ROC curve over all pixels; None where one class is absent."""

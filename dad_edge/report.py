@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -83,6 +83,8 @@ class Report:
     """Lists of `dad_edge.examples.ExampleKeeper`: worst, borderline, best."""
     threshold_origin: str = ""
     """Where the threshold comes from, in a few words."""
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    """Key of each figure that is None → what the test set lacks, in a few words."""
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -116,7 +118,7 @@ def render_page(report: Report) -> str:
     css = resources.files("dad_edge").joinpath("report.css").read_text(encoding="utf-8")
     good = [s.score for s in report.scores if s.kind == GOOD]
     defect = [s.score for s in report.scores if s.kind != GOOD]
-    figures = "".join(_figure(key, report.summary.get(key)) for key in FIGURES)
+    figures = "".join(_figure(key, report.summary.get(key), report.undefined) for key in FIGURES)
     body = [
         f"<h1>{escape(report.title)}</h1>",
         f'<p class="note">{len(report.scores)} images: {len(good)} good, '
@@ -172,6 +174,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "title": report.title,
         "summary": report.summary,
+        "undefined": report.undefined,
         "threshold": report.threshold,
         "threshold_origin": report.threshold_origin,
         "kinds": report.kinds,
@@ -195,10 +198,11 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _figure(key: str, value: float | None) -> str:
+def _figure(key: str, value: float | None, undefined: Mapping[str, str]) -> str:
     name, about = FIGURES[key]
     if value is None or not math.isfinite(value):
-        shown, about = "–", "undefined: needs both good and defective examples"
+        reason = undefined.get(key, "needs both good and defective examples")
+        shown, about = "–", f"not defined: {escape(reason)}"
     else:
         shown = f"{100 * value:.1f}<small> %</small>"
     return (

@@ -38,6 +38,11 @@ def report_tables(report: Report) -> Group:
         f"{data['images']} images in {context['seconds']:.1f} s, "
         f"{context['images_per_second']:.1f} images/s with reading and measuring.",
     ]
+    lines += [
+        f"{name} is not defined: {report.undefined[key]}."
+        for key, (name, _) in FIGURES.items()
+        if key in report.undefined
+    ]
     if unmarked := data["defective_without_mask"]:
         lines.append(f"Pixel figures leave out {unmarked} defective images without a mask.")
     return Group(figures, kinds, *map(Text, lines))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from dad_edge import __version__
 from dad_edge.bundle import THRESHOLDS, Bundle, open_bundle, sha256_of
 from dad_edge.cli import app
+from dad_edge.data.digest import digest_items
+from dad_edge.data.layouts import list_items
 from dad_edge.errors import DadEdgeError, DataError, ModelError, StorageError, UsageError
 from dad_edge.evaluate import ARBITRARY, CALIBRATED, ORACLE, bundle_candidate, evaluate
-from dad_edge.report import Report
+from dad_edge.report import Report, write_report
+from dad_edge.report_table import report_tables
 
 SIDE = 64
 PATCH = (slice(16, 48), slice(8, 40))
@@ -85,14 +92,45 @@ def test_the_context_says_what_made_the_figures(tiny_bundle: Bundle, data: Path)
     assert str(data.parent) not in json.dumps(context)
 
 
-def test_the_data_digest_follows_the_pixels_and_not_the_names(
-    tiny_bundle: Bundle, data: Path
+def test_the_report_names_data_model_seed_and_versions(
+    tiny_bundle: Bundle, data: Path, tmp_path: Path
 ) -> None:
-    before = measure(tiny_bundle, data).context["data"]["sha256"]
-    (data / "test/good/010.png").rename(data / "test/good/zzz.png")
-    assert measure(tiny_bundle, data).context["data"]["sha256"] == before
-    write_part(data, "good", 99)
-    assert measure(tiny_bundle, data).context["data"]["sha256"] != before
+    page = write_report(
+        evaluate(bundle_candidate(tiny_bundle, seed=7, threads=1), data), tmp_path / "report"
+    )
+    written = json.loads((page.parent / "report.json").read_text(encoding="utf-8"))["context"]
+    assert written["data"]["sha256"] == digest_items(list_items(data, "test"))
+    assert written["seed"] == 7
+    versions = written["environment"]["packages"]
+    assert versions["dad-edge"] == __version__
+    assert versions["onnxruntime"]
+    digests = written["bundle"]["sha256"]
+    assert {"bundle.json", "denoiser.onnx", "segmenter.onnx"} <= digests.keys()
+    words = page.read_text(encoding="utf-8")
+    for shown in (written["data"]["sha256"], *digests.values(), *versions.values()):
+        assert shown in words
+
+
+@pytest.mark.parametrize("removed", ["test/good", "ground_truth"])
+def test_what_a_split_cannot_define_is_said_with_its_reason(
+    tiny_bundle: Bundle, data: Path, tmp_path: Path, removed: str
+) -> None:
+    shutil.rmtree(data / removed)
+    report = measure(tiny_bundle, data)
+    expected = (
+        {"image_auroc": "no good images"}
+        if removed == "test/good"
+        else dict.fromkeys(("pixel_auroc", "pixel_ap", "pro"), "no marked defects")
+    )
+    assert report.undefined == expected
+    assert {key for key, value in report.summary.items() if value is None} == expected.keys()
+    page = write_report(report, tmp_path / "report")
+    assert json.loads((page.parent / "report.json").read_text())["undefined"] == expected
+    console = Console(width=80, file=io.StringIO())
+    console.print(report_tables(report))
+    for reason in expected.values():
+        assert f"not defined: {reason}" in page.read_text(encoding="utf-8")
+        assert f"is not defined: {reason}." in console.file.getvalue()
 
 
 def test_examples_show_the_parts_that_their_names_say(tiny_bundle: Bundle, data: Path) -> None:
@@ -111,6 +149,7 @@ def test_the_train_split_has_no_defects_and_no_figures(tiny_bundle: Bundle, data
     report = measure(tiny_bundle, data, "train")
     assert len(report.scores) == 3
     assert set(report.summary.values()) == {None}
+    assert report.undefined.keys() == report.summary.keys()
 
 
 def test_without_thresholds_the_report_calls_its_own_an_oracle(

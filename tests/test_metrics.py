@@ -1,6 +1,7 @@
 """The figures against scikit-learn and against a second, brute-force PRO."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from dad_edge.metrics import (
     image_auroc,
     kind_table,
     score_levels,
+    why_undefined,
 )
 
 EXACT = 1e-12
@@ -103,7 +105,59 @@ def inverted_maps() -> Images:
     return [(1 - m.astype(np.float32), m) for _, m in random_images(6)]
 
 
+def images_of_different_sizes() -> Images:
+    rng = np.random.default_rng(10)
+    images = []
+    for height, width in ((1, 1), (5, 40), (31, 2), (16, 16)):
+        mask = rng.random((height, width)) < 0.3
+        images.append((as_half(rng.random(mask.shape) * (1 + mask) / 2), mask))
+    return images
+
+
+def one_image_all_good_and_one_all_bad() -> Images:
+    rng = np.random.default_rng(11)
+    return [(as_half(rng.random((9, 9))), np.full((9, 9), bad)) for bad in (False, True)]
+
+
+def nested_and_border_regions() -> Images:
+    """A ring with a dot inside that does not touch it, and a comb open to the border."""
+    mask = np.zeros((20, 20), bool)
+    mask[2:13, 2:13] = True
+    mask[3:12, 3:12] = False
+    mask[7, 7] = True
+    mask[15:, ::2] = mask[19] = True
+    return [(as_half(np.random.default_rng(12).random(mask.shape)), mask)]
+
+
+def checkerboard() -> Images:
+    """Half the pixels, joined into one region by their corners."""
+    mask = np.indices((12, 12)).sum(axis=0) % 2 == 0
+    return [(as_half(np.random.default_rng(13).random(mask.shape)), mask)]
+
+
+def limit_on_a_threshold() -> Images:
+    """FPR is exactly 0.3 at a threshold, and the next step is a long one."""
+    scores = np.zeros((1, 20), np.float32)
+    scores[0, :3] = 0.75
+    mask = np.zeros((1, 20), bool)
+    mask[0, 10:] = True
+    scores[0, 12] = 1.0
+    return [(scores, mask)]
+
+
+def defects_without_a_mark() -> Images:
+    """Images whose masks are empty count as good pixels."""
+    bright = [(np.full((8, 8), 0.5, np.float32), np.zeros((8, 8), bool))] * 2
+    return random_images(14) + bright
+
+
 CASES = {
+    "sizes": images_of_different_sizes(),
+    "all_good_all_bad": one_image_all_good_and_one_all_bad(),
+    "nested": nested_and_border_regions(),
+    "checkerboard": checkerboard(),
+    "limit_on_a_threshold": limit_on_a_threshold(),
+    "empty_masks": defects_without_a_mark(),
     "random": random_images(0),
     "other_seed": random_images(7),
     "one_pixel_regions": one_pixel_regions(),
@@ -140,12 +194,22 @@ def test_one_class_alone_is_undefined(labels):
     mask = np.full((4, 4), bool(labels[0]))
     metrics = measure([(np.random.default_rng(0).random((4, 4), np.float32), mask)])
     assert (metrics.pixel_auroc(), metrics.pixel_ap(), metrics.pro()) == (None, None, None)
+    assert why_undefined(labels) == ("no good images" if labels[0] else "no defective images")
+    assert metrics.why_undefined() == (
+        "no defect-free pixels" if labels[0] else "no marked defects"
+    )
 
 
 def test_nothing_measured_is_undefined():
     assert image_auroc([], []) is None
     assert PixelMetrics().pixel_auroc() is None
     assert PixelMetrics().pro() is None
+    assert (why_undefined([]), PixelMetrics().why_undefined()) == ("no images", "no pixels")
+
+
+def test_defined_figures_have_no_reason():
+    assert why_undefined([0, 1]) is None
+    assert measure(CASES["random"]).why_undefined() is None
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -162,6 +226,38 @@ def test_pixel_figures_equal_scikit_learn(name):
 def test_pro_equals_a_threshold_sweep(name, max_fpr):
     expected = brute_force_pro(CASES[name], max_fpr)
     assert measure(CASES[name]).pro(max_fpr) == pytest.approx(expected, abs=EXACT)
+
+
+@pytest.mark.parametrize("seed", range(20, 40))
+def test_pro_equals_a_threshold_sweep_on_random_regions_with_ties(seed):
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(int(rng.integers(1, 5))):
+        mask = rng.random(rng.integers(2, 14, 2)) < rng.uniform(0.1, 0.5)
+        scores = rng.integers(0, 2 ** rng.integers(1, 8), mask.shape) / 256
+        images.append((scores.astype(np.float32), mask))
+    assert measure(images).pro() == pytest.approx(brute_force_pro(images), abs=EXACT)
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    rng = np.random.default_rng(0)
+    mask = rng.random((64, 64)) < 0.1
+    metrics = PixelMetrics()
+    metrics.update(rng.random(mask.shape, np.float32), mask)
+    tracemalloc.start()
+    try:
+        peaks = []
+        for images in (100, 2000):
+            tracemalloc.reset_peak()
+            held = tracemalloc.get_traced_memory()[0]
+            for _ in range(images):
+                metrics.update(rng.random(mask.shape, np.float32), mask)
+            now, peak = tracemalloc.get_traced_memory()
+            peaks.append(peak - held)
+            assert now - held < mask.nbytes, f"{images} images left {now - held} bytes"
+    finally:
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_pro_known_by_hand():

@@ -125,7 +125,7 @@ def test_page_says_figures_verdicts_and_errors_in_words():
     words = " ".join(" ".join(Page(render_page(make_report())).words).split())
     for expected in (
         "97.1 %",
-        "undefined: needs both good and defective examples",
+        "not defined: needs both good and defective examples",
         "4 images: 2 good, 2 defective",
         "1 of 2 good parts are rejected and 1 of 2 defective parts pass",
         "REJECT good/1.png score 0.7000 truth: good false alarm",

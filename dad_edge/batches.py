@@ -60,6 +60,8 @@ def load(
         num_workers=workers,
         pin_memory=pinned,
         worker_init_fn=_start_worker,
+        # A forked worker would wait forever for the threads that OpenCV and PyTorch had before.
+        multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)
 

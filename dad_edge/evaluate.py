@@ -18,7 +18,7 @@ from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
 from dad_edge.environment import describe
 from dad_edge.errors import DataError, ModelError, require
 from dad_edge.examples import pick_examples
-from dad_edge.framing import IGNORE, ignore_in, ignored_at
+from dad_edge.framing import IGNORE, ignored_at
 from dad_edge.metrics import (
     PixelMetrics,
     best_f1_threshold,
@@ -98,7 +98,6 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
     from dad_edge.train import choose_device
 
     inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
-    inspector.ignore = ignore_in(run)
     digests = _digests(run, RECIPE, WEIGHTS)
     return Candidate(
         inspector,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import require
+from dad_edge.framing import ignore_in
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.inspector import Inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
@@ -115,4 +116,6 @@ def open_torch_inspector(
     from dad_edge.model.checkpoint import load_detector
 
     detector, _ = load_detector(run_folder)
-    return torch_inspector(detector, seed=seed, threshold=threshold, device=device)
+    inspector = torch_inspector(detector, seed=seed, threshold=threshold, device=device)
+    inspector.ignore = ignore_in(run_folder)
+    return inspector

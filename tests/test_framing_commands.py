@@ -1,0 +1,61 @@
+"""Tiles, padding and the ignore mask go from the options of `train` to the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from conftest import TINY, save_discs
+from typer.testing import CliRunner
+
+from dad_edge.bundle import open_bundle
+from dad_edge.cli import app
+from dad_edge.config import FramingConfig, Recipe, TrainConfig
+from dad_edge.framing import IGNORE
+from dad_edge.model.checkpoint import write_recipe
+from dad_edge.runtime.engine_torch import open_torch_inspector
+from dad_edge.runtime.inspector import open_inspector
+
+
+def run(*arguments: object) -> None:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_framing_reaches_the_bundle(tmp_path: Path) -> None:
+    data = save_discs(tmp_path / "discs", 5)
+    write_recipe(tmp_path, Recipe(model=TINY, train=TrainConfig(batch_size=4, epochs=1)))
+    mask = np.zeros((48, 48), np.uint8)
+    mask[:12] = 255
+    cv2.imwrite(str(tmp_path / "upper.png"), mask)
+    options = ("--tiles", "2x1", "--keep-aspect", "--ignore-mask", tmp_path / "upper.png")
+    recipe, folder = tmp_path / "recipe.toml", tmp_path / "run"
+    run("train", "--data", data, "--recipe", recipe, "--out", folder, "--device", "cpu", *options)
+    run("export", "--checkpoint", folder, "--out", tmp_path / "bundle")
+
+    bundle = open_bundle(tmp_path / "bundle")
+    assert bundle.model == replace(TINY, framing=FramingConfig(tiles=(2, 1), keep_aspect=True))
+    assert bundle.ignore is not None
+    np.testing.assert_array_equal(bundle.ignore, mask > 0)
+    frame = np.random.default_rng(0).integers(0, 256, (40, 20, 3), dtype=np.uint8)
+    deployed = open_inspector(bundle).inspect(frame)
+    trained = open_torch_inspector(folder).inspect(frame)
+    np.testing.assert_allclose(deployed.score_map, trained.score_map, atol=1e-4)
+    rows = deployed.score_map.shape[0]
+    assert not deployed.score_map[: rows // 4 - 1].any()
+    assert deployed.score_map[rows // 4 + 1 :].all()
+
+    mask[:] = 0
+    mask[:, :6] = 255
+    cv2.imwrite(str(tmp_path / "left.png"), mask)
+    run(
+        *("calibrate", "--data", data, "--bundle", tmp_path / "bundle"),
+        *("--ignore-mask", tmp_path / "left.png"),
+    )
+    calibrated = open_bundle(tmp_path / "bundle")
+    assert calibrated.ignore is not None
+    np.testing.assert_array_equal(calibrated.ignore, mask > 0)
+    assert calibrated.thresholds is not None
+    assert (tmp_path / "bundle" / IGNORE).is_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -288,21 +288,6 @@ RECIPES: dict[SizeName, Recipe] = {
     ),
 }
 """Recipe of each model size; `paper` is the paper's configuration."""
-
-
-def norm_guided(recipe: Recipe) -> Recipe:
-    """The recipe with the journal version's fusion, trained as the authors' released code does.
-
-    β up to 2e-2, time steps 200 and 400, two ranges of time steps over the whole schedule, and
-    noise loss on normal images only; sizes, rates and durations stay.
-    """
-    schedule = replace(recipe.model.schedule, beta_end=2e-2)
-    return replace(
-        recipe,
-        model=replace(recipe.model, fusion="norm_guided", lambdas=(200, 400), schedule=schedule),
-        train=replace(recipe.train, max_timestep=schedule.timesteps, noise_loss_on="normal"),
-    )
-
 
 T = TypeVar("T")
 

@@ -20,7 +20,6 @@ from dad_edge.config import (
     RECIPES,
     Recipe,
     SizeName,
-    norm_guided,
     read_recipe,
 )
 from dad_edge.data.dataset import TrainingSet
@@ -65,6 +64,20 @@ def choose_device(name: str) -> torch.device:
             "PyTorch finds no CUDA device.", "use --device cpu, or run 'dad-edge doctor'"
         )
     return torch.device(name)
+
+
+def norm_guided(recipe: Recipe) -> Recipe:
+    """The recipe with the journal version's fusion, trained as the authors' released code does.
+
+    β up to 2e-2, time steps 200 and 400, two ranges of time steps over the whole schedule, and
+    noise loss on normal images only; sizes, rates and durations stay.
+    """
+    schedule = replace(recipe.model.schedule, beta_end=2e-2)
+    return replace(
+        recipe,
+        model=replace(recipe.model, fusion="norm_guided", lambdas=(200, 400), schedule=schedule),
+        train=replace(recipe.train, max_timestep=schedule.timesteps, noise_loss_on="normal"),
+    )
 
 
 def choose_recipe(

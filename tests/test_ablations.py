@@ -13,7 +13,7 @@ import torch
 from conftest import TINY, save_discs
 from torch.nn import functional as F  # noqa: N812
 
-from dad_edge.config import RECIPES, Method, Recipe, TrainConfig, norm_guided
+from dad_edge.config import RECIPES, Method, Recipe, TrainConfig
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.export import export
@@ -22,7 +22,7 @@ from dad_edge.model.autoencoder import Autoencoder
 from dad_edge.model.losses import structural_similarity
 from dad_edge.parallel import Processes
 from dad_edge.runtime.engine_torch import torch_inspector
-from dad_edge.train import choose_recipe, train
+from dad_edge.train import choose_recipe, norm_guided, train
 from dad_edge.trainer import Trainer
 
 SETTINGS = TrainConfig(batch_size=4, learning_rate=2e-3, epochs=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from dad_edge.config import Fusion
+from dad_edge.config import Foreground, Fusion, SizeName
 from dad_edge.environment import follows
 from dad_edge.errors import UsageError, require, writing
 from dad_edge.terminal import (
@@ -21,7 +21,6 @@ from dad_edge.terminal import (
     say,
 )
 
-ForegroundChoice = Literal["auto", "object", "texture"]
 TexturesOption = Annotated[
     Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
 ]
@@ -46,12 +45,10 @@ def demo_data(
 def preview_command(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("preview.png"),
-    size: Annotated[
-        Literal["nano", "edge", "paper"], typer.Option("--size", help="nano, edge or paper.")
-    ] = "nano",
+    size: Annotated[SizeName, typer.Option("--size", help="nano, edge or paper.")] = "nano",
     textures: TexturesOption = None,
     foreground: Annotated[
-        ForegroundChoice, typer.Option("--foreground", help="What the images show.")
+        Foreground, typer.Option("--foreground", help="What the images show.")
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
     as_json: JsonOption = False,
@@ -91,7 +88,7 @@ def train_command(
     ] = None,
     textures: TexturesOption = None,
     foreground: Annotated[
-        ForegroundChoice | None,
+        Foreground | None,
         typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
@@ -151,7 +148,7 @@ def train_command(
         ignore = ignore_in(folder)
     with progress_bar("reading images") as report:
         images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
-    if ignore is not None:
+    if ignore is not None and not follows():
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_ignore(folder, ignore)

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dad_edge.bundle import write_whole
 from dad_edge.data.dataset import TrainingSet
-from dad_edge.errors import DataError, writing
+from dad_edge.errors import DataError
 from dad_edge.pictures import Picture, SheetRow, contact_sheet, mark_mask
 
 COLUMNS = ("Normal", "Foreground", "Synthetic", "Mask")
@@ -78,9 +79,7 @@ def write_preview(shown: Preview, file: Path) -> None:
     if not cv2.haveImageWriter(file.name):
         raise DataError(f"{file} does not name a picture.", "end --out in .png")
     encoded = cv2.imencode(file.suffix, shown.sheet)[1]
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encoded.tobytes())
+    write_whole(file, encoded.tobytes())
 
 
 def _foreground(images: TrainingSet, index: int, frame: Picture) -> Picture:

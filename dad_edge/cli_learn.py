@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dad_edge.config import Foreground, Fusion, SizeName
+from dad_edge.config import Foreground, Fusion, Recipe, SizeName
 from dad_edge.environment import follows
 from dad_edge.errors import UsageError, require, writing
 from dad_edge.terminal import (
@@ -23,6 +23,21 @@ from dad_edge.terminal import (
 
 TexturesOption = Annotated[
     Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
+]
+ForegroundOption = Annotated[
+    Foreground | None,
+    typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
+]
+TilesOption = Annotated[
+    str | None,
+    typer.Option("--tiles", help="Rows x columns of tiles for large images, such as 2x3."),
+]
+KeepAspectOption = Annotated[
+    bool, typer.Option("--keep-aspect", help="Pad images to their shape, do not stretch them.")
+]
+IgnoreMaskOption = Annotated[
+    Path | None,
+    typer.Option("--ignore-mask", help="Picture that is not black where nothing is inspected."),
 ]
 
 
@@ -47,22 +62,25 @@ def preview_command(
     out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("preview.png"),
     size: Annotated[SizeName, typer.Option("--size", help="nano, edge or paper.")] = "nano",
     textures: TexturesOption = None,
-    foreground: Annotated[
-        Foreground, typer.Option("--foreground", help="What the images show.")
-    ] = "auto",
+    foreground: ForegroundOption = None,
+    tiles: TilesOption = None,
+    keep_aspect: KeepAspectOption = False,
+    ignore_mask: IgnoreMaskOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Write a sheet of the synthetic anomalies that training will see."""
     from dad_edge.config import RECIPES
     from dad_edge.data.dataset import TrainingSet
+    from dad_edge.framing import read_ignore
     from dad_edge.preview import preview, write_preview
     from dad_edge.progress import progress_bar
 
-    recipe = RECIPES[size]
-    settings = replace(recipe.train, foreground=foreground, seed=seed)
+    recipe = _with_images(RECIPES[size], foreground, tiles, keep_aspect)
+    settings = replace(recipe.train, seed=seed)
+    ignore = read_ignore(ignore_mask) if ignore_mask else None
     with progress_bar("reading images") as report:
-        images = TrainingSet(data, recipe.model, settings, textures, report)
+        images = TrainingSet(data, recipe.model, settings, textures, report, ignore)
     shown = preview(images, data.resolve().name)
     write_preview(shown, out)
     say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
@@ -87,27 +105,16 @@ def train_command(
         ),
     ] = None,
     textures: TexturesOption = None,
-    foreground: Annotated[
-        Foreground | None,
-        typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
-    ] = None,
+    foreground: ForegroundOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", help="Wall-clock limit of the whole run.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    tiles: Annotated[
-        str | None,
-        typer.Option("--tiles", help="Rows x columns of tiles for large images, such as 2x3."),
-    ] = None,
-    keep_aspect: Annotated[
-        bool, typer.Option("--keep-aspect", help="Pad images to their shape, do not stretch them.")
-    ] = False,
-    ignore_mask: Annotated[
-        Path | None,
-        typer.Option("--ignore-mask", help="Picture that is not black where nothing is inspected."),
-    ] = None,
+    tiles: TilesOption = None,
+    keep_aspect: KeepAspectOption = False,
+    ignore_mask: IgnoreMaskOption = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -123,29 +130,32 @@ def train_command(
     then shared by all of them.
     """
     require("torch", "train", "train")
-    from dataclasses import replace
-
     from dad_edge import train as training
     from dad_edge.bundle import write_ignore
     from dad_edge.data.dataset import TrainingSet
-    from dad_edge.framing import choose_framing, ignore_in, read_ignore
+    from dad_edge.framing import ignore_in, read_ignore
     from dad_edge.progress import progress_bar
     from dad_edge.samples import SampleSheet
 
+    if resume:
+        _refuse_with_resume(
+            recipe=recipe,
+            fusion=fusion,
+            foreground=foreground,
+            seed=seed,
+            tiles=tiles,
+            keep_aspect=keep_aspect,
+            ignore_mask=ignore_mask,
+        )
     settings = training.choose_recipe(
         size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
-    framing = choose_framing(settings.model.framing, tiles, keep_aspect)
-    settings = replace(settings, model=replace(settings.model, framing=framing))
-    ignore = read_ignore(ignore_mask) if ignore_mask else None
-    if foreground is not None:
-        settings = replace(settings, train=replace(settings.train, foreground=foreground))
+    settings = _with_images(settings, foreground, tiles, keep_aspect)
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
     settings = training.prepare_recipe(
         settings, folder, resume, epochs=epochs, max_minutes=max_minutes
     )
-    if ignore is None and resume:
-        ignore = ignore_in(folder)
+    ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
     with progress_bar("reading images") as report:
         images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
     if ignore is not None and not follows():
@@ -170,6 +180,31 @@ def train_command(
     say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
     if as_json:
         emit(summary)
+
+
+def _with_images(
+    recipe: Recipe, foreground: Foreground | None, tiles: str | None, keep_aspect: bool
+) -> Recipe:
+    """The recipe with what the command line says about the images."""
+    from dad_edge.framing import choose_framing
+
+    framing = choose_framing(recipe.model.framing, tiles, keep_aspect)
+    train = replace(recipe.train, foreground=foreground or recipe.train.foreground)
+    return replace(recipe, model=replace(recipe.model, framing=framing), train=train)
+
+
+def _refuse_with_resume(**options: object) -> None:
+    """Say so when a resumed run is given settings, which it has already."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    ]
+    if given:
+        raise UsageError(
+            f"a resumed run has its settings already; {', '.join(given)} would change them.",
+            "leave them out, or start another run with another --out",
+        )
 
 
 def evaluate_command(

@@ -185,6 +185,8 @@ class TrainConfig:
     """Images a step, half of them with a synthetic anomaly; even."""
     learning_rate: float = 1e-4
     """Peak learning rate of Adam."""
+    segmenter_rate: float = 1.0
+    """Learning rate of the segmenter as a share of it; 0.1 in the authors' code."""
     epochs: int = 500
     """Passes over the normal images; ignored when `max_minutes` ends the run first."""
     max_minutes: float | None = None
@@ -217,7 +219,11 @@ class TrainConfig:
                 f"batch_size must be even and at least 2, got {self.batch_size}.",
                 "half of every batch is normal, half synthetic: use 6, 8, 16 …",
             )
-        _positive(learning_rate=self.learning_rate, max_timestep=self.max_timestep)
+        _positive(
+            learning_rate=self.learning_rate,
+            segmenter_rate=self.segmenter_rate,
+            max_timestep=self.max_timestep,
+        )
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.", "use 0.99")
         if min(self.focal_weight, self.grad_clip, self.seed) < 0:

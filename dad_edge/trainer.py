@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,11 +45,19 @@ class Trainer:
         self.detector = build_detector(recipe.model).to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.average = build_detector(recipe.model).to(self.device)
         self.average.load_state_dict(self.detector.state_dict())
-        self.optimizer = torch.optim.Adam(self.detector.parameters(), lr=recipe.train.learning_rate)
+        self.optimizer = torch.optim.Adam(self._groups(), lr=recipe.train.learning_rate)
         step = processes.share(_Step(self.detector, recipe.train))
         self._losses = torch.compile(step) if recipe.train.compile else step
         self.step = 0
         self.elapsed_s = 0.0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The segmenter's parameters and all others, each with its share of the learning rate."""
+        named = list(self.detector.named_parameters())
+        segmenter = [p for name, p in named if name.startswith("segmenter.")]
+        rest = [p for name, p in named if not name.startswith("segmenter.")]
+        groups = [(rest, 1.0), (segmenter, self.recipe.train.segmenter_rate)]
+        return [{"params": params, "share": share} for params, share in groups if params]
 
     def learn(self, batch: Batch, fraction: float) -> dict[str, float]:
         """One step of Algorithm 1.
@@ -71,7 +80,7 @@ class Trainer:
         if settings.cosine:
             rate *= 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if settings.grad_clip:

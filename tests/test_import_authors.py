@@ -130,10 +130,12 @@ def test_average_fusion(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_their_settings_reach_the_recipe(checkpoint: Path, tmp_path: Path) -> None:
     changed = {"T": 500, "eval_normal_t": 50, "EPOCHS": 300, "diffusion_lr": 2e-4, "img_size": 32}
+    changed["seg_lr"] = 1e-5
     recipe = imported(checkpoint, tmp_path, lambda content: content["args"].update(changed))
     assert recipe.model.lambdas == (50, 400)
     assert recipe.model.schedule == ScheduleConfig(timesteps=500, beta_start=2e-4, beta_end=4e-2)
     assert (recipe.train.epochs, recipe.train.learning_rate) == (300, 2e-4)
+    assert recipe.train.segmenter_rate == pytest.approx(0.05)
     assert recipe.train.max_timestep == 500
 
 

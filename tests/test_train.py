@@ -107,6 +107,22 @@ def test_the_learning_rate_follows_the_half_cosine(images: TrainingSet) -> None:
     assert rates == pytest.approx([2e-3, 1e-3, 0.0], abs=1e-12)
 
 
+def test_the_segmenter_has_its_own_share_of_the_learning_rate(images: TrainingSet) -> None:
+    trainer = Trainer(replace(RUN, train=replace(RUN.train, segmenter_rate=1e-3)), ALONE)
+    before = {name: value.detach().clone() for name, value in trainer.detector.named_parameters()}
+    trainer.learn(images.batch(0), 0.0)
+    moved: dict[str, float] = {}
+    for name, value in trainer.detector.named_parameters():
+        network = name.split(".")[0]
+        change = float((value.detach() - before[name]).abs().max())
+        moved[network] = max(moved.get(network, 0.0), change)
+    # The first step of Adam moves every weight by its learning rate.
+    assert moved == {
+        "denoiser": pytest.approx(2e-3, rel=0.01),
+        "segmenter": pytest.approx(2e-6, rel=0.05),
+    }
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     images: TrainingSet, finished: Path, tmp_path: Path, number: signal.Signals, code: int

@@ -197,10 +197,13 @@ def _denoiser_config(weights: Mapping[str, Tensor], args: Mapping[str, Any]) -> 
 
 
 def _train_config(args: Mapping[str, Any], steps: int) -> TrainConfig:
-    """How they trained, as far as a recipe can say it: one learning rate, that of the denoiser."""
+    """How they trained, as far as a recipe can say it."""
     ours = {"batch_size": "Batch_Size", "epochs": "EPOCHS", "learning_rate": "diffusion_lr"}
     known = {name: args[theirs] for name, theirs in ours.items() if theirs in args}
     settings = {**known, "max_timestep": steps, "noise_loss_on": "normal"}
+    rates = [args.get("seg_lr"), args.get("diffusion_lr")]
+    if all(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+        settings["segmenter_rate"] = rates[0] / rates[1]
     return from_mapping(TrainConfig, settings, "their settings")
 
 

@@ -3,13 +3,15 @@
     python benchmarks/ablations.py --data DIR --size nano --epochs 60
 
 Each row is `dad-edge train` and `dad-edge evaluate` in processes of their own, with the same seed,
-images and number of epochs. A row that fails costs itself, not the study; a study that was stopped
-goes on where it was. The result stands beside the paper's row, which is VisA's average.
+images and number of epochs. λ says nothing about training, so rows that differ in it alone are one
+training, evaluated several times. A row that fails costs itself, not the study; a study that was
+stopped goes on where it was. The result stands beside the paper's row, which is VisA's average.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -18,7 +20,7 @@ from typing import Any, cast
 
 from benchmarks.real_data import run_stage, slug
 from dad_edge.bundle import write_json
-from dad_edge.config import RECIPES, Recipe, SizeName
+from dad_edge.config import RECIPES, Recipe, SizeName, to_mapping
 from dad_edge.environment import describe
 from dad_edge.model.checkpoint import STATE, write_recipe
 from dad_edge.paper import JOURNAL, TABLE_3, TABLE_4, PaperRow
@@ -42,14 +44,31 @@ def variants(base: Recipe) -> dict[str, tuple[Recipe, PaperRow]]:
     return rows
 
 
-def run_row(recipe: Recipe, data: Path, work: Path) -> dict[str, Any]:
+def training_of(recipe: Recipe) -> dict[str, Any]:
+    """What the weights depend on: everything but λ."""
+    mapping = to_mapping(recipe)
+    del mapping["model"]["lambdas"]
+    return mapping
+
+
+def run_row(recipe: Recipe, data: Path, work: Path, trained: Path | None) -> dict[str, Any]:
     """Train and evaluate one row in its own folder.
+
+    Args:
+        recipe: of the row.
+        data: folder of the data set.
+        work: folder of the row.
+        trained: folder of an earlier row with the same training, if there is one.
 
     Returns:
         `steps` and the figures in percent, or `error`.
     """
     work.mkdir(parents=True, exist_ok=True)
     write_recipe(work, recipe)
+    if trained is not None and (trained / "run" / STATE).is_file():
+        shutil.rmtree(work / "run", ignore_errors=True)
+        shutil.copytree(trained / "run", work / "run", ignore=shutil.ignore_patterns("reports"))
+        write_recipe(work / "run", recipe)
     names = {str(data): data.name, str(work): ".", str(Path.home()): "~"}
     program = [sys.executable, "-m", "dad_edge"]
     train = [*program, "train", "--data", str(data), "--out", "run", "--json"]
@@ -114,7 +133,9 @@ def main() -> None:
     for name in options.rows or known:
         recipe, paper = known[name]
         print(f"{name} …", file=sys.stderr, flush=True)
-        found = run_row(recipe, data, work / slug(name))
+        wanted = training_of(recipe)
+        same = (work / slug(other) for other in rows if training_of(known[other][0]) == wanted)
+        found = run_row(recipe, data, work / slug(name), next(same, None))
         rows[name] = found | {"paper": {"image_auroc": paper.image_auroc, "pro": paper.pro}}
         study = {"schema_version": 1, "study": "ablations", "data": data.name}
         settings = {"size": options.size, "epochs": options.epochs, "seed": base.train.seed}

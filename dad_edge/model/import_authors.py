@@ -201,9 +201,9 @@ def _train_config(args: Mapping[str, Any], steps: int) -> TrainConfig:
     ours = {"batch_size": "Batch_Size", "epochs": "EPOCHS", "learning_rate": "diffusion_lr"}
     known = {name: args[theirs] for name, theirs in ours.items() if theirs in args}
     settings = {**known, "max_timestep": steps, "noise_loss_on": "normal"}
-    rates = [args.get("seg_lr"), args.get("diffusion_lr")]
-    if all(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
-        settings["segmenter_rate"] = rates[0] / rates[1]
+    own, denoiser = args.get("seg_lr"), args.get("diffusion_lr")
+    if isinstance(own, float) and isinstance(denoiser, float) and denoiser:
+        settings["segmenter_rate"] = own / denoiser
     return from_mapping(TrainConfig, settings, "their settings")
 
 

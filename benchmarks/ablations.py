@@ -51,23 +51,23 @@ def training_of(recipe: Recipe) -> dict[str, Any]:
     return mapping
 
 
-def run_row(recipe: Recipe, data: Path, work: Path, trained: Path | None) -> dict[str, Any]:
+def run_row(recipe: Recipe, data: Path, work: Path, earlier: Path | None) -> dict[str, Any]:
     """Train and evaluate one row in its own folder.
 
     Args:
         recipe: of the row.
         data: folder of the data set.
         work: folder of the row.
-        trained: folder of an earlier row with the same training, if there is one.
+        earlier: folder of a row with the same training, if there is one.
 
     Returns:
         `steps` and the figures in percent, or `error`.
     """
     work.mkdir(parents=True, exist_ok=True)
     write_recipe(work, recipe)
-    if trained is not None and (trained / "run" / STATE).is_file():
+    if earlier is not None and (earlier / "run" / STATE).is_file():
         shutil.rmtree(work / "run", ignore_errors=True)
-        shutil.copytree(trained / "run", work / "run", ignore=shutil.ignore_patterns("reports"))
+        shutil.copytree(earlier / "run", work / "run", ignore=shutil.ignore_patterns("reports"))
         write_recipe(work / "run", recipe)
     names = {str(data): data.name, str(work): ".", str(Path.home()): "~"}
     program = [sys.executable, "-m", "dad_edge"]

@@ -1,10 +1,10 @@
-"""Choose the images whose activations calibrate INT8: few, and as different as the set allows.
+"""Choose the images whose activations calibrate INT8 and write them down, to look at and to edit.
 
     python calibration/select_images.py --data DIR --count 64 --out manifest.json
     dad-edge calibrate --data DIR --manifest manifest.json
 
-Farthest-point selection over small grey pictures: the first image is the one nearest the mean, each
-further one is the farthest from all that were chosen. The same images give the same manifest.
+The choice is the one that calibration makes by itself (`dad_edge.coverage`): few images, and as
+different as the set allows. The same images give the same manifest.
 """
 
 from __future__ import annotations
@@ -13,38 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dad_edge.bundle import sha256_of, write_json
+from dad_edge.coverage import select, thumbnail
 from dad_edge.data.layouts import Item, list_items
 from dad_edge.errors import DadEdgeError
-from dad_edge.preprocess import read_frame, resize
-
-SIDE = 16
-
-
-def thumbnail(path: Path) -> NDArray[np.float32]:
-    """(256,) float32, the image in grey at 16×16 pixels, 0..255."""
-    grey = cv2.cvtColor(resize(read_frame(path), SIDE), cv2.COLOR_BGR2GRAY)
-    return np.asarray(grey, np.float32).ravel()
-
-
-def select(features: NDArray[np.float32], count: int) -> list[int]:
-    """Rows that cover the set, in the order they were chosen; ties go to the first.
-
-    Args:
-        features: (N,D) float32.
-        count: rows wanted; all if there are fewer.
-    """
-    chosen = [int(np.linalg.norm(features - features.mean(axis=0), axis=1).argmin())]
-    distance = np.linalg.norm(features - features[chosen[0]], axis=1)
-    while len(chosen) < min(count, len(features)):
-        distance[chosen] = -1.0
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
-    return chosen
+from dad_edge.preprocess import read_frame
 
 
 def write_selection(root: Path, count: int, out: Path) -> list[Item]:
@@ -55,7 +30,7 @@ def write_selection(root: Path, count: int, out: Path) -> list[Item]:
         StorageError: the manifest cannot be written.
     """
     items = list_items(root, "train")
-    features = np.stack([thumbnail(item.path) for item in items])
+    features = np.stack([thumbnail(read_frame(item.path)) for item in items])
     chosen = [items[index] for index in select(features, count)]
     write_json(out, {"images": {item.name: sha256_of(item.path) for item in chosen}})
     return chosen

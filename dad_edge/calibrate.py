@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +22,19 @@ from dad_edge.bundle import (
     write_ignore,
     write_thresholds,
 )
+from dad_edge.coverage import select, thumbnail
 from dad_edge.data.layouts import Item
 from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.framing import plan, views
 from dad_edge.preprocess import read_frame
-from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.ranges import Observer, RangeMethod
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
 
 RANGE_IMAGES = 64
 """Largest number of images that the activation ranges are taken from."""
 QUANTILES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
-METHOD = "min-max"
+METHOD: RangeMethod = "min-max"
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the number of all."""
@@ -92,8 +91,8 @@ def calibrate(
         bundle: a checked bundle in a folder that may be written; its ignore mask is written too.
         items: images of good parts; for honest thresholds, ones that were not trained on.
         false_reject_rate: share of good parts that may be rejected, in (0,1).
-        range_items: images for the activation ranges; by default up to `RANGE_IMAGES` of `items`,
-            evenly spread over them.
+        range_items: images for the activation ranges; by default up to `RANGE_IMAGES` of `items`
+            that differ most from each other (`dad_edge.coverage`).
         progress: told of every image.
 
     Raises:
@@ -109,8 +108,8 @@ def calibrate(
         )
     if not items:
         raise DataError("no image to calibrate on.", "give a folder with images of good parts")
-    chosen = list(range_items or spread(items, RANGE_IMAGES))
-    total, done = len(items) + len(chosen), 0
+    counted = len(range_items) if range_items else min(len(items), RANGE_IMAGES)
+    total, done = len(items) + counted, 0
 
     def tick() -> None:
         nonlocal done
@@ -121,8 +120,10 @@ def calibrate(
     inspector = open_inspector(bundle)
     scores: list[float] = []
     peaks: list[float] = []
+    pictures: list[NDArray[np.float32]] = []
     for item in items:
-        inspection = inspector.inspect(read_frame(item.path))
+        frame = read_frame(item.path)
+        inspection = inspector.inspect(frame)
         if inspection.verdict == "invalid":
             raise ModelError(
                 f"the score of {item.path} is not a finite number.",
@@ -130,6 +131,7 @@ def calibrate(
             )
         scores.append(inspection.score)
         peaks.append(float(inspection.score_map.max()))
+        pictures.append(thumbnail(frame))
         tick()
     rate = Rate(false_reject_rate, len(items))
     thresholds = Thresholds(
@@ -140,9 +142,11 @@ def calibrate(
         normal_images=rate.images,
         normal_score_quantiles={str(q): float(np.quantile(scores, q)) for q in QUANTILES},
     )
+    chosen = range_items or [items[i] for i in select(np.stack(pictures), RANGE_IMAGES)]
+    frames = (read_frame(item.path) for item in chosen)
     calibration = Calibration(
         method=METHOD,
-        ranges=activation_ranges(bundle, (read_frame(item.path) for item in chosen), tick),
+        ranges=activation_ranges(bundle, frames, tick=tick),
         images={item.name: sha256_of(item.path) for item in chosen},
     )
     if bundle.ignore is not None:
@@ -169,13 +173,6 @@ def describe(thresholds: Thresholds, calibration: Calibration) -> str:
             "the largest score is the threshold"
         )
     return "\n".join(lines)
-
-
-def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` items, evenly spread over the order they come in."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:
@@ -206,61 +203,38 @@ def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:
 
 
 def activation_ranges(
-    bundle: Bundle, frames: Iterator[NDArray[np.uint8]], tick: Callable[[], None]
+    bundle: Bundle,
+    frames: Iterable[NDArray[np.uint8]],
+    method: RangeMethod = METHOD,
+    tick: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Smallest and largest value of the tensors around every convolution.
+    """Ranges of the tensors that go into the convolutions of both networks.
 
-    The denoiser sees real x_t at the λ in use, the segmenter real images beside their x̂0.
+    Args:
+        bundle: a checked bundle.
+        frames: (H,W,3) uint8 BGR each.
+        method: how the ranges are found.
+        tick: called after every frame.
 
     Returns:
         Network file → tensor → (minimum, maximum).
     """
+    seen = observe(bundle, frames, tick)
+    return {name: observer.ranges(method) for name, observer in seen.items()}
+
+
+def observe(
+    bundle: Bundle, frames: Iterable[NDArray[np.uint8]], tick: Callable[[], None] = lambda: None
+) -> dict[str, Observer]:
+    """Both networks, having counted the activations of these frames.
+
+    The denoiser sees real x_t at the λ in use, the segmenter real images beside their x̂0.
+    """
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
-    denoiser = OnnxEngine(bundle.path / DENOISER)
-    with tempfile.TemporaryDirectory() as folder:
-        calibrators = {
-            name: _Calibrator(bundle.path / name, Path(folder) / name)
-            for name in (DENOISER, SEGMENTER)
-        }
-        for frame in frames:
-            image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
-            calibrators[DENOISER].collect({"x_t": x_t})
-            noise = denoiser.run({"x_t": x_t})["noise"]
-            calibrators[SEGMENTER].collect({"pair": ops.restore(x_t, noise, image)})
-            tick()
-        return {name: calibrator.ranges() for name, calibrator in calibrators.items()}
-
-
-class _Calibrator:
-    """ONNX Runtime's range finder for one graph."""
-
-    def __init__(self, graph: Path, scratch: Path) -> None:
-        from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
-
-        self._calibrator = create_calibrator(
-            str(graph), ["Conv"], str(scratch), CalibrationMethod.MinMax
-        )
-
-    def collect(self, inputs: dict[str, NDArray[np.float32]]) -> None:
-        self._calibrator.collect_data(_Once(inputs))
-
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        data: dict[str, Any] = self._calibrator.compute_data().data
-        return {
-            name: (float(np.min(data[name].lowest)), float(np.max(data[name].highest)))
-            for name in sorted(data)
-        }
-
-
-class _Once:
-    """One batch, in the form that ONNX Runtime's calibrators read."""
-
-    def __init__(self, inputs: dict[str, NDArray[np.float32]]) -> None:
-        self._inputs: dict[str, NDArray[np.float32]] | None = inputs
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        inputs, self._inputs = self._inputs, None
-        return inputs
-
-    def __len__(self) -> int:
-        return 1
+    seen = {name: Observer(bundle.path / name) for name in (DENOISER, SEGMENTER)}
+    for frame in frames:
+        image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
+        noise = seen[DENOISER].run({"x_t": x_t})["noise"]
+        seen[SEGMENTER].run({"pair": ops.restore(x_t, noise, image)})
+        tick()
+    return seen

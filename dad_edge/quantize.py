@@ -6,7 +6,7 @@ its reasons are in `calibration/README.md`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dad_edge.bundle import Bundle
 from dad_edge.config import Precision
 from dad_edge.errors import ModelError
+from dad_edge.lint import lint
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +35,14 @@ LARGEST_FP16 = 65504.0
 CALIBRATE = "run 'dad-edge calibrate --data FOLDER_OF_GOOD_PARTS'"
 
 
-def typed_graph(bundle: Bundle, name: str, precision: Precision, *, rest: Rest) -> onnx.ModelProto:
+def typed_graph(
+    bundle: Bundle,
+    name: str,
+    precision: Precision,
+    *,
+    rest: Rest,
+    keep_float: Collection[str] = (),
+) -> onnx.ModelProto:
     """One network of a bundle in a precision.
 
     Args:
@@ -42,21 +50,22 @@ def typed_graph(bundle: Bundle, name: str, precision: Precision, *, rest: Rest) 
         name: file name of the network.
         precision: precision of the convolutions.
         rest: `fp32` or `fp16`, the precision of everything that INT8 leaves alone.
+        keep_float: layers that INT8 leaves alone too, by `layer_name`.
 
     Raises:
         ModelError: the graph is damaged, INT8 lacks its calibration, or the result breaks a rule.
     """
-    model = _load(bundle.path / name)
+    model = load_graph(bundle.path / name)
     if precision == "int8":
         ranges = bundle.calibration.ranges.get(name) if bundle.calibration else None
         if ranges is None:
             raise ModelError(
                 f"{bundle.path} has no activation ranges for {name}; INT8 needs them.", CALIBRATE
             )
-        model = to_int8(model, ranges)
+        model = to_int8(model, ranges, keep_float)
     if precision == "fp16" or (precision == "int8" and rest == "fp16"):
         model = to_fp16(model)
-    if problems := lint_qdq(model):
+    if problems := lint(model):
         raise ModelError(
             f"the {precision} graph of {name} breaks the rules: {'; '.join(problems)}.",
             "build another precision, and report this as a bug",
@@ -64,7 +73,12 @@ def typed_graph(bundle: Bundle, name: str, precision: Precision, *, rest: Rest) 
     return model
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_graph(path: Path) -> onnx.ModelProto:
+    """A graph of a bundle.
+
+    Raises:
+        ModelError: the file is not an ONNX graph.
+    """
     import onnx
 
     try:
@@ -156,22 +170,35 @@ def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:
                     names[index] = new
 
 
-def to_int8(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+def to_int8(
+    model: onnx.ModelProto, ranges: Ranges, keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
     """The graph with explicit Q/DQ nodes at the inputs of its 2-D convolutions.
 
     Symmetric, zero point 0; activations per tensor, weights per output channel. The first and the
     last convolution stay float, and so do biases. Every scale is a number that FP16 can hold, so
     the rest of the graph may be made FP16 afterwards without moving a quantization level.
 
+    Args:
+        model: the FP32 graph.
+        ranges: of the inputs of its convolutions.
+        keep_float: layers that stay float as well, by `layer_name`.
+
     Raises:
-        ModelError: a convolution's input has no range.
+        ModelError: a convolution's input has no range, or `keep_float` names no layer.
     """
     from onnx import helper, numpy_helper
 
     model = _copy(model)
     graph = model.graph
     weights = {w.name: w for w in graph.initializer}
-    chosen = {node.output[0] for node in convolutions(model)[1:-1]}
+    layers = {layer_name(node): node.output[0] for node in inner_convolutions(model)}
+    for name in keep_float:
+        if name not in layers:
+            raise ModelError(
+                f"{graph.name} has no INT8 layer '{name}'.", "choose the layers again: '--max-drop'"
+            )
+    chosen = {output for name, output in layers.items() if name not in keep_float}
     added: dict[str, onnx.TensorProto] = {}
     nodes: list[onnx.NodeProto] = []
 
@@ -225,45 +252,22 @@ def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in four]
 
 
+def inner_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The convolutions that INT8 is for: all but the first and the last."""
+    return convolutions(model)[1:-1]
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """Name of a convolution for people: that of its module, such as `denoiser.up.3.block.skip`."""
+    return node.input[1].removesuffix(".weight")
+
+
 def _scales(peaks: NDArray[Any]) -> NDArray[np.float32]:
     """Scales that carry ±peak to ±127, rounded up to FP16; where the peak is 0 any scale does."""
     exact = np.where(peaks > 0, peaks, INT8_LIMIT).astype(np.float64) / INT8_LIMIT
     rounded = exact.astype(np.float16)
     up = np.nextafter(rounded, np.float16(np.inf), dtype=np.float16)
     return np.where(rounded < exact, up, rounded).astype(np.float32)
-
-
-def lint_qdq(model: onnx.ModelProto) -> list[str]:
-    """What TensorRT would reject or run badly in the Q/DQ nodes of a graph, in words."""
-    from onnx import numpy_helper
-
-    constants = {w.name: w for w in model.graph.initializer}
-    makers = {name: node for node in model.graph.node for name in node.output}
-    problems: list[str] = []
-    for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        source, scale = node.input[0], constants.get(node.input[1])
-        zero = constants.get(node.input[2]) if len(node.input) > 2 else None
-        maker = makers.get(source)
-        if zero is None or numpy_helper.to_array(zero).dtype != np.int8:
-            problems.append(f"{node.name}: no constant INT8 zero point")
-        elif np.any(numpy_helper.to_array(zero)):
-            problems.append(f"{node.name}: zero point is not 0")
-        if scale is None:
-            problems.append(f"{node.name}: scale is not a constant")
-            continue
-        scales = numpy_helper.to_array(scale)
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        if not (np.isfinite(scales).all() and (scales > 0).all()):
-            problems.append(f"{node.name}: scale is not a positive number")
-        if scales.size > 1 and source not in constants:
-            problems.append(f"{node.name}: activation '{source}' has a scale for each channel")
-        if scales.size > 1 and source in constants and axis != 0:
-            problems.append(f"{node.name}: weight scales lie along axis {axis}, not 0")
-        if node.op_type == "QuantizeLinear" and maker and maker.op_type == "DequantizeLinear":
-            problems.append(f"{node.name}: '{source}' is quantized twice")
-    return problems
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from small_networks import make_network_bundle, write_images
@@ -14,7 +15,6 @@ from dad_edge.calibrate import (
     conformal_quantile,
     describe,
     read_manifest,
-    spread,
 )
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import DataError, UsageError
@@ -107,10 +107,23 @@ def test_a_truncated_image_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
     assert open_bundle(bundle.path) == bundle
 
 
-def test_spread_reaches_both_ends() -> None:
-    items = list(range(100))
-    assert spread(items, 4) == [0, 33, 66, 99]  # type: ignore[arg-type]
-    assert spread(items, 200) == items  # type: ignore[arg-type]
+def test_ranges_come_from_images_that_cover_the_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dad_edge.calibrate.RANGE_IMAGES", 3)
+    folder = write_images(tmp_path / "good", 8, 100, 120)
+    cv2.imwrite(str(folder / "006.png"), np.full((48, 48, 3), 250, np.uint8))
+    cv2.imwrite(str(folder / "007.png"), np.zeros((48, 48, 3), np.uint8))
+    steps: list[tuple[int, int]] = []
+    bundle = make_network_bundle(tmp_path / "bundle")
+    _, calibration = calibrate(
+        bundle,
+        list_items(folder, "train"),
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert {"good/006.png", "good/007.png"} <= set(calibration.images)
+    assert len(calibration.images) == 3
+    assert steps[-1] == (11, 11)
 
 
 def test_manifest_is_held_against_the_images(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from small_networks import small_denoiser, small_segmenter
 
 from dad_edge.bundle import DENOISER, Bundle, Calibration
 from dad_edge.errors import ModelError
-from dad_edge.quantize import convolutions, lint_qdq, to_fp16, to_int8, typed_graph
+from dad_edge.lint import lint
+from dad_edge.quantize import (
+    convolutions,
+    inner_convolutions,
+    layer_name,
+    to_fp16,
+    to_int8,
+    typed_graph,
+)
 
 RANGES = {"down": (-0.3, 2.4), "both": (-2.0, 5.5)}
 """Of the small denoiser's inner convolutions on standard normal noise."""
@@ -60,7 +68,7 @@ def test_int8_graph_quantizes_the_inner_convolutions_only(noisy: np.ndarray, res
     quantized = to_int8(model, RANGES)
     if rest == "fp16":
         quantized = to_fp16(quantized)
-    assert lint_qdq(quantized) == []
+    assert lint(quantized) == []
     types = [w.data_type for w in quantized.graph.initializer if w.name.startswith("w_")]
     assert sum(t == TensorProto.INT8 for t in types) >= 2
     names = [n.input[0] for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
@@ -112,30 +120,12 @@ def test_a_graph_without_inner_convolutions_is_left_alone(tiny_bundle: Bundle) -
     assert [n.op_type for n in graph.node] == ["Conv", "Identity"]
 
 
-def _set(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
-    weight = next(w for w in model.graph.initializer if w.name == name)
-    weight.CopyFrom(numpy_helper.from_array(values, name))
-
-
-def test_the_linter_names_what_tensorrt_rejects() -> None:
-    model = to_int8(small_denoiser(), RANGES)
-    _set(model, "down_zero", np.array(3, np.int8))
-    _set(model, "both_scale", np.full(16, 0.1, np.float32))
-    _set(model, "w_merge_scale", np.zeros(8, np.float32))
-    problems = "; ".join(lint_qdq(model))
-    assert "down_q: zero point is not 0" in problems
-    assert "both_q: activation 'both' has a scale for each channel" in problems
-    assert "w_merge_dq: scale is not a positive number" in problems
-
-
-def test_the_linter_sees_double_quantization_and_wrong_axes() -> None:
-    model = to_int8(small_denoiser(), RANGES)
-    quantize = next(n for n in model.graph.node if n.name == "both_q")
-    quantize.input[0] = "down_dq"
-    weight = next(n for n in model.graph.node if n.name == "w_middle_dq")
-    weight.attribute[0].i = 1
-    del weight.input[2]
-    problems = "; ".join(lint_qdq(model))
-    assert "'down_dq' is quantized twice" in problems
-    assert "along axis 1, not 0" in problems
-    assert "w_middle_dq: no constant INT8 zero point" in problems
+def test_layers_that_are_named_stay_float() -> None:
+    model = small_denoiser()
+    assert [layer_name(node) for node in inner_convolutions(model)] == ["w_middle", "w_merge"]
+    kept = to_int8(model, RANGES, ["w_merge"])
+    assert lint(kept) == []
+    quantized = [n.input[0] for n in kept.graph.node if n.op_type == "QuantizeLinear"]
+    assert quantized == ["down"]
+    with pytest.raises(ModelError, match="no INT8 layer 'w_stem'"):
+        to_int8(model, RANGES, ["w_stem"])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_networks import write_images
 
-from calibration.select_images import main, select
+from calibration.select_images import main
 from dad_edge.bundle import sha256_of
+from dad_edge.coverage import select
 
 
 def test_selection_takes_one_of_each_kind_before_a_second() -> None:

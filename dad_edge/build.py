@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import resource
 import time
@@ -15,7 +14,16 @@ from dad_edge.config import Precision, RuntimeName
 from dad_edge.errors import DadEdgeError, UsageError
 from dad_edge.plan import build_plan, check_stop
 from dad_edge.quantize import typed_graph
-from dad_edge.runtime.engines import SIDECAR_FORMAT, EngineFile, Gate, Sidecar, write_sidecar
+from dad_edge.runtime.engines import (
+    CPU_RUNTIMES,
+    SIDECAR_FORMAT,
+    EngineFile,
+    Gate,
+    Sidecar,
+    cpu_runtime_version,
+    write_sidecar,
+)
+from dad_edge.runtime.openvino_graph import float_behind_concat
 from dad_edge.runtime.tensorrt_api import load_tensorrt, local_capability
 from dad_edge.signals import StopRequest
 
@@ -63,12 +71,13 @@ def find_target(
             f"--compute-capability is for building ahead of time, which {runtime} cannot do.",
             "add '--runtime tensorrt-rtx', or leave --compute-capability out",
         )
-    if runtime == "onnxruntime":
+    if runtime in CPU_RUNTIMES:
         if workspace_mib is not None:
             raise UsageError(
-                "--workspace-mib limits the TensorRT builder; ONNX Runtime has none.",
+                f"--workspace-mib limits the TensorRT builder; {CPU_RUNTIMES[runtime]} has none.",
                 "leave it out, or choose '--runtime tensorrt'",
             )
+        cpu_runtime_version(runtime)
         return Target(runtime=runtime)
     if workspace_mib is not None and workspace_mib < 1:
         raise UsageError(
@@ -120,7 +129,7 @@ def build(
         for graph in (DENOISER, SEGMENTER):
             on_phase(f"{graph}: typed graph")
             content = _engine_of(bundle, graph, precision, target, stop, on_phase)
-            suffix = ".onnx" if target.runtime == "onnxruntime" else ".plan"
+            suffix = ".onnx" if target.runtime in CPU_RUNTIMES else ".plan"
             path = draft / Path(graph).with_suffix(suffix).name
             path.write_bytes(content)
             files[graph] = EngineFile(
@@ -137,7 +146,7 @@ def build(
             onnx_sha256=bundle.onnx_digests,
             calibration_sha256=digest if precision == "int8" else None,
             files=files,
-            frames=(0, 0, 0) if target.runtime == "onnxruntime" else FRAMES,
+            frames=(0, 0, 0) if target.runtime in CPU_RUNTIMES else FRAMES,
             build_seconds=round(time.perf_counter() - started, 3),
             peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             gate=Gate(),
@@ -147,12 +156,9 @@ def build(
 
 
 def _runtime_version(runtime: RuntimeName) -> str:
-    module = (
-        importlib.import_module("onnxruntime")
-        if runtime == "onnxruntime"
-        else load_tensorrt(runtime)
-    )
-    return str(module.__version__)
+    if runtime in CPU_RUNTIMES:
+        return cpu_runtime_version(runtime)
+    return str(load_tensorrt(runtime).__version__)
 
 
 def _engine_of(
@@ -163,9 +169,11 @@ def _engine_of(
     stop: StopRequest,
     on_phase: Callable[[str], None],
 ) -> bytes:
-    if target.runtime == "onnxruntime":
-        # CPUs have no FP16 arithmetic in ONNX Runtime: what INT8 leaves alone stays FP32.
+    if target.runtime in CPU_RUNTIMES:
+        # These runtimes compute FP16 in FP32 on CPUs: what INT8 leaves alone stays FP32.
         model = typed_graph(bundle, graph, precision, rest="fp32")
+        if target.runtime == "openvino":
+            model = float_behind_concat(model)
         return bytes(model.SerializeToString(deterministic=True))
     model = typed_graph(bundle, graph, precision, rest="fp16")
     levels = len(bundle.model.lambdas)

@@ -21,7 +21,7 @@ Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
 Foreground = Literal["auto", "object", "texture"]
 SizeName = Literal["nano", "edge", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
-RuntimeName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
 
 def _positive(**values: float) -> None:

@@ -158,7 +158,7 @@ def _backends(answers: dict[str, dict[str, Any]], nvidia: dict[str, Any]) -> Ite
             yield Check(group, "PyTorch CUDA", "not here", why)
 
     openvino = answers["openvino"]
-    yield _absent(group, "OpenVINO", openvino) or Check(
+    yield _absent(group, "OpenVINO", openvino, "openvino") or Check(
         group, "OpenVINO", "ok", f"{openvino['version']}: {', '.join(openvino['devices'])}"
     )
     yield _tensorrt(group, answers["tensorrt"], no_gpu)

@@ -73,7 +73,10 @@ def probe_torch() -> dict[str, Any]:
 
 def probe_openvino() -> dict[str, Any]:
     """OpenVINO and its devices."""
-    openvino: Any = importlib.import_module("openvino")
+    from dad_edge.runtime.engine_openvino import without_telemetry
+
+    with without_telemetry():
+        openvino: Any = importlib.import_module("openvino")
     return {"version": openvino.__version__, "devices": list(openvino.Core().available_devices)}
 
 

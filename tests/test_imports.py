@@ -14,7 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dad_edge"
 
-HEAVY = ("torch", "onnxscript", "safetensors", "tensorrt", "tensorrt_rtx", "cuda", "pycuda")
+HEAVY = (
+    "torch",
+    "onnxscript",
+    "safetensors",
+    "openvino",
+    "tensorrt",
+    "tensorrt_rtx",
+    "cuda",
+    "pycuda",
+)
 """Packages that the light core lacks."""
 
 NEEDS_TORCH = {

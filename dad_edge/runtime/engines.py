@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from dad_edge.bundle import (
     sha256_of,
     write_json,
 )
-from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
+from dad_edge.config import ModelConfig, Precision, RuntimeName, from_mapping, to_mapping
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.runtime.engine_openvino import OpenvinoEngine, openvino_version
 from dad_edge.runtime.seams import Engine
 
 SIDECAR = "engine.json"
 SIDECAR_FORMAT = 1
+CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+"""Runtimes whose engines are typed ONNX graphs, and their names for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,9 +114,47 @@ def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
 
 def why_not_here(sidecar: Sidecar) -> str | None:
     """Why an engine cannot run on this machine with this version, or None if it can."""
-    if sidecar.runtime != "onnxruntime":
+    if sidecar.runtime not in CPU_RUNTIMES:
         return f"{sidecar.runtime} engines are built by this version, not yet run by it"
+    if importlib.util.find_spec(sidecar.runtime) is None:
+        return f"package '{sidecar.runtime}' is not installed"
     return None
+
+
+def cpu_runtime_version(runtime: RuntimeName) -> str:
+    """Version of a CPU runtime that is installed."""
+    if runtime == "openvino":
+        return openvino_version()
+    return str(importlib.import_module(runtime).__version__)
+
+
+def rows_of(model: ModelConfig, graph: str) -> int:
+    """Rows that one frame is in the input of a graph."""
+    guided = graph == SEGMENTER and model.fusion == "norm_guided"
+    down, across = model.framing.tiles
+    return down * across * (1 if guided else len(model.lambdas))
+
+
+def open_graph(
+    runtime: RuntimeName,
+    path: Path,
+    model: ModelConfig,
+    *,
+    precision: Precision = "fp32",
+    threads: int | None = None,
+) -> Engine:
+    """One network on a CPU runtime, ready for one frame at a time.
+
+    Args:
+        runtime: one of `CPU_RUNTIMES`.
+        path: an ONNX graph whose file name begins as the bundle's does.
+        model: the bundle's model settings.
+        precision: precision of the graph.
+        threads: threads that compute; all usable cores if None.
+    """
+    if runtime == "openvino":
+        return OpenvinoEngine(path, precision, threads, rows_of(model, path.name))
+    return OnnxEngine(path, precision, threads)
 
 
 def check_engine(bundle: Bundle, name: str) -> Sidecar:
@@ -142,9 +184,10 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
 
 def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
     found = []
-    version = importlib.import_module("onnxruntime").__version__
+    version = cpu_runtime_version(sidecar.runtime)
     if sidecar.runtime_version != version:
-        found.append(f"built with ONNX Runtime {sidecar.runtime_version}, here is {version}")
+        runtime = CPU_RUNTIMES[sidecar.runtime]
+        found.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
     if sidecar.name != name:
         found.append(f"its folder is named '{name}', its sidecar says '{sidecar.name}'")
     for graph, digest in bundle.onnx_digests.items():
@@ -184,7 +227,13 @@ def load_engine(
         )
     folder = bundle.path / ENGINES / name
     denoiser, segmenter = (
-        OnnxEngine(folder / sidecar.files[graph].name, sidecar.precision, threads)
+        open_graph(
+            sidecar.runtime,
+            folder / sidecar.files[graph].name,
+            bundle.model,
+            precision=sidecar.precision,
+            threads=threads,
+        )
         for graph in (DENOISER, SEGMENTER)
     )
     return denoiser, segmenter

@@ -25,7 +25,8 @@ from dad_edge.graph_cost import count_gflop
 from dad_edge.machine_load import LoadWatch
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engines import read_sidecar
-from dad_edge.runtime.inspector import STAGES, Inspector, open_inspector
+from dad_edge.runtime.inspection import STAGES, Inspector
+from dad_edge.runtime.inspector import open_inspector
 
 SCHEMA_VERSION = 1
 FRAMES = 16

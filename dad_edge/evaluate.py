@@ -29,7 +29,8 @@ from dad_edge.metrics import (
 from dad_edge.pictures import InspectedImage
 from dad_edge.preprocess import read_frame, to_frame, to_mask
 from dad_edge.report import ImageScore, Report
-from dad_edge.runtime.inspector import Inspector, open_inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import open_inspector
 
 CALIBRATED = "from thresholds.json of the bundle"
 ORACLE = "oracle: best F1 on these images, for this report only"

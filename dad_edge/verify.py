@@ -24,7 +24,8 @@ from dad_edge.runtime.engines import (
     why_not_here,
     write_sidecar,
 )
-from dad_edge.runtime.inspector import Inspector, open_inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import HostInspector, open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def verify(
     """
     sidecar = read_sidecar(bundle, engine)
     reference = open_inspector(bundle)
-    candidate = Inspector(
+    candidate = HostInspector(
         NumpyOps(bundle.model, bundle.manifest.alpha_bar),
         *load_engine(bundle, engine, even_if_rejected=True),
         reference.threshold,

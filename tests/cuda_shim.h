@@ -94,7 +94,15 @@ void launch(void (*kernel)(Args...), bool synchronises, unsigned grid_x, unsigne
     }
 }
 
+template <typename... Args>
+unsigned sizes_of(void (*)(Args...), unsigned *sizes) {
+    unsigned count = 0;
+    ((sizes[count++] = sizeof(Args)), ...);
+    return count;
+}
+
 #define LAUNCHER(kernel, synchronises)                                                        \
+    extern "C" unsigned sizes_##kernel(unsigned *sizes) { return sizes_of(kernel, sizes); }   \
     extern "C" void launch_##kernel(unsigned grid_x, unsigned grid_y, unsigned threads,       \
                                     void **args) {                                            \
         launch(kernel, synchronises, grid_x, grid_y, threads, args);                          \

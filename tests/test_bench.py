@@ -23,7 +23,8 @@ from dad_edge.bench import (
 from dad_edge.bench_table import bench_tables
 from dad_edge.bundle import Bundle
 from dad_edge.paper import FPS_ROWS
-from dad_edge.runtime.inspector import STAGES, open_inspector
+from dad_edge.runtime.inspection import STAGES
+from dad_edge.runtime.inspector import open_inspector
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import pytest
 
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DataError
-from dad_edge.runtime.inspector import STAGES, open_inspector, verdict_of
+from dad_edge.runtime.inspection import STAGES, verdict_of
+from dad_edge.runtime.inspector import open_inspector
 
 
 def test_verdicts_follow_the_frames(

@@ -11,7 +11,8 @@ import pytest
 
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DataError, Interrupted, StorageError, writing
-from dad_edge.runtime.inspector import Inspector, open_inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import open_inspector
 from dad_edge.signals import StopRequest
 from dad_edge.stream import loop
 from dad_edge.stream.loop import run_stream

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dad_edge.errors import DeviceError, MissingDependency, require
+from dad_edge.errors import DeviceError, MissingDependency, require, writing
 
 KERNELS = ("inject", "restore", "pool")
 """The kernel files; the kernels inside are listed at the top of each."""
@@ -65,6 +66,46 @@ def compile_cubin(name: str, arch: str) -> bytes:
         cubin = _compile(core, name, arch, version)
     _keep(kept, cubin)
     return cubin
+
+
+def write_cubins(folder: Path, architectures: Sequence[str]) -> list[Path]:
+    """Compile all kernels ahead of time, so that the device that loads them needs no compiler.
+
+    Args:
+        folder: gets ``inject-sm_87.cubin`` and so on.
+        architectures: such as ``sm_87``.
+
+    Raises:
+        MissingDependency, DeviceError: see `compile_cubin`.
+        StorageError: the folder cannot be written.
+    """
+    paths = []
+    for arch in architectures:
+        for name in KERNELS:
+            path = folder / f"{name}-{arch}.cubin"
+            cubin = compile_cubin(name, arch)
+            with writing(path):
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(cubin)
+            paths.append(path)
+    return paths
+
+
+def find_cubin(name: str, arch: str, folder: Path | None) -> bytes:
+    """Machine code of one kernel file: compiled ahead of time if it is there, else compiled now.
+
+    Args:
+        name: one of `KERNELS`.
+        arch: of the device, such as ``"sm_87"``.
+        folder: that `write_cubins` filled, if there is one.
+
+    Raises:
+        MissingDependency, DeviceError: see `compile_cubin`.
+    """
+    path = folder / f"{name}-{arch}.cubin" if folder else None
+    if path is not None and path.is_file():
+        return path.read_bytes()
+    return compile_cubin(name, arch)
 
 
 def _fingerprint(name: str, arch: str, version: tuple[int, int]) -> str:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from dad_edge.errors import require
 from dad_edge.framing import ignore_in
 from dad_edge.model.diffusion import alpha_bar_table
-from dad_edge.runtime.inspector import Inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import HostInspector
 from dad_edge.runtime.ops_numpy import NumpyOps
 from dad_edge.runtime.seams import Injected
 
@@ -94,7 +95,7 @@ def torch_inspector(
         model, kind = replace(model, lambdas=model.lambdas[:1]), DirectOps
     table = alpha_bar_table(model.schedule)
     ops = kind(model, [float(table[step]) for step in model.lambdas], seed)
-    return Inspector(ops, *torch_engines(detector, device), threshold)
+    return HostInspector(ops, *torch_engines(detector, device), threshold)
 
 
 def open_torch_inspector(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -11,20 +10,16 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import DataError
-from dad_edge.framing import Mask, Plan, ignored_at, is_plain, merge, plan, views
+from dad_edge.framing import Mask, is_plain, plan, views
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engines import load_engine
-from dad_edge.runtime.ops_numpy import NumpyOps, heat_of, top_mean
-from dad_edge.runtime.seams import Array, Engine, Injected, Inspection, Ops, Pooled, Verdict
-
-_Joined = tuple[
-    float, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]
-]
-STAGES = ("inject", "denoise", "restore", "segment", "pool")
+from dad_edge.runtime.inspection import STAGES, Computed, Inspector
+from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.seams import Engine, Inspection, Ops
 
 
-class Inspector:
-    """Inspects frames with one bundle on one backend."""
+class HostInspector(Inspector):
+    """Inspects with the steps around the networks in host memory."""
 
     def __init__(
         self,
@@ -46,8 +41,7 @@ class Inspector:
                 score.
             ignore: (H,W) of any size, laid over every frame: True where nothing is inspected.
         """
-        self.threshold = threshold
-        self.ignore = ignore
+        super().__init__(ops.model, threshold, ignore)
         self._ops = ops
         self._denoiser = denoiser
         self._segmenter = segmenter
@@ -56,20 +50,9 @@ class Inspector:
 
     @property
     def backend(self) -> str:
-        """What runs, in words, as printed and written into every result."""
         return f"{self._ops.name} + {self._denoiser.name}"
 
-    def inspect(self, frame: NDArray[np.uint8]) -> Inspection:
-        """Inspect one frame (H,W,3) uint8 BGR of any size."""
-        return self.inspect_batch([frame])[0]
-
     def inspect_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Inspection]:
-        """Inspect frames together.
-
-        Raises:
-            DataError: there is no frame, one is not (H,W,3) uint8 with at least one pixel, or the
-                ignore mask leaves nothing of it.
-        """
         _check(frames)
         clock = [time.perf_counter()]
 
@@ -87,55 +70,15 @@ class Inspector:
         masks = self._segmenter.run({"pair": pair})["mask"]
         tick()
         pooled = self._ops.pool(masks, len(parts))
-        found = self._join(plans, pooled, injected, pair[-len(parts) :, 3:])
         tick()
         self._counter += self._fresh_noise
         stage_ms = {
             stage: (end - start) * 1e3
             for stage, start, end in zip(STAGES, clock, clock[1:], strict=False)
         }
-        return [
-            Inspection(
-                score=score,
-                verdict=verdict_of(score, self.threshold),
-                score_map=score_map,
-                heat=heat,
-                image=image,
-                restored=restored,
-                stage_ms=stage_ms,
-            )
-            for score, score_map, heat, image, restored in found
-        ]
-
-    def _join(
-        self, plans: list[Plan], pooled: Pooled, injected: Injected, restored: Array
-    ) -> list[_Joined]:
-        """Score, score map, heat map, image and x̂0 of every frame from those of its views."""
-        if is_plain(self._ops.model.framing) and self.ignore is None:
-            rows = (pooled.score_map, pooled.heat, injected.image, restored)
-            return [
-                (float(score), *row)
-                for score, row in zip(pooled.scores, zip(*rows, strict=True), strict=True)
-            ]
-        joined: list[_Joined] = []
-        first = 0
-        for of in plans:
-            own = slice(first, first + len(of.map_boxes))
-            first = own.stop
-            score_map = merge(pooled.score_map[own], of)
-            ignored = ignored_at(self.ignore, of.shape)
-            score = top_mean(score_map[~ignored][None], self._ops.model.top_k)[0]
-            score_map[ignored] = 0
-            image, estimate = merge(injected.image[own], of), merge(restored[own], of)
-            joined.append((float(score), score_map, heat_of(score_map), image, estimate))
-        return joined
-
-
-def verdict_of(score: float, threshold: float) -> Verdict:
-    """The verdict on a score; one that is not a finite number is never good."""
-    if not math.isfinite(score):
-        return "invalid"
-    return "defect" if score > threshold else "good"
+        computed = Computed(pooled, injected.image, pair[-len(parts) :, 3:], stage_ms)
+        final = is_plain(self._model.framing) and self.ignore is None
+        return self._results(plans, computed, final=final)
 
 
 def _check(frames: Sequence[NDArray[np.uint8]]) -> None:
@@ -178,6 +121,6 @@ def open_inspector(
         denoiser, segmenter = load_engine(bundle, engine, threads=threads)
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
     threshold = bundle.thresholds.image_threshold if bundle.thresholds else 0.5
-    return Inspector(
+    return HostInspector(
         ops, denoiser, segmenter, threshold, fresh_noise=fresh_noise, ignore=bundle.ignore
     )

@@ -12,7 +12,8 @@ from dad_edge import __version__
 from dad_edge.bundle import Bundle
 from dad_edge.environment import package_versions
 from dad_edge.errors import StorageError, UsageError, writing
-from dad_edge.runtime.inspector import Inspector, open_inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import open_inspector
 from dad_edge.signals import StopRequest
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink

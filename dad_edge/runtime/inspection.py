@@ -1,0 +1,129 @@
+"""What every inspector shares: from the maps of a batch of views to one verdict a frame."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.config import ModelConfig
+from dad_edge.framing import Mask, Plan, ignored_at, merge
+from dad_edge.runtime.ops_numpy import heat_of, top_mean
+from dad_edge.runtime.seams import Inspection, Pooled, Verdict
+
+STAGES = ("inject", "denoise", "restore", "segment", "pool")
+
+
+class Computed(NamedTuple):
+    """What the networks made of V views."""
+
+    pooled: Pooled
+    image: NDArray[np.float32]
+    """(V,3,S,S), what they saw."""
+    restored: NDArray[np.float32]
+    """(V,3,S,S), x̂0 at the largest λ, or the guided one."""
+    stage_ms: dict[str, float]
+
+
+class Inspector(ABC):
+    """Inspects frames with one bundle on one backend; closed by `close` or a with statement."""
+
+    def __init__(self, model: ModelConfig, threshold: float, ignore: Mask | None) -> None:
+        """
+        Args:
+            model: image size, framing and K.
+            threshold: scores above it are defects.
+            ignore: (H,W) of any size, laid over every frame: True where nothing is inspected.
+        """
+        self.threshold = threshold
+        self.ignore = ignore
+        self._model = model
+
+    @property
+    @abstractmethod
+    def backend(self) -> str:
+        """What runs, in words, as printed and written into every result."""
+
+    @abstractmethod
+    def inspect_batch(self, frames: Sequence[Any]) -> list[Inspection]:
+        """Inspect frames together.
+
+        Raises:
+            DataError: there is no frame, one is not as the backend takes it, or the ignore mask
+                leaves nothing of it.
+            DeviceError: the backend failed.
+        """
+
+    def inspect(self, frame: Any) -> Inspection:
+        """Inspect one frame (H,W,3) uint8 BGR of any size."""
+        return self.inspect_batch([frame])[0]
+
+    def close(self) -> None:  # noqa: B027 - most backends hold nothing that has to be given back
+        """Give back what the backend holds; it inspects nothing afterwards."""
+
+    def __enter__(self) -> Inspector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _results(
+        self, plans: Sequence[Plan], computed: Computed, *, final: bool
+    ) -> list[Inspection]:
+        """One result a frame.
+
+        Args:
+            plans: of the frames.
+            computed: of all their views, in order.
+            final: every view is a whole frame and the ignore mask was applied already.
+        """
+        started = time.perf_counter()
+        if final:
+            pooled = computed.pooled
+            rows = (pooled.scores, pooled.score_map, pooled.heat, computed.image, computed.restored)
+            found = [self._inspection(*row) for row in zip(*rows, strict=True)]
+        else:
+            found, first = [], 0
+            for of in plans:
+                own = slice(first, first + len(of.map_boxes))
+                first = own.stop
+                score_map = merge(computed.pooled.score_map[own], of)
+                ignored = ignored_at(self.ignore, of.shape)
+                score = top_mean(score_map[~ignored][None], self._model.top_k)[0]
+                score_map[ignored] = 0
+                pictures = merge(computed.image[own], of), merge(computed.restored[own], of)
+                found.append(self._inspection(score, score_map, heat_of(score_map), *pictures))
+        computed.stage_ms["pool"] += (time.perf_counter() - started) * 1e3
+        for inspection in found:
+            inspection.stage_ms.update(computed.stage_ms)
+        return found
+
+    def _inspection(
+        self,
+        score: float,
+        score_map: NDArray[np.float32],
+        heat: NDArray[np.uint8],
+        image: NDArray[np.float32],
+        restored: NDArray[np.float32],
+    ) -> Inspection:
+        return Inspection(
+            score=float(score),
+            verdict=verdict_of(score, self.threshold),
+            score_map=score_map,
+            heat=heat,
+            image=image,
+            restored=restored,
+            stage_ms={},
+        )
+
+
+def verdict_of(score: float, threshold: float) -> Verdict:
+    """The verdict on a score; one that is not a finite number is never good."""
+    if not math.isfinite(score):
+        return "invalid"
+    return "defect" if score > threshold else "good"

@@ -1,0 +1,411 @@
+"""A CUDA driver on host memory that runs the project's real kernels through `kernel_host`.
+
+Work is deferred as far as CUDA allows: a stream runs only when something waits for it, so that a
+missing wait, or a buffer written too early, changes results. A stream being captured records into
+its graph, and whatever CUDA refuses then is refused here too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_host import kernel_library
+
+from dad_edge.runtime.cuda import STICKY
+
+real: Any = pytest.importorskip(
+    "cuda.bindings.driver", reason="cuda-bindings is not installed (extra 'cuda')"
+)
+Result = real.CUresult
+OK = Result.CUDA_SUCCESS
+GUARD = 64
+_GUARD_BYTE = 0xA5
+Work = Callable[[], None]
+
+
+@dataclass
+class Memory:
+    """One allocation with a guard behind it."""
+
+    size: int
+    store: Any = None
+
+    def __post_init__(self) -> None:
+        raw = np.full(self.size + GUARD + 256, _GUARD_BYTE, np.uint8)
+        start = -raw.ctypes.data % 256
+        self.store = raw[start : start + self.size + GUARD]
+
+    @property
+    def address(self) -> int:
+        return int(self.store.ctypes.data)
+
+    def check(self) -> None:
+        assert (self.store[self.size :] == _GUARD_BYTE).all(), "written beyond an allocation"
+
+
+@dataclass
+class FakeStream:
+    pending: list[Work] = field(default_factory=list)
+    done: int = 0
+    """Works taken so far; the n-th work has index n."""
+    graph: list[Work] | None = None
+    """Where work goes while the stream is captured."""
+
+
+@dataclass
+class FakeEvent:
+    timing: bool
+    stream: FakeStream | None = None
+    index: int = 0
+    happened_s: float | None = None
+
+
+class FakeDriver:
+    """Stands for the module `cuda.bindings.driver`; enums and structures are the real ones."""
+
+    def __init__(self, capability: tuple[int, int] = (8, 9), integrated: bool = False) -> None:
+        self.attributes = {
+            "COMPUTE_CAPABILITY_MAJOR": capability[0],
+            "COMPUTE_CAPABILITY_MINOR": capability[1],
+            "INTEGRATED": int(integrated),
+            "MULTIPROCESSOR_COUNT": 4,
+        }
+        self.calls: Counter[str] = Counter()
+        self.live: dict[str, dict[int, Any]] = {}
+        self.retained = 0
+        self.reset_heals = True
+        self.sticky: Any = None
+        self.late: Any = None
+        """Status that the next work in a stream ends with."""
+        self._failures: dict[str, tuple[int, Any]] = {}
+        self._names = 1000
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("cu") and name[2].isupper():
+            raise AttributeError(f"the fake driver has no {name}")
+        return getattr(real, name)
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if not (name.startswith("cu") and name[2].isupper()):
+            return value
+
+        def counted(*arguments: Any) -> Any:
+            self.calls[name] += 1
+            if name in ("cuGetErrorName", "cuGetErrorString", "cuDevicePrimaryCtxReset"):
+                return value(*arguments)
+            if self.sticky is not None:
+                return self.sticky, None
+            wait, status = self._failures.get(name, (-1, None))
+            self._failures[name] = (wait - 1, status)
+            if wait == 0:
+                self._note(status)
+                return status, None
+            return value(*arguments)
+
+        return counted
+
+    def fail(self, name: str, status: str, after: int = 0) -> None:
+        """Let a function return a status, `after` calls from now."""
+        self._failures[name] = (after, getattr(Result, status))
+
+    def fail_late(self, status: str) -> None:
+        """Let the next work in a stream end with a status, which a later call reports."""
+        self.late = getattr(Result, status)
+
+    def _note(self, status: Any) -> None:
+        if status.name in STICKY:
+            self.sticky = status
+
+    def allocations(self) -> int:
+        """Calls so far that allocate or create anything."""
+        makers = ("cuMemAlloc", "cuMemHostAlloc", "cuEventCreate", "cuStreamCreate")
+        return sum(self.calls[name] for name in (*makers, "cuGraphInstantiate"))
+
+    def left(self) -> dict[str, int]:
+        """What was not given back, by kind."""
+        return {kind: len(things) for kind, things in self.live.items() if things}
+
+    def _add(self, kind: str, thing: Any, name: int | None = None) -> int:
+        self._names += 1
+        self.live.setdefault(kind, {})[name or self._names] = thing
+        return name or self._names
+
+    def _take(self, kind: str, handle: Any) -> Any:
+        return self.live[kind].pop(int(handle))
+
+    def _capturing(self) -> bool:
+        return any(s.graph is not None for s in self.live.get("stream", {}).values())
+
+    def stream_of(self, handle: Any) -> FakeStream:
+        return self.live["stream"][int(handle)]
+
+    def enqueue(self, handle: Any, work: Work) -> None:
+        """Put work into a stream, or into the graph it is captured to."""
+        stream = self.stream_of(handle)
+        (stream.pending if stream.graph is None else stream.graph).append(work)
+
+    def _drain(self, stream: FakeStream, upto: int | None = None) -> Any:
+        while stream.pending and (upto is None or stream.done < upto):
+            stream.done += 1
+            stream.pending.pop(0)()
+            if self.late is not None:
+                status, self.late = self.late, None
+                self._note(status)
+                return status
+        return self.sticky or OK
+
+    # -- device and context
+
+    def cuInit(self, flags: int) -> Any:
+        return (OK,)
+
+    def cuDeviceGet(self, ordinal: int) -> Any:
+        return (OK, ordinal) if ordinal == 0 else (Result.CUDA_ERROR_INVALID_DEVICE, None)
+
+    def cuDeviceGetName(self, length: int, dev: Any) -> Any:
+        return OK, b"Fake GPU\0\0"
+
+    def cuDeviceGetAttribute(self, attrib: Any, dev: Any) -> Any:
+        return OK, self.attributes[attrib.name.removeprefix("CU_DEVICE_ATTRIBUTE_")]
+
+    def cuDevicePrimaryCtxRetain(self, dev: Any) -> Any:
+        self.retained += 1
+        return OK, "context"
+
+    def cuDevicePrimaryCtxRelease(self, dev: Any) -> Any:
+        self.retained -= 1
+        return (OK,)
+
+    def cuDevicePrimaryCtxReset(self, dev: Any) -> Any:
+        if self.reset_heals:
+            self.sticky = None
+        self.live.clear()
+        self.retained = 0
+        return (OK,)
+
+    def cuCtxSetCurrent(self, ctx: Any) -> Any:
+        return (OK,)
+
+    def cuCtxSynchronize(self) -> Any:
+        statuses = [self._drain(s) for s in list(self.live.get("stream", {}).values())]
+        return (next((s for s in statuses if s != OK), OK),)
+
+    def cuGetErrorName(self, error: Any) -> Any:
+        return OK, error.name.encode()
+
+    def cuGetErrorString(self, error: Any) -> Any:
+        return OK, error.name.removeprefix("CUDA_ERROR_").lower().replace("_", " ").encode()
+
+    # -- memory
+
+    def _allocate(self, kind: str, size: int) -> Any:
+        if self._capturing():
+            return Result.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, None
+        assert size > 0
+        memory = Memory(size)
+        return OK, self._add(kind, memory, memory.address)
+
+    def _free(self, kind: str, handle: Any) -> Any:
+        for stream in self.live.get("stream", {}).values():
+            assert not stream.pending, f"{kind} memory is freed while work is pending"
+        self._take(kind, handle).check()
+        return (OK,)
+
+    def cuMemAlloc(self, bytesize: int) -> Any:
+        status, address = self._allocate("device", bytesize)
+        return status, None if address is None else real.CUdeviceptr(address)
+
+    def cuMemFree(self, dptr: Any) -> Any:
+        return self._free("device", dptr)
+
+    def cuMemHostAlloc(self, bytesize: int, flags: int) -> Any:
+        return self._allocate("host", bytesize)
+
+    def cuMemFreeHost(self, p: Any) -> Any:
+        return self._free("host", p)
+
+    def cuMemHostGetDevicePointer(self, p: Any, flags: int) -> Any:
+        return OK, real.CUdeviceptr(int(p))
+
+    def cuPointerGetAttribute(self, attribute: Any, ptr: Any) -> Any:
+        if not self._holds("device", int(ptr), 1):
+            return Result.CUDA_ERROR_INVALID_VALUE, None
+        return OK, 0
+
+    def _holds(self, kind: str, address: int, size: int) -> bool:
+        return any(
+            m.address <= address and address + size <= m.address + m.size
+            for m in self.live.get(kind, {}).values()
+        )
+
+    def _copy(self, stream: Any, to: tuple[str, int], source: tuple[str, int], size: int) -> Any:
+        for kind, address in (to, source):
+            assert self._holds(kind, address, size), f"{size} bytes are not all {kind} memory"
+        self.enqueue(stream, lambda: ctypes.memmove(to[1], source[1], size))
+        return (OK,)
+
+    def cuMemcpyHtoD(self, dstDevice: Any, srcHost: int, ByteCount: int) -> Any:
+        assert self._holds("device", int(dstDevice), ByteCount)
+        ctypes.memmove(int(dstDevice), srcHost, ByteCount)
+        return (OK,)
+
+    def cuMemcpyHtoDAsync(self, dstDevice: Any, srcHost: int, ByteCount: int, hStream: Any) -> Any:
+        return self._copy(hStream, ("device", int(dstDevice)), ("host", int(srcHost)), ByteCount)
+
+    def cuMemcpyDtoHAsync(self, dstHost: int, srcDevice: Any, ByteCount: int, hStream: Any) -> Any:
+        return self._copy(hStream, ("host", int(dstHost)), ("device", int(srcDevice)), ByteCount)
+
+    def cuMemcpy2DAsync(self, pCopy: Any, hStream: Any) -> Any:
+        assert pCopy.srcMemoryType == pCopy.dstMemoryType == real.CUmemorytype.CU_MEMORYTYPE_UNIFIED
+        source, target = int(pCopy.srcDevice), int(pCopy.dstDevice)
+        for row in range(pCopy.Height):
+            to, start = target + row * pCopy.dstPitch, source + row * pCopy.srcPitch
+            kind = "device" if self._holds("device", to, 1) else "host"
+            self._copy(hStream, (kind, to), ("device", start), pCopy.WidthInBytes)
+        return (OK,)
+
+    # -- streams and events
+
+    def cuStreamCreate(self, Flags: int) -> Any:
+        return OK, real.CUstream(self._add("stream", FakeStream()))
+
+    def cuStreamDestroy(self, hStream: Any) -> Any:
+        assert not self._take("stream", hStream).pending, "a stream is destroyed with work in it"
+        return (OK,)
+
+    def cuStreamSynchronize(self, hStream: Any) -> Any:
+        if self.stream_of(hStream).graph is not None:
+            return (Result.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,)
+        return (self._drain(self.stream_of(hStream)),)
+
+    def cuStreamWaitEvent(self, hStream: Any, hEvent: Any, Flags: int) -> Any:
+        if self.stream_of(hStream).graph is not None:
+            return (Result.CUDA_ERROR_STREAM_CAPTURE_ISOLATION,)
+        event = self.live["event"][int(hEvent)]
+        of, upto = event.stream, event.index
+        if of is not None:
+            self.enqueue(hStream, lambda: self._drain(of, upto) and None)
+        return (OK,)
+
+    def cuEventCreate(self, Flags: int) -> Any:
+        event = FakeEvent(timing=not Flags & int(real.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+        return OK, real.CUevent(self._add("event", event))
+
+    def cuEventDestroy(self, hEvent: Any) -> Any:
+        self._take("event", hEvent)
+        return (OK,)
+
+    def _mark(self, event: FakeEvent) -> Work:
+        def happen() -> None:
+            event.happened_s = time.perf_counter()
+
+        return happen
+
+    def cuEventRecord(self, hEvent: Any, hStream: Any) -> Any:
+        event, stream = self.live["event"][int(hEvent)], self.stream_of(hStream)
+        if stream.graph is not None:  # marks a dependency only; the runtime has no use for it
+            return (Result.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,)
+        event.happened_s = None
+        self.enqueue(hStream, self._mark(event))
+        event.stream, event.index = stream, stream.done + len(stream.pending)
+        return (OK,)
+
+    def cuEventRecordWithFlags(self, hEvent: Any, hStream: Any, flags: int) -> Any:
+        assert flags == int(real.CUevent_record_flags.CU_EVENT_RECORD_EXTERNAL)
+        if self.stream_of(hStream).graph is None:
+            return (Result.CUDA_ERROR_INVALID_VALUE,)
+        self.enqueue(hStream, self._mark(self.live["event"][int(hEvent)]))
+        return (OK,)
+
+    def cuEventSynchronize(self, hEvent: Any) -> Any:
+        event = self.live["event"][int(hEvent)]
+        return (OK if event.stream is None else self._drain(event.stream, event.index),)
+
+    def cuEventElapsedTime(self, hStart: Any, hEnd: Any) -> Any:
+        start, end = (self.live["event"][int(handle)] for handle in (hStart, hEnd))
+        if not (start.timing and end.timing):
+            return Result.CUDA_ERROR_INVALID_HANDLE, None
+        if start.happened_s is None or end.happened_s is None:
+            return Result.CUDA_ERROR_NOT_READY, None
+        return OK, (end.happened_s - start.happened_s) * 1e3
+
+    # -- kernels
+
+    def cuModuleLoadData(self, image: bytes) -> Any:
+        if image[:4] != b"\x7fELF":
+            return Result.CUDA_ERROR_INVALID_IMAGE, None
+        return OK, real.CUmodule(self._add("module", image))
+
+    def cuModuleUnload(self, hmod: Any) -> Any:
+        self._take("module", hmod)
+        return (OK,)
+
+    def cuModuleGetFunction(self, hmod: Any, name: bytes) -> Any:
+        if b".text." + name + b"\0" not in self.live["module"][int(hmod)]:
+            return Result.CUDA_ERROR_NOT_FOUND, None
+        return OK, name.decode()
+
+    def cuLaunchKernel(
+        self,
+        f: Any,
+        gridDimX: int,
+        gridDimY: int,
+        gridDimZ: int,
+        blockDimX: int,
+        blockDimY: int,
+        blockDimZ: int,
+        sharedMemBytes: int,
+        hStream: Any,
+        kernelParams: int,
+        extra: int,
+    ) -> Any:
+        if blockDimX > 1024 or not gridDimX * gridDimY * blockDimX:
+            return (Result.CUDA_ERROR_INVALID_VALUE,)
+        library = kernel_library()
+        sizes = (ctypes.c_uint * 64)()
+        count = getattr(library, f"sizes_{f}")(sizes)
+        pointers = (ctypes.c_void_p * count).from_address(kernelParams)
+        copies = [ctypes.string_at(pointers[i], sizes[i]) for i in range(count)]
+
+        def run() -> None:
+            values = [ctypes.create_string_buffer(copy, len(copy)) for copy in copies]
+            table = (ctypes.c_void_p * count)(*map(ctypes.addressof, values))
+            getattr(library, f"launch_{f}")(gridDimX, gridDimY, blockDimX, table)
+
+        self.enqueue(hStream, run)
+        return (OK,)
+
+    # -- graphs
+
+    def cuStreamBeginCapture(self, hStream: Any, mode: Any) -> Any:
+        self.stream_of(hStream).graph = []
+        return (OK,)
+
+    def cuStreamEndCapture(self, hStream: Any) -> Any:
+        stream = self.stream_of(hStream)
+        graph, stream.graph = stream.graph, None
+        return OK, self._add("graph", graph)
+
+    def cuGraphInstantiate(self, hGraph: Any, flags: int) -> Any:
+        return OK, self._add("executable graph", list(self.live["graph"][hGraph]))
+
+    def cuGraphDestroy(self, hGraph: Any) -> Any:
+        self._take("graph", hGraph)
+        return (OK,)
+
+    def cuGraphExecDestroy(self, hGraphExec: Any) -> Any:
+        self._take("executable graph", hGraphExec)
+        return (OK,)
+
+    def cuGraphLaunch(self, hGraphExec: Any, hStream: Any) -> Any:
+        for work in self.live["executable graph"][hGraphExec]:
+            self.enqueue(hStream, work)
+        return (OK,)

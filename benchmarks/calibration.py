@@ -35,7 +35,8 @@ from dad_edge.preprocess import read_frame, to_mask
 from dad_edge.progress import progress_bar
 from dad_edge.quantize import load_graph, to_int8
 from dad_edge.ranges import RangeMethod
-from dad_edge.runtime.inspector import Inspector, open_inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import open_inspector
 from dad_edge.sensitivity import inspector_of
 
 COUNTS = (8, 32, 128, 512)

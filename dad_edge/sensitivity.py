@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.runtime.engine_onnx import OnnxEngine
-from dad_edge.runtime.inspector import Inspector
+from dad_edge.runtime.inspector import HostInspector
 from dad_edge.runtime.ops_numpy import NumpyOps
 
 if TYPE_CHECKING:
     import onnx
 
 
-def inspector_of(bundle: Bundle, graphs: Mapping[str, onnx.ModelProto]) -> Inspector:
+def inspector_of(bundle: Bundle, graphs: Mapping[str, onnx.ModelProto]) -> HostInspector:
     """An inspector on ONNX Runtime with graphs that are not on disk.
 
     Args:
@@ -26,7 +26,7 @@ def inspector_of(bundle: Bundle, graphs: Mapping[str, onnx.ModelProto]) -> Inspe
     denoiser, segmenter = (engine_of(graphs[name]) for name in (DENOISER, SEGMENTER))
     threshold = bundle.thresholds.image_threshold if bundle.thresholds else 0.5
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
-    return Inspector(ops, denoiser, segmenter, threshold, ignore=bundle.ignore)
+    return HostInspector(ops, denoiser, segmenter, threshold, ignore=bundle.ignore)
 
 
 def engine_of(graph: onnx.ModelProto) -> OnnxEngine:

@@ -2,23 +2,27 @@
 
     python build_engines/build_all.py                     all targets
     python build_engines/build_all.py --target rtx        one target
+    python build_engines/build_all.py --list              what can be built here, and where the rest
 
-A target is a TOML file beside this script. Engines for a Jetson or a server GPU are built on such a
-device; elsewhere they are named as skipped, with the reason.
+A target is a TOML file beside this script. `cpu` and `rtx` are built on any machine, `rtx` ahead
+of time by TensorRT-RTX. Engines for a Jetson or a server GPU are built on such a device; elsewhere
+they are named with the reason and the commands to run there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dad_edge.build import Target, build, describe, find_target
 from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
 from dad_edge.config import Precision, RuntimeName, read_toml
 from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
+from dad_edge.progress import progress_bar
 from dad_edge.runtime.engines import why_not_here
+from dad_edge.runtime.sidecar import BuilderOptions, build_command
 from dad_edge.runtime.tensorrt_api import local_capability
 from dad_edge.verify import demo_images, verify
 
@@ -33,8 +37,24 @@ class TargetFile:
     precisions: tuple[Precision, ...]
     compute_capabilities: tuple[str, ...] = ()
     """GPUs of the device; empty for a CPU."""
-    workspace_mib: int | None = None
-    """Limit of the TensorRT builder's scratch memory in MiB."""
+    frames: tuple[int, ...] = ()
+    """Numbers of frames in a batch; the usual ones if left out."""
+    options: BuilderOptions = field(default_factory=BuilderOptions)
+    """What the device needs other than the defaults."""
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands that build the target on its device."""
+        return [
+            build_command(
+                self.runtime,
+                precision,
+                capabilities=self.compute_capabilities,
+                frames=self.frames,
+                options=self.options,
+            )
+            for precision in self.precisions
+        ]
 
 
 def target_of(file: TargetFile) -> Target:
@@ -44,8 +64,8 @@ def target_of(file: TargetFile) -> Target:
         MissingDependency, DeviceError: it cannot be built here.
     """
     if file.runtime != "tensorrt":
-        return find_target(file.runtime, file.compute_capabilities, file.workspace_mib)
-    target = find_target(file.runtime, workspace_mib=file.workspace_mib)
+        return find_target(file.runtime, file.compute_capabilities, file.frames, file.options)
+    target = find_target(file.runtime, (), file.frames, file.options)
     if local_capability() not in file.compute_capabilities:
         raise DeviceError(
             f"the GPU here has compute capability {local_capability()}, the target needs "
@@ -55,17 +75,30 @@ def target_of(file: TargetFile) -> Target:
     return target
 
 
+def show_target(path: Path) -> None:
+    """Say whether a target can be built here, and with which commands."""
+    file = read_toml(TargetFile, path)
+    try:
+        target_of(file)
+        print(f"{path.stem}: can be built here")
+    except (MissingDependency, DeviceError) as error:
+        print(f"{path.stem}: cannot be built here, {error.message} On the device:")
+    for command in file.commands:
+        print(f"    {command}")
+
+
 def build_target(bundle: Bundle, path: Path) -> bool:
     """Build all precisions of one target; whether the accuracy gate rejected none of them."""
     file = read_toml(TargetFile, path)
     try:
         target = target_of(file)
-    except (MissingDependency, DeviceError) as error:
-        print(f"{path.stem}: skipped, {error.message}")
+    except (MissingDependency, DeviceError):
+        show_target(path)
         return True
     accepted = True
     for precision in file.precisions:
-        sidecar = build(bundle, precision, target)
+        with progress_bar(f"{path.stem} {precision}") as progress:
+            sidecar = build(bundle, precision, target, progress)
         print(f"{path.stem}: {describe(sidecar)}")
         if reason := why_not_here(sidecar):
             print(f"{path.stem}: accuracy gate NOT RUN, {reason}")
@@ -83,12 +116,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the engines of every target.")
     parser.add_argument("--target", choices=names, help="one target; without it all")
     parser.add_argument("--bundle", type=Path, help="bundle folder, as for dad-edge")
+    parser.add_argument("--list", action="store_true", help="build nothing")
     options = parser.parse_args(arguments)
+    chosen = [options.target] if options.target else names
     try:
+        if options.list:
+            for name in chosen:
+                show_target(TARGETS / f"{name}.toml")
+            return 0
         path, reason = find_bundle(options.bundle)
         bundle = open_bundle(writable_bundle(path))
         print(f"bundle: {bundle.path} ({reason})")
-        chosen = [options.target] if options.target else names
         accepted = [build_target(bundle, TARGETS / f"{name}.toml") for name in chosen]
     except DadEdgeError as error:
         print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)

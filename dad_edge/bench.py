@@ -24,9 +24,9 @@ from dad_edge.environment import describe, usable_cores
 from dad_edge.graph_cost import count_gflop
 from dad_edge.machine_load import LoadWatch
 from dad_edge.runtime.engine_onnx import OnnxEngine
-from dad_edge.runtime.engines import read_sidecar
 from dad_edge.runtime.inspection import STAGES, Inspector
 from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import read_sidecar
 
 SCHEMA_VERSION = 1
 FRAMES = 16

@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, new_folder, sha256_of
+from dad_edge.bundle import (
+    CALIBRATION,
+    DENOISER,
+    ENGINES,
+    REPORTS,
+    SEGMENTER,
+    Bundle,
+    new_folder,
+    sha256_of,
+    write_whole,
+)
 from dad_edge.config import Precision, RuntimeName
+from dad_edge.environment import shared_memory_mib, user_cache
 from dad_edge.errors import DadEdgeError, UsageError
-from dad_edge.plan import build_plan, check_stop
+from dad_edge.plan import PlanJob, check_stop
+from dad_edge.plan_process import LOG, build_in_process
 from dad_edge.quantize import typed_graph
-from dad_edge.runtime.engines import (
-    CPU_RUNTIMES,
+from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
+from dad_edge.runtime.openvino_graph import float_behind_concat
+from dad_edge.runtime.sidecar import (
     SIDECAR_FORMAT,
+    BuilderOptions,
     EngineFile,
     Gate,
     Sidecar,
-    cpu_runtime_version,
+    device_name,
     write_sidecar,
 )
-from dad_edge.runtime.openvino_graph import float_behind_concat
 from dad_edge.runtime.tensorrt_api import load_tensorrt, local_capability
 from dad_edge.signals import StopRequest
 
-FRAMES = (1, 1, 8)
-"""Smallest, best and largest number of frames in a batch of a TensorRT engine."""
+FRAMES = (1, 2, 4, 8)
+"""Numbers of frames in a batch that TensorRT engines are made for."""
+WORKSPACE_SHARE = 8
+"""Where CPU and GPU share their memory, the builder's scratch memory is one part in so many."""
+
+Report = Callable[[float, float, str], None]
+"""Told what is done, what there is to do, and the phase in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,19 +59,36 @@ class Target:
     runtime: RuntimeName
     capabilities: tuple[str, ...] = ()
     """Compute capabilities of the GPUs, such as `8.6`; empty for a CPU."""
-    workspace_mib: int | None = None
-    """Limit of the TensorRT builder's scratch memory in MiB."""
+    frames: tuple[int, ...] = FRAMES
+    """Numbers of frames in a batch, ascending; of TensorRT only."""
+    options: BuilderOptions = field(default_factory=BuilderOptions)
 
     @property
     def device(self) -> str:
         """Name of the device in the engine's name."""
-        return "-".join(f"sm{c.replace('.', '')}" for c in self.capabilities) or "cpu"
+        return device_name(self.capabilities, self.options)
+
+    @property
+    def profiles(self) -> tuple[tuple[int, int, int], ...]:
+        """Smallest, best and largest number of frames of every optimisation profile.
+
+        TensorRT chooses its kernels for the best size of a profile, so every size gets a profile,
+        which also takes the sizes below it down to the one before. TensorRT-RTX chooses on the
+        device, for the sizes that it meets: more profiles only make its plans larger.
+        """
+        if self.runtime in CPU_RUNTIMES:
+            return ()
+        if self.runtime == "tensorrt-rtx":
+            return ((1, self.frames[0], self.frames[-1]),)
+        below = (0, *self.frames)
+        return tuple((less + 1, n, n) for less, n in zip(below, self.frames, strict=False))
 
 
 def find_target(
     runtime: RuntimeName | None = None,
     capabilities: tuple[str, ...] = (),
-    workspace_mib: int | None = None,
+    frames: tuple[int, ...] = (),
+    options: BuilderOptions | None = None,
 ) -> Target:
     """What to build for, from what the user said and what is here.
 
@@ -58,12 +96,14 @@ def find_target(
         runtime: None for the best one: TensorRT-RTX where compute capabilities are named,
             TensorRT where it is installed beside a GPU, else ONNX Runtime on the CPU.
         capabilities: GPUs to build for ahead of time, of TensorRT-RTX only.
-        workspace_mib: limit of the TensorRT builder's scratch memory in MiB.
+        frames: numbers of frames in a batch; `FRAMES` if none are named.
+        options: of the TensorRT builder.
 
     Raises:
         UsageError: the arguments do not fit together.
-        DeviceError, MissingDependency: TensorRT was asked for and cannot be used here.
+        DeviceError, MissingDependency: the runtime was asked for and cannot be used here.
     """
+    options = options or BuilderOptions()
     if runtime is None:
         runtime = "tensorrt-rtx" if capabilities else _best_runtime()
     if capabilities and runtime != "tensorrt-rtx":
@@ -71,24 +111,58 @@ def find_target(
             f"--compute-capability is for building ahead of time, which {runtime} cannot do.",
             "add '--runtime tensorrt-rtx', or leave --compute-capability out",
         )
+    _check_options(runtime, frames, options)
     if runtime in CPU_RUNTIMES:
-        if workspace_mib is not None:
-            raise UsageError(
-                f"--workspace-mib limits the TensorRT builder; {CPU_RUNTIMES[runtime]} has none.",
-                "leave it out, or choose '--runtime tensorrt'",
-            )
         cpu_runtime_version(runtime)
         return Target(runtime=runtime)
-    if workspace_mib is not None and workspace_mib < 1:
-        raise UsageError(
-            f"--workspace-mib is {workspace_mib}, below 1.", "give it in MiB, such as 1024"
-        )
     load_tensorrt(runtime)
+    if options.workspace_mib is None and (memory := shared_memory_mib()) is not None:
+        options = replace(options, workspace_mib=memory // WORKSPACE_SHARE)
     return Target(
         runtime=runtime,
         capabilities=tuple(dict.fromkeys(capabilities)) or (local_capability(),),
-        workspace_mib=workspace_mib,
+        frames=tuple(sorted(set(frames))) or FRAMES,
+        options=options,
     )
+
+
+def _check_options(runtime: RuntimeName, frames: tuple[int, ...], options: BuilderOptions) -> None:
+    """Raise a `UsageError` for options that the runtime has not, or that are out of range."""
+    given = {
+        "--frames": bool(frames),
+        "--workspace-mib": options.workspace_mib is not None,
+        "--optimization-level": options.optimization_level is not None,
+        "--hardware-compatible": options.hardware_compatible,
+        "--version-compatible": options.version_compatible,
+    }
+    named = [name for name, is_given in given.items() if is_given]
+    if runtime in CPU_RUNTIMES and named:
+        raise UsageError(
+            f"{named[0]} is for the TensorRT builder; {CPU_RUNTIMES[runtime]} has none.",
+            "leave it out, or choose '--runtime tensorrt'",
+        )
+    own = [name for name in named if name not in ("--frames", "--workspace-mib")]
+    if runtime == "tensorrt-rtx" and own:
+        raise UsageError(
+            f"TensorRT-RTX has no {own[0]}: it tunes its kernels on the device that runs them.",
+            "leave it out; for other GPUs, name them with --compute-capability",
+        )
+    if options.workspace_mib is not None and options.workspace_mib < 1:
+        raise UsageError(
+            f"--workspace-mib is {options.workspace_mib}, below 1.", "give it in MiB, such as 1024"
+        )
+    if options.optimization_level not in (None, *range(6)):
+        raise UsageError(
+            f"--optimization-level is {options.optimization_level}, not 0 to 5.",
+            "leave it out for TensorRT's default, 3",
+        )
+    if min(frames, default=1) < 1:
+        raise UsageError(f"--frames is {min(frames)}, below 1.", "name batch sizes such as 1 and 4")
+    if options.hardware_compatible and shared_memory_mib() is not None:
+        raise UsageError(
+            "TensorRT makes no hardware-compatible plans on a Jetson.",
+            "leave --hardware-compatible out, and build on each kind of Jetson",
+        )
 
 
 def _best_runtime() -> RuntimeName:
@@ -105,15 +179,18 @@ def build(
     bundle: Bundle,
     precision: Precision,
     target: Target,
-    on_phase: Callable[[str], None] = lambda phase: None,
+    report: Report = lambda done, total, note: None,
 ) -> Sidecar:
     """Build both networks; the engine appears in the bundle when it is complete, or not at all.
+
+    TensorRT plans are built one after the other, each in a process of its own. What the builder
+    says is kept in `build.log`: in the engine's folder, or in `reports/` where it failed.
 
     Args:
         bundle: a checked bundle in a folder that may be written.
         precision: of the engine.
         target: what it is built for, from `find_target`.
-        on_phase: told what is going on.
+        report: told of every step.
 
     Raises:
         ModelError: INT8 lacks its calibration, or the runtime rejects a graph.
@@ -124,17 +201,18 @@ def build(
     started = time.perf_counter()
     version = _runtime_version(target.runtime)
     name = f"{target.device}-{target.runtime}-{version}-{precision}"
+    files, peaks = {}, []
     with StopRequest() as stop, new_folder(bundle.path / ENGINES / name, replace=True) as draft:
-        files = {}
         for graph in (DENOISER, SEGMENTER):
-            on_phase(f"{graph}: typed graph")
-            content = _engine_of(bundle, graph, precision, target, stop, on_phase)
-            suffix = ".onnx" if target.runtime in CPU_RUNTIMES else ".plan"
-            path = draft / Path(graph).with_suffix(suffix).name
-            path.write_bytes(content)
-            files[graph] = EngineFile(
-                name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size
-            )
+            report(0.0, 1.0, f"{graph}: typed graph")
+            try:
+                files[graph], peak = _build_network(
+                    bundle, graph, precision, target, version, draft, stop, report
+                )
+            except BaseException:
+                _keep_log(draft, bundle.path / REPORTS / name)
+                raise
+            peaks.append(peak)
             check_stop(stop)
         digest = bundle.manifest.sha256.get(CALIBRATION)
         sidecar = Sidecar(
@@ -146,13 +224,20 @@ def build(
             onnx_sha256=bundle.onnx_digests,
             calibration_sha256=digest if precision == "int8" else None,
             files=files,
-            frames=(0, 0, 0) if target.runtime in CPU_RUNTIMES else FRAMES,
+            profiles=target.profiles,
+            options=target.options,
+            platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
             build_seconds=round(time.perf_counter() - started, 3),
-            peak_memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            peak_memory_mib=max(peaks),
             gate=Gate(),
         )
         write_sidecar(draft, sidecar)
     return sidecar
+
+
+def this_platform() -> str:
+    """System and processor of this machine, as a sidecar names them."""
+    return f"{platform.system()}-{platform.machine()}"
 
 
 def _runtime_version(runtime: RuntimeName) -> str:
@@ -161,34 +246,62 @@ def _runtime_version(runtime: RuntimeName) -> str:
     return str(load_tensorrt(runtime).__version__)
 
 
-def _engine_of(
+def _build_network(
     bundle: Bundle,
     graph: str,
     precision: Precision,
     target: Target,
+    version: str,
+    draft: Path,
     stop: StopRequest,
-    on_phase: Callable[[str], None],
-) -> bytes:
+    report: Report,
+) -> tuple[EngineFile, float]:
+    """One network of the engine, and the largest memory in MiB of the process that built it."""
     if target.runtime in CPU_RUNTIMES:
         # These runtimes compute FP16 in FP32 on CPUs: what INT8 leaves alone stays FP32.
         model = typed_graph(bundle, graph, precision, rest="fp32")
         if target.runtime == "openvino":
             model = float_behind_concat(model)
-        return bytes(model.SerializeToString(deterministic=True))
+        path = draft / graph
+        write_whole(path, model.SerializeToString(deterministic=True))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
+        return file, round(peak, 1)
     model = typed_graph(bundle, graph, precision, rest="fp16")
-    levels = len(bundle.model.lambdas)
-    if graph == SEGMENTER and bundle.model.fusion == "norm_guided":
-        levels = 1
-    smallest, best, largest = (levels * frames for frames in FRAMES)
-    return build_plan(
-        target.runtime,
-        model,
-        rows=(smallest, best, largest),
-        capabilities=target.capabilities,
-        workspace_mib=target.workspace_mib,
-        stop=stop,
-        on_phase=lambda phase: on_phase(f"{graph}: {phase}"),
+    rows = rows_of(bundle.model, graph)
+    job = PlanJob(
+        name=graph,
+        runtime=target.runtime,
+        profiles=tuple(
+            (low * rows, best * rows, most * rows) for low, best, most in target.profiles
+        ),
+        capabilities=target.capabilities if target.runtime == "tensorrt-rtx" else (),
+        options=target.options,
+        timing_cache=_timing_cache(target, version),
     )
+    path = draft / Path(graph).with_suffix(".plan").name
+    built = build_in_process(
+        job,
+        model.SerializeToString(deterministic=True),
+        path,
+        stop,
+        lambda share, phase: report(share, 1.0, f"{graph}: {phase}"),
+    )
+    return EngineFile(name=path.name, sha256=built.sha256, bytes=built.bytes), built.peak_memory_mib
+
+
+def _timing_cache(target: Target, version: str) -> str | None:
+    """File of kernel timings that builds on this device share."""
+    if target.runtime != "tensorrt":
+        return None
+    return str(user_cache() / "timings" / f"{target.runtime}-{version}-{target.device}")
+
+
+def _keep_log(draft: Path, folder: Path) -> None:
+    """Move the log of a failed build to where it can be read."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.replace(draft / LOG, folder / LOG)
 
 
 def describe(sidecar: Sidecar) -> str:

@@ -89,27 +89,46 @@ def build(
         list[str] | None,
         typer.Option(help="Build ahead of time for RTX cards such as 8.6; may be repeated."),
     ] = None,
+    frames: Annotated[
+        list[int] | None,
+        typer.Option(help="Frames in a batch; may be repeated; TensorRT: 1, 2, 4 and 8."),
+    ] = None,
     workspace_mib: Annotated[
         int | None, typer.Option(help="Scratch memory of the TensorRT builder in MiB.")
     ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(help="0 to 5: how long TensorRT looks for fast kernels.")
+    ] = None,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="One plan for GPUs from Ampere on.")
+    ] = False,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="A plan for later TensorRT versions too.")
+    ] = False,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build engines for a device, and run the accuracy gate where they can run."""
-    from rich.console import Console
-
     from dad_edge import build as stage
     from dad_edge.config import to_mapping
-    from dad_edge.runtime.engines import read_sidecar, why_not_here
+    from dad_edge.progress import progress_bar
+    from dad_edge.runtime.engines import why_not_here
+    from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
     target = stage.find_target(
         None if runtime is RuntimeChoice.AUTO else runtime.value,
         tuple(compute_capability or ()),
-        workspace_mib,
+        tuple(frames or ()),
+        BuilderOptions(
+            workspace_mib=workspace_mib,
+            optimization_level=optimization_level,
+            hardware_compatible=hardware_compatible,
+            version_compatible=version_compatible,
+        ),
     )
     chosen = writable_bundle_of(bundle)
-    with Console(stderr=True).status("building") as status:
-        sidecar = stage.build(chosen, precision.value, target, status.update)
+    with progress_bar(f"building {precision.value}") as report:
+        sidecar = stage.build(chosen, precision.value, target, report)
     say(stage.describe(sidecar))
     reports = []
     if reason := why_not_here(sidecar):

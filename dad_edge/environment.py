@@ -97,6 +97,22 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def shared_memory_mib(root: Path = Path("/")) -> int | None:
+    """Memory in MiB where CPU and GPU share it, which is on a Jetson; None elsewhere.
+
+    Args:
+        root: where the file system starts.
+    """
+    memory = _memory_gib(root)
+    return round(memory * 1024) if memory is not None and _jetson(root) else None
+
+
+def user_cache() -> Path:
+    """Where this program keeps what it can make again: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "dad-edge"
+
+
 def _run(*command: str) -> str | None:
     """Standard output of a small tool, or None where it is missing or fails."""
     if shutil.which(command[0]) is None:

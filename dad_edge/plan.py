@@ -1,45 +1,59 @@
 """One typed ONNX graph → one serialized TensorRT plan, for every TensorRT from 10.3 to 11.4.
 
 Networks are strongly typed: the graph alone says what runs in which precision. TensorRT-RTX builds
-ahead of time for the compute capabilities it is told, with no GPU and no driver. No timing cache
-is set; TensorRT-RTX does not allow one.
+ahead of time for the compute capabilities it is told, with no GPU and no driver; it takes neither
+a timing cache nor the options of `BuilderOptions` other than the workspace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from dad_edge.bundle import write_whole
 from dad_edge.config import RuntimeName
-from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError
+from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
+from dad_edge.phases import BuildLog, Phases
+from dad_edge.runtime.sidecar import BuilderOptions
 from dad_edge.runtime.tensorrt_api import load_tensorrt
 from dad_edge.signals import StopRequest
 
-if TYPE_CHECKING:
-    import onnx
+Report = Callable[[float, str], None]
+"""Told the share that is done, in [0,1], and the phase in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanJob:
+    """What is to be built from a graph."""
+
+    name: str
+    """Name of the network, for messages."""
+    runtime: RuntimeName
+    """`tensorrt` or `tensorrt-rtx`."""
+    profiles: tuple[tuple[int, int, int], ...]
+    """Smallest, best and largest number of rows of every optimisation profile."""
+    capabilities: tuple[str, ...] = ()
+    """Compute capabilities such as `8.6`; of TensorRT-RTX only."""
+    options: BuilderOptions = field(default_factory=BuilderOptions)
+    timing_cache: str | None = None
+    """File of kernel timings that builds on this device share; of TensorRT only."""
 
 
 def build_plan(
-    runtime: RuntimeName,
-    model: onnx.ModelProto,
-    *,
-    rows: tuple[int, int, int],
-    capabilities: tuple[str, ...],
-    workspace_mib: int | None,
-    stop: StopRequest,
-    on_phase: Callable[[str], None],
+    job: PlanJob, model: bytes, stop: StopRequest, report: Report, log: BuildLog
 ) -> bytes:
     """Build the plan of one graph.
 
     Args:
-        runtime: `tensorrt` or `tensorrt-rtx`.
-        model: typed graph with one input (N,C,S,S), N free.
-        rows: smallest, best and largest N of the optimisation profile.
-        capabilities: compute capabilities such as `8.6`; of TensorRT-RTX only.
-        workspace_mib: limit of the builder's scratch memory in MiB.
+        job: what to build.
+        model: typed ONNX graph with one input (N,C,S,S), N free.
         stop: checked at every step of the builder.
-        on_phase: told the name of every phase.
+        report: told of every step.
+        log: gets the builder's messages.
 
     Raises:
         MissingDependency: the runtime is not installed.
@@ -48,42 +62,46 @@ def build_plan(
         DeviceError: the builder failed, with its own reason.
         Interrupted: a signal asked to stop.
     """
-    trt = load_tensorrt(runtime)
-    logger = _logger(runtime)
-    logger.problems.clear()
+    trt = load_tensorrt(job.runtime)
+    logger = _logger(job.runtime)
+    logger.target = log
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(model.SerializeToString()):
+    if not parser.parse(model):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         reasons = [
             f"{' '.join(e.desc().split())} (node '{e.node_name()}', {e.node_operator()})"
             for e in errors
         ]
         raise ModelError(
-            f"{runtime} {trt.__version__} cannot read {model.graph.name}: {'; '.join(reasons)}.",
+            f"{job.runtime} {trt.__version__} cannot read {job.name}: {'; '.join(reasons)}.",
             "export the bundle again with this version of dad-edge, or use --runtime onnxruntime",
         )
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
     source = network.get_input(0)
     sides = tuple(source.shape)[1:]
-    profile.set_shape(source.name, *[(count, *sides) for count in rows])
-    config.add_optimization_profile(profile)
-    if workspace_mib is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
-    if runtime == "tensorrt-rtx":
-        _set_capabilities(trt, config, capabilities)
-    monitor = _monitor(trt, stop, on_phase)
+    for rows in job.profiles:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(source.name, *[(count, *sides) for count in rows])
+        config.add_optimization_profile(profile)
+    _set_options(trt, config, job.options)
+    if job.runtime == "tensorrt-rtx":
+        _set_capabilities(trt, config, job.capabilities)
+    elif job.timing_cache:
+        _set_timing_cache(config, Path(job.timing_cache))
+    monitor = _monitor(trt, stop, report)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     check_stop(stop)
     if plan is None:
-        reason = logger.problems[-1] if logger.problems else "it gave no reason"
+        reason = log.last_problem or "it gave no reason"
         raise DeviceError(
-            f"{runtime} {trt.__version__} could not build {model.graph.name}: {reason}.",
-            "if memory ran out, close other programs or lower --workspace-mib",
+            f"{job.runtime} {trt.__version__} could not build {job.name}: {reason}.",
+            "if memory ran out, close other programs, lower --workspace-mib or give fewer --frames",
         )
+    if job.timing_cache:
+        _keep_timing_cache(config, Path(job.timing_cache))
     return bytes(plan)
 
 
@@ -101,6 +119,34 @@ def supported_capabilities(trt: Any) -> list[str]:
     """Compute capabilities that TensorRT-RTX builds for, such as `8.6`."""
     names = [name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     return [f"{name[:-1]}.{name[-1]}" for name in sorted(names, key=int)]
+
+
+def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def _set_timing_cache(config: Any, path: Path) -> None:
+    """Start from the timings of earlier builds; ones of another device or version are ignored."""
+    kept = b""
+    with suppress(OSError):
+        kept = path.read_bytes()
+    cache = config.create_timing_cache(kept)
+    if cache is None or not config.set_timing_cache(cache, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _keep_timing_cache(config: Any, path: Path) -> None:
+    cache = config.get_timing_cache()
+    # A cache that cannot be written costs time, not the build.
+    with suppress(StorageError):
+        write_whole(path, bytes(cache.serialize()))
 
 
 def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
@@ -124,33 +170,43 @@ def _logger(runtime: RuntimeName) -> Any:
     trt = load_tensorrt(runtime)
 
     class Logger(trt.ILogger):  # type: ignore[name-defined]
-        """Keeps the messages that explain a failure."""
+        """Hands messages to the log of the build that is under way."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.problems: list[str] = []
+            self.target: BuildLog | None = None
 
         def log(self, severity: Any, message: str) -> None:
+            if self.target is None or severity == trt.ILogger.VERBOSE:
+                return
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.problems.append(" ".join(message.split()).rstrip("."))
+                self.target.problem(message)
+            else:
+                self.target.note(message, warning=severity == trt.ILogger.WARNING)
 
     return Logger()
 
 
-def _monitor(trt: Any, stop: StopRequest, on_phase: Callable[[str], None]) -> Any:
+def _monitor(trt: Any, stop: StopRequest, report: Report) -> Any:
+    phases = Phases()
+
     class Monitor(trt.IProgressMonitor):
-        """Passes phases on and cancels the build when a signal asked for it."""
+        """Passes progress on and cancels the build when a signal asked for it."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            on_phase(name)
+            phases.start(name, parent, steps)
+            report(phases.share, name)
 
         def phase_finish(self, name: str) -> None:
-            pass
+            phases.finish(name)
+            report(phases.share, name)
 
         def step_complete(self, name: str, step: int) -> bool:
+            phases.step(name, step)
+            report(phases.share, name)
             return not stop.requested
 
     return Monitor()

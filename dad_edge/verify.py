@@ -16,17 +16,11 @@ from dad_edge.data.layouts import GOOD, list_items
 from dad_edge.errors import DataError, ModelError
 from dad_edge.metrics import image_auroc
 from dad_edge.preprocess import read_frame
-from dad_edge.runtime.engines import (
-    Gate,
-    list_engines,
-    load_engine,
-    read_sidecar,
-    why_not_here,
-    write_sidecar,
-)
+from dad_edge.runtime.engines import load_engine, why_not_here
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import HostInspector, open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.sidecar import Gate, list_engines, read_sidecar, write_sidecar
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -21,7 +21,8 @@ from dad_edge.errors import (
     StorageError,
     UsageError,
 )
-from dad_edge.runtime.engines import check_engine, list_engines
+from dad_edge.runtime.engines import check_engine
+from dad_edge.runtime.sidecar import BuilderOptions, list_engines
 
 CPU = Target(runtime="onnxruntime")
 
@@ -57,7 +58,13 @@ def test_arguments_that_do_not_fit_together_are_refused(monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="which onnxruntime cannot do"):
         find_target("onnxruntime", ("8.6",))
     with pytest.raises(UsageError, match="ONNX Runtime has none"):
-        find_target("onnxruntime", workspace_mib=64)
+        find_target("onnxruntime", options=BuilderOptions(workspace_mib=64))
+    with pytest.raises(UsageError, match="no --optimization-level"):
+        find_target("tensorrt-rtx", ("8.6",), options=BuilderOptions(optimization_level=5))
+    with pytest.raises(UsageError, match="is 6, not 0 to 5"):
+        find_target("tensorrt", options=BuilderOptions(optimization_level=6))
+    with pytest.raises(UsageError, match="--frames is 0, below 1"):
+        find_target("tensorrt", frames=(0, 4))
 
 
 def test_tensorrt_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,11 +85,33 @@ def test_a_gpu_target_without_a_gpu_names_the_way_out(monkeypatch: pytest.Monkey
     assert "--compute-capability" in caught.value.next_step
 
 
+def test_scratch_memory_is_small_where_cpu_and_gpu_share_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stage, "load_tensorrt", lambda runtime: None)
+    monkeypatch.setattr(stage, "local_capability", lambda: "8.7")
+    assert find_target("tensorrt").options.workspace_mib is None
+    monkeypatch.setattr(stage, "shared_memory_mib", lambda: 8000)
+    assert find_target("tensorrt").options.workspace_mib == 1000
+    asked = BuilderOptions(workspace_mib=512)
+    assert find_target("tensorrt", options=asked).options.workspace_mib == 512
+    with pytest.raises(UsageError, match="no hardware-compatible plans on a Jetson"):
+        find_target("tensorrt", options=BuilderOptions(hardware_compatible=True))
+
+
+def test_every_batch_size_is_in_one_profile() -> None:
+    target = Target(runtime="tensorrt", capabilities=("8.7",))
+    assert target.profiles == ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 8, 8))
+    ahead = Target(runtime="tensorrt-rtx", capabilities=("8.6",), frames=(2, 4))
+    assert ahead.profiles == ((1, 2, 4),)
+    assert CPU.profiles == ()
+
+
 def test_a_full_disk_leaves_no_engine(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, content: bytes) -> int:
+    def full(path: Path, content: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(stage, "write_whole", full)
     with pytest.raises(StorageError, match="disk is full"):
         build(tiny_bundle, "fp16", CPU)
     assert list((tiny_bundle.path / ENGINES).iterdir()) == []
@@ -114,7 +143,7 @@ def test_a_signal_leaves_no_half_written_engine(
     tiny_bundle: Bundle, number: signal.Signals
 ) -> None:
     with pytest.raises(Interrupted) as caught:
-        build(tiny_bundle, "fp16", CPU, lambda phase: os.kill(os.getpid(), number))
+        build(tiny_bundle, "fp16", CPU, lambda *_: os.kill(os.getpid(), number))
     assert caught.value.exit_code == 128 + number
     assert list((tiny_bundle.path / ENGINES).iterdir()) == []
 

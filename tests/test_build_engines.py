@@ -8,7 +8,7 @@ from small_networks import make_network_bundle
 from build_engines.build_all import TARGETS, TargetFile, build_target, main, target_of
 from dad_edge.config import read_toml
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.runtime.engines import list_engines
+from dad_edge.runtime.sidecar import list_engines
 
 
 @pytest.mark.parametrize("path", sorted(TARGETS.glob("*.toml")), ids=lambda p: p.stem)
@@ -41,7 +41,22 @@ def test_targets_that_cannot_be_built_here_are_skipped_with_the_reason(
     monkeypatch.setattr("build_engines.build_all.target_of", absent)
     bundle = make_network_bundle(tmp_path / "bundle")
     assert build_target(bundle, TARGETS / "thor.toml")
-    assert "thor: skipped, no NVIDIA GPU" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "thor: cannot be built here, no NVIDIA GPU can be used here. On the device:",
+        "    dad-edge build --precision fp16 --runtime tensorrt",
+        "    dad-edge build --precision int8 --runtime tensorrt",
+    ]
+
+
+def test_the_list_says_what_can_be_built_here_and_builds_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--list"]) == 0
+    printed = capsys.readouterr().out
+    assert "cpu: can be built here\n    dad-edge build --precision fp32 --runtime onnx" in printed
+    assert "orin-nano: cannot be built here, " in printed
+    assert "--precision int8 --runtime tensorrt --frames 1 --frames 2\n" in printed
+    assert printed.count("\n    dad-edge build") > 15
 
 
 def test_the_cpu_target_is_built_until_calibration_is_missing(

@@ -20,8 +20,9 @@ from dad_edge.errors import DeviceError, MissingDependency, ModelError
 from dad_edge.runtime import engine_openvino, engines
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engine_openvino import SHAPES, OpenvinoEngine, openvino_version
-from dad_edge.runtime.engines import check_engine, open_graph, read_sidecar, why_not_here
+from dad_edge.runtime.engines import check_engine, open_graph, why_not_here
 from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import read_sidecar
 from dad_edge.verify import data_images, verify
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra 'openvino')")

@@ -12,8 +12,9 @@ import pytest
 from dad_edge.build import Target, build
 from dad_edge.bundle import ENGINES, Bundle, Calibration, open_bundle, write_calibration
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.runtime.engines import SIDECAR, check_engine, list_engines, read_sidecar
+from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import SIDECAR, list_engines, read_sidecar
 
 CPU = Target(runtime="onnxruntime")
 NAME = f"cpu-onnxruntime-{onnxruntime.__version__}-fp16"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -16,14 +17,16 @@ from onnx import helper
 from small_networks import make_network_bundle, small_denoiser, small_segmenter, write_images
 
 from dad_edge import plan
-from dad_edge.build import build, find_target
+from dad_edge.build import Target, build, find_target
 from dad_edge.bundle import ENGINES, open_bundle
 from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError
-from dad_edge.plan import build_plan
+from dad_edge.phases import BuildLog
+from dad_edge.plan import PlanJob, build_plan
 from dad_edge.quantize import to_fp16
-from dad_edge.runtime.engines import check_engine, read_sidecar
+from dad_edge.runtime.engines import check_engine
+from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 from dad_edge.signals import StopRequest
 
 API = json.loads((Path(__file__).parent / "data/tensorrt_api.json").read_text())
@@ -36,9 +39,10 @@ VARIABLES = {
     "profile": "IOptimizationProfile",
     "source": "ITensor",
     "e": "ParserError",
+    "cache": "ITimingCache",
     "trt": "module",
 }
-"""What the variables of `build_plan` hold."""
+"""What the variables of the module hold."""
 
 rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"
@@ -77,17 +81,33 @@ def test_every_api_member_in_use_exists(version: str) -> None:
         assert name in API[version][owner], f"TensorRT {version} has no {owner}.{name}"
 
 
-def _plan(model: onnx.ModelProto, capability: str = "8.6", **options: object) -> bytes:
+def _plan(
+    model: onnx.ModelProto,
+    capability: str = "8.6",
+    profiles: tuple[tuple[int, int, int], ...] = ((2, 2, 16),),
+    report: Callable[[float, str], None] = lambda share, phase: None,
+) -> bytes:
+    job = PlanJob(
+        name=model.graph.name,
+        runtime="tensorrt-rtx",
+        profiles=profiles,
+        capabilities=(capability,),
+        options=BuilderOptions(workspace_mib=64),
+    )
     with StopRequest() as stop:
-        return build_plan(
-            "tensorrt-rtx",
-            model,
-            rows=(2, 2, 16),
-            capabilities=(capability,),
-            workspace_mib=64,
-            stop=stop,
-            on_phase=options.get("on_phase", lambda phase: None),  # type: ignore[arg-type]
-        )
+        return build_plan(job, model.SerializeToString(), stop, report, BuildLog(io.StringIO()))
+
+
+@rtx
+@pytest.mark.tensorrt
+def test_every_batch_size_may_have_its_profile() -> None:
+    shares: list[float] = []
+    profiles = Target(runtime="tensorrt", capabilities=("8.6",)).profiles
+    rows = tuple((2 * low, 2 * best, 2 * most) for low, best, most in profiles)
+    assert len(rows) == 4
+    _plan(to_fp16(small_denoiser()), profiles=rows, report=lambda share, _: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.9
 
 
 @rtx
@@ -97,14 +117,17 @@ def test_both_networks_build_ahead_of_time_without_a_gpu(tmp_path: Path, precisi
     bundle = make_network_bundle(tmp_path / "bundle")
     calibrate(bundle, list_items(write_images(tmp_path / "good", 2), "train"))
     bundle = open_bundle(bundle.path)
-    phases: list[str] = []
-    target = find_target(capabilities=("8.6",))
-    sidecar = build(bundle, precision, target, phases.append)  # type: ignore[arg-type]
-    assert sidecar.name.startswith("sm86-tensorrt-rtx-")
+    notes: set[str] = set()
+    target = find_target(capabilities=("8.6", "8.9", "12.0"))
+    sidecar = build(bundle, precision, target, lambda done, total, note: notes.add(note))  # type: ignore[arg-type]
+    assert sidecar.name.startswith("sm86-sm89-sm120-tensorrt-rtx-")
     assert read_sidecar(bundle, sidecar.name) == sidecar
     folder = bundle.path / ENGINES / sidecar.name
     assert (folder / "denoiser.plan").read_bytes()[4:] != (folder / "segmenter.plan").read_bytes()
-    assert "segmenter.onnx: Building engine" in phases
+    assert "segmenter.onnx: Building engine" in notes
+    assert "Engine generation completed" in (folder / "build.log").read_text()
+    assert sidecar.profiles == ((1, 1, 8),)
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".log", ".plan", ".plan"]
     with pytest.raises(DeviceError, match="cannot run here"):
         check_engine(bundle, sidecar.name)
 
@@ -154,5 +177,5 @@ def test_an_unknown_compute_capability_lists_the_known_ones() -> None:
 @pytest.mark.tensorrt
 def test_a_signal_cancels_the_builder() -> None:
     with pytest.raises(Interrupted) as caught:
-        _plan(small_segmenter(), on_phase=lambda phase: os.kill(os.getpid(), signal.SIGTERM))
+        _plan(small_segmenter(), report=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert caught.value.exit_code == 128 + signal.SIGTERM

@@ -15,7 +15,8 @@ from dad_edge.build import Target, build
 from dad_edge.bundle import ENGINES, REPORTS, Bundle, sha256_of
 from dad_edge.data.demo import PRODUCT
 from dad_edge.errors import DataError, ModelError
-from dad_edge.runtime.engines import load_engine, read_sidecar
+from dad_edge.runtime.engines import load_engine
+from dad_edge.runtime.sidecar import read_sidecar
 from dad_edge.verify import (
     Images,
     data_images,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dad_edge.environment import user_cache
 from dad_edge.errors import DeviceError, MissingDependency, require, writing
 
 KERNELS = ("inject", "restore", "pool")
@@ -38,9 +39,8 @@ _STANDARD = "c++17"
 
 
 def cache_folder() -> Path:
-    """Where cubins are kept: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``dad-edge/cubins``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "dad-edge" / "cubins"
+    """Where cubins are kept."""
+    return user_cache() / "cubins"
 
 
 def compile_cubin(name: str, arch: str) -> bytes:

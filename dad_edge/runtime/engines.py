@@ -4,112 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
-from dad_edge.bundle import (
-    CALIBRATION,
-    DENOISER,
-    ENGINES,
-    SEGMENTER,
-    Bundle,
-    read_json,
-    sha256_of,
-    write_json,
-)
-from dad_edge.config import ModelConfig, Precision, RuntimeName, from_mapping, to_mapping
+from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, sha256_of
+from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engine_openvino import OpenvinoEngine, openvino_version
 from dad_edge.runtime.seams import Engine
+from dad_edge.runtime.sidecar import Sidecar, build_command, read_sidecar, rebuild_command
 
-SIDECAR = "engine.json"
-SIDECAR_FORMAT = 1
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineFile:
-    """One network of an engine on disk."""
-
-    name: str
-    """File name inside the engine's folder."""
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gate:
-    """What the accuracy gate said about an engine."""
-
-    passed: bool | None = None
-    """None while it has not run."""
-    reason: str = "the accuracy gate has not run"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sidecar:
-    """`engine.json`: everything that must match before an engine is run."""
-
-    format: int
-    runtime: RuntimeName
-    runtime_version: str
-    device: str
-    """`cpu`, or the compute capabilities such as `sm86-sm89`."""
-    precision: Precision
-    onnx_sha256: dict[str, str]
-    """Graphs of the bundle that it was built from."""
-    calibration_sha256: str | None = None
-    """Activation ranges that an INT8 engine was built from."""
-    files: dict[str, EngineFile]
-    """Graph of the bundle → its engine file."""
-    frames: tuple[int, int, int]
-    """Smallest, best and largest number of frames in a batch; 0 0 0 where any number will do."""
-    build_seconds: float
-    peak_memory_mib: float
-    """Largest memory of the building process so far."""
-    gate: Gate
-
-    @property
-    def name(self) -> str:
-        """Name of the engine's folder."""
-        return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
-
-
-def list_engines(bundle: Bundle) -> list[str]:
-    """Names of the engines in a bundle, in order."""
-    return sorted(
-        path.parent.name
-        for path in (bundle.path / ENGINES).glob(f"*/{SIDECAR}")
-        if not path.parent.name.startswith(".")
-    )
-
-
-def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
-    """What an engine is.
-
-    Raises:
-        ModelError: there is no such engine, or its sidecar is damaged.
-    """
-    path = bundle.path / ENGINES / name / SIDECAR
-    if name not in (names := list_engines(bundle)):
-        raise ModelError(
-            f"{bundle.path} has no engine '{name}'; it has: {', '.join(names) or 'none'}.",
-            "name one of these, or make one with 'dad-edge build --precision fp16'",
-        )
-    mapping = read_json(path)
-    if mapping.get("format") != SIDECAR_FORMAT:
-        raise ModelError(
-            f"{path}: format {mapping.get('format')!r}, this version reads {SIDECAR_FORMAT}.",
-            "build the engine again with this version of dad-edge",
-        )
-    return from_mapping(Sidecar, mapping, str(path))
-
-
-def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
-    """Put the sidecar into an engine's folder."""
-    write_json(folder / SIDECAR, to_mapping(sidecar))
 
 
 def why_not_here(sidecar: Sidecar) -> str | None:
@@ -169,15 +75,13 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
     if reason := why_not_here(sidecar):
         raise DeviceError(
             f"engine '{name}' cannot run here: {reason}.",
-            "build one for this machine: "
-            f"dad-edge build --precision {sidecar.precision} --runtime onnxruntime",
+            f"build one for this machine: {build_command('onnxruntime', sidecar.precision)}",
         )
     differences = _differences(bundle, name, sidecar)
     if differences:
         raise ModelError(
             f"engine '{name}' does not fit: {'; '.join(differences)}.",
-            "rebuild it with 'dad-edge build "
-            f"--precision {sidecar.precision} --runtime {sidecar.runtime}'",
+            f"rebuild it with '{rebuild_command(sidecar)}'",
         )
     return sidecar
 

@@ -1,0 +1,204 @@
+"""`engine.json`: what an engine is, and everything that must match before it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dad_edge.bundle import ENGINES, Bundle, read_json, write_json
+from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
+from dad_edge.errors import ModelError
+
+SIDECAR = "engine.json"
+SIDECAR_FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuilderOptions:
+    """How a TensorRT builder works; what is left out is the builder's own choice."""
+
+    workspace_mib: int | None = None
+    """Limit of its scratch memory in MiB; also that of the kernels it may choose."""
+    optimization_level: int | None = None
+    """0 to 5: how long it looks for fast kernels; TensorRT's own default is 3."""
+    hardware_compatible: bool = False
+    """One plan for every GPU from Ampere on, slower than one for the GPU; not on a Jetson."""
+    version_compatible: bool = False
+    """The plan runs on later versions of the same major version too, and is larger."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFile:
+    """One network of an engine on disk."""
+
+    name: str
+    """File name inside the engine's folder."""
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """What the accuracy gate said about an engine."""
+
+    passed: bool | None = None
+    """None while it has not run."""
+    reason: str = "the accuracy gate has not run"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sidecar:
+    """`engine.json`: everything that must match before an engine is run."""
+
+    format: int
+    runtime: RuntimeName
+    runtime_version: str
+    device: str
+    """`cpu`, or the compute capabilities such as `sm86-sm89`."""
+    precision: Precision
+    onnx_sha256: dict[str, str]
+    """Graphs of the bundle that it was built from."""
+    calibration_sha256: str | None = None
+    """Activation ranges that an INT8 engine was built from."""
+    files: dict[str, EngineFile]
+    """Graph of the bundle → its engine file."""
+    profiles: tuple[tuple[int, int, int], ...] = ()
+    """Smallest, best and largest number of frames in a batch, of every optimisation profile of
+    both plans in their order; empty where any number will do. A profile's rows are so many times
+    those of one frame."""
+    options: BuilderOptions = field(default_factory=BuilderOptions)
+    """A version-compatible plan needs `engine_host_code_allowed` to be opened."""
+    platform: str = ""
+    """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
+    build_seconds: float
+    peak_memory_mib: float
+    """Largest memory of a process that built one of the networks."""
+    gate: Gate
+
+    @property
+    def name(self) -> str:
+        """Name of the engine's folder."""
+        return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
+
+
+def list_engines(bundle: Bundle) -> list[str]:
+    """Names of the engines in a bundle, in order."""
+    return sorted(
+        path.parent.name
+        for path in (bundle.path / ENGINES).glob(f"*/{SIDECAR}")
+        if not path.parent.name.startswith(".")
+    )
+
+
+def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
+    """What an engine is.
+
+    Raises:
+        ModelError: there is no such engine, or its sidecar is damaged.
+    """
+    path = bundle.path / ENGINES / name / SIDECAR
+    if name not in (names := list_engines(bundle)):
+        raise ModelError(
+            f"{bundle.path} has no engine '{name}'; it has: {', '.join(names) or 'none'}.",
+            "name one of these, or make one with 'dad-edge build --precision fp16'",
+        )
+    mapping = read_json(path)
+    if mapping.get("format") != SIDECAR_FORMAT:
+        raise ModelError(
+            f"{path}: format {mapping.get('format')!r}, this version reads {SIDECAR_FORMAT}.",
+            "build the engine again with this version of dad-edge",
+        )
+    return from_mapping(Sidecar, mapping, str(path))
+
+
+def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
+    """Put the sidecar into an engine's folder."""
+    write_json(folder / SIDECAR, to_mapping(sidecar))
+
+
+def plan_differences(
+    sidecar: Sidecar, *, version: str, capability: str, platform: str
+) -> list[str]:
+    """What keeps TensorRT plans from running on a machine, in words.
+
+    Args:
+        sidecar: of the engine.
+        version: of the runtime there.
+        capability: compute capability of the GPU there, such as `8.7`.
+        platform: system and processor there, such as `Linux-aarch64`.
+    """
+    found = []
+    built, here = _numbers(sidecar.runtime_version), _numbers(version)
+    newer = sidecar.options.version_compatible and built[0] == here[0] and built <= here
+    if built != here and not newer:
+        found.append(f"built with {sidecar.runtime} {sidecar.runtime_version}, here is {version}")
+    if sidecar.options.hardware_compatible:
+        if _numbers(capability) < (8, 0):
+            found.append(f"built for GPUs from compute capability 8.0 on, here is {capability}")
+    elif capability not in capabilities_of(sidecar):
+        listed = " and ".join(capabilities_of(sidecar))
+        found.append(f"built for compute capability {listed}, here is {capability}")
+    if sidecar.platform != platform:
+        found.append(f"built for {sidecar.platform}, here is {platform}")
+    return found
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def device_name(capabilities: tuple[str, ...], options: BuilderOptions) -> str:
+    """Name of the device in an engine's name: `cpu`, `sm86-sm89`, or `ampere-plus`."""
+    if options.hardware_compatible:
+        return "ampere-plus"
+    return "-".join(f"sm{c.replace('.', '')}" for c in capabilities) or "cpu"
+
+
+def capabilities_of(sidecar: Sidecar) -> tuple[str, ...]:
+    """Compute capabilities that an engine was built for, such as `8.6`; none for a CPU."""
+    names = [name[2:] for name in sidecar.device.split("-") if name.startswith("sm")]
+    return tuple(f"{name[:-1]}.{name[-1]}" for name in names)
+
+
+def build_command(
+    runtime: RuntimeName,
+    precision: Precision,
+    *,
+    capabilities: tuple[str, ...] = (),
+    frames: tuple[int, ...] = (),
+    options: BuilderOptions | None = None,
+) -> str:
+    """The command that builds an engine.
+
+    Args:
+        runtime: of the engine.
+        precision: of the engine.
+        capabilities: that TensorRT-RTX builds for ahead of time.
+        frames: numbers of frames in a batch; the usual ones if none are named.
+        options: of the builder.
+    """
+    options = options or BuilderOptions()
+    words = [f"dad-edge build --precision {precision} --runtime {runtime}"]
+    if runtime == "tensorrt-rtx":
+        words += [f"--compute-capability {capability}" for capability in capabilities]
+    words += [f"--frames {count}" for count in frames]
+    if options.workspace_mib is not None:
+        words.append(f"--workspace-mib {options.workspace_mib}")
+    if options.optimization_level is not None:
+        words.append(f"--optimization-level {options.optimization_level}")
+    if options.hardware_compatible:
+        words.append("--hardware-compatible")
+    if options.version_compatible:
+        words.append("--version-compatible")
+    return " ".join(words)
+
+
+def rebuild_command(sidecar: Sidecar) -> str:
+    """The command that builds an engine again, for the machine it is run on."""
+    return build_command(
+        sidecar.runtime,
+        sidecar.precision,
+        capabilities=capabilities_of(sidecar),
+        frames=tuple(sorted({n for _, best, most in sidecar.profiles for n in (best, most)})),
+        options=sidecar.options,
+    )

@@ -40,7 +40,7 @@ Layers = Mapping[str, Sequence[str]]
 """Network file → layers, by `layer_name`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LayerCost:
     """What it costs to quantize one layer alone."""
 
@@ -84,7 +84,11 @@ def rank_layers(
                 for a, b in zip(expected, found, strict=True)
             ]
             score, mask = np.mean(errors, axis=0)
-            costs.append(LayerCost(name, layer, float(score), float(mask)))
+            costs.append(
+                LayerCost(
+                    network=name, layer=layer, score_error=float(score), mask_error=float(mask)
+                )
+            )
             progress(len(costs), total)
     return sorted(costs, key=lambda cost: (-cost.score_error, -cost.mask_error))
 

@@ -43,6 +43,22 @@ segmenter (float[N,6,32,32] pair) => (float[N,1,32,32] mask) {
 }
 """
 
+SENSITIVE_TEXT = """
+<ir_version: 10, opset_import: ["" : 20]>
+segmenter (float[N,6,32,32] pair) => (float[N,1,32,32] mask) {
+    first = Conv<pads=[1,1,1,1]>(pair, w_stem, b_stem)
+    one = Relu(first)
+    second = Conv<pads=[1,1,1,1]>(one, w_calm, b_calm)
+    two = Relu(second)
+    third = Conv<pads=[1,1,1,1]>(two, w_sensitive, b_sensitive)
+    three = Relu(third)
+    fourth = Conv<pads=[1,1,1,1]>(three, w_quiet, b_quiet)
+    four = Relu(fourth)
+    logits = Conv<pads=[1,1,1,1]>(four, w_head, b_head)
+    mask = Sigmoid(logits)
+}
+"""
+
 
 def small_model(text: str, channels: dict[str, tuple[int, int]]) -> onnx.ModelProto:
     """A graph with random weights: layer → (inputs, outputs) of its 3×3 convolution."""
@@ -79,11 +95,44 @@ def small_segmenter() -> onnx.ModelProto:
     return small_model(SEGMENTER_TEXT, {"stem": (6, 8), "middle": (8, 8), "head": (8, 1)})
 
 
-def make_network_bundle(folder: Path) -> Bundle:
+def sensitive_segmenter() -> onnx.ModelProto:
+    """pair → mask, with one layer that INT8 ruins: `w_sensitive`.
+
+    One channel that it does not use is 5000 times as large as the others, so that a range that
+    covers it leaves no levels for them. The mask follows the brightness of the image.
+    """
+    sizes = {"stem": (6, 8), "calm": (8, 8), "sensitive": (8, 8), "quiet": (8, 8), "head": (8, 1)}
+    model = small_model(SENSITIVE_TEXT, sizes)
+    centre = np.zeros((8, 8, 3, 3), np.float32)
+    centre[range(8), range(8), 1, 1] = 1
+    stem = np.zeros((8, 6, 3, 3), np.float32)
+    stem[:, :3, 1, 1] = np.linspace(0.2, 0.4, 8)[:, None]
+    unused = centre.copy()
+    unused[0] = 0
+    head = np.zeros((1, 8, 3, 3), np.float32)
+    head[0, 1:, 1, 1] = 1
+    values = {
+        "w_stem": stem,
+        "w_calm": centre,
+        "w_sensitive": unused,
+        "w_quiet": centre,
+        "w_head": head,
+        "b_stem": np.zeros(8, np.float32),
+        "b_calm": np.array([5000] + 7 * [0], np.float32),
+        "b_sensitive": np.zeros(8, np.float32),
+        "b_quiet": np.zeros(8, np.float32),
+        "b_head": np.array([-3], np.float32),
+    }
+    for weight in model.graph.initializer:
+        weight.CopyFrom(numpy_helper.from_array(values[weight.name], weight.name))
+    return model
+
+
+def make_network_bundle(folder: Path, segmenter: onnx.ModelProto | None = None) -> Bundle:
     """The tiny bundle with these networks in place of its own."""
     tiny = make_tiny_bundle(folder)
     onnx.save(small_denoiser(), folder / DENOISER)
-    onnx.save(small_segmenter(), folder / SEGMENTER)
+    onnx.save(segmenter or small_segmenter(), folder / SEGMENTER)
     write_manifest(
         folder,
         model=TINY,

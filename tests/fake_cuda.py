@@ -107,6 +107,8 @@ class FakeDriver:
             self._failures[name] = (wait - 1, status)
             if wait == 0:
                 self._note(status)
+                if name == "cuStreamEndCapture":  # ends the capture whatever it answers
+                    self.stream_of(arguments[0]).graph = None
                 return status, None
             return value(*arguments)
 
@@ -369,6 +371,8 @@ class FakeDriver:
     ) -> Any:
         if blockDimX > 1024 or not gridDimX * gridDimY * blockDimX:
             return (Result.CUDA_ERROR_INVALID_VALUE,)
+        # Any number of threads is right for it, and a thousand threads of the host are slow.
+        threads = min(blockDimX, 16) if f == "pool_score" else blockDimX
         library = kernel_library()
         sizes = (ctypes.c_uint * 64)()
         count = getattr(library, f"sizes_{f}")(sizes)
@@ -378,7 +382,7 @@ class FakeDriver:
         def run() -> None:
             values = [ctypes.create_string_buffer(copy, len(copy)) for copy in copies]
             table = (ctypes.c_void_p * count)(*map(ctypes.addressof, values))
-            getattr(library, f"launch_{f}")(gridDimX, gridDimY, blockDimX, table)
+            getattr(library, f"launch_{f}")(gridDimX, gridDimY, threads, table)
 
         self.enqueue(hStream, run)
         return (OK,)

@@ -8,8 +8,8 @@ primary context of a lost device, after which a new `Device` may work in the sam
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -304,6 +304,18 @@ class Device:
     def launch_graph(self, graph: Graph, stream: Stream) -> None:
         """Enqueue everything that was captured, as one launch."""
         self._call("cuGraphLaunch", graph.handle, stream.handle)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Free what is allocated in a with statement if it is left by an error."""
+        before = set(self.owned)
+        try:
+            yield
+        except BaseException:
+            for key in reversed([key for key in self.owned if key not in before]):
+                with suppress(DeviceError):
+                    self.owned[key].close()
+            raise
 
     def release(self, function: str, handle: Any) -> None:
         """Give something back; on a lost device nothing can be, and nothing needs to be."""

@@ -27,9 +27,8 @@ from dad_edge.config import ModelConfig
 from dad_edge.kernels.compile import KERNELS, find_cubin
 from dad_edge.model import diffusion
 from dad_edge.runtime.cuda import Buffer, Device, Module, Stream
+from dad_edge.runtime.seams import Element
 
-Element = Literal["f32", "f16"]
-"""Type of the elements of a tensor on the device."""
 PixelFormat = Literal["bgr", "rgb", "grey", "nv12"]
 
 ELEMENT_BYTES: dict[Element, int] = {"f32": 4, "f16": 2}

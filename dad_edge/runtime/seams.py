@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
+
+Element = Literal["f32", "f16"]
+"""Type of the elements of a tensor on a GPU."""
 
 Verdict = Literal["good", "defect", "invalid"]
 
@@ -65,6 +68,30 @@ class Engine(Protocol):
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Named tensors in, named tensors out."""
+        ...
+
+
+class DeviceEngine(Protocol):
+    """One network on a runtime that reads and writes device memory at fixed addresses."""
+
+    name: str
+    """Runtime, device and precision in words, as printed and written into every result."""
+    element: Element
+    """Type of both tensors."""
+    max_rows: int | None
+    """Largest number of rows (images of the network) at once; None where any number will do."""
+
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
+        """Prepare the network for tensors of so many rows at these addresses.
+
+        Returns:
+            A function that enqueues one pass on the stream. The second call and later ones
+            allocate nothing and wait for nothing, so that they can be captured in a CUDA graph.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the network back; what was bound runs no more."""
         ...
 
 

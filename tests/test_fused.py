@@ -1,0 +1,476 @@
+"""The fused CUDA runtime on a fake device against NumPy and ONNX Runtime."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import TINY
+from device_engine import OnnxOnDevice
+from fake_cuda import FakeDriver
+from small_networks import make_network_bundle
+
+from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
+from dad_edge.config import FramingConfig, ModelConfig
+from dad_edge.errors import DataError, DeviceError, ModelError
+from dad_edge.runtime.cuda import Device
+from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.runtime.frames import _Tensor
+from dad_edge.runtime.fused import FusedInspector, keep_mask
+from dad_edge.runtime.inspection import STAGES
+from dad_edge.runtime.inspector import HostInspector
+from dad_edge.runtime.ops_cuda import CudaOps
+from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.seams import Element, Inspection
+
+pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda')")
+
+GUIDED = replace(TINY, fusion="norm_guided", lambdas=(200, 400))
+TILED = replace(TINY, framing=FramingConfig(tiles=(2, 2), keep_aspect=True))
+SEED = 5
+SCORE, MAP = 2e-6, 3e-6
+"""FP32 on both sides: the kernels' normals and divisions differ in the last places."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_network_bundle(tmp_path_factory.mktemp("fused") / "bundle")
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    fake = FakeDriver()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", fake)
+    return fake
+
+
+Open = Callable[..., FusedInspector]
+
+
+@pytest.fixture
+def fused(bundle: Bundle, driver: FakeDriver) -> Iterator[Open]:
+    """Opens fused inspectors; at the end all have given everything back."""
+    opened = []
+
+    def open_fused(
+        model: ModelConfig = TINY,
+        element: Element = "f32",
+        max_rows: int | None = None,
+        **options: Any,
+    ) -> FusedInspector:
+        device, side = Device(), model.image_size
+        keep = keep_mask(model, options.get("ignore"))
+        ops = CudaOps(device, model, alpha_bar(model), SEED, element=element, keep=keep)
+        shapes = {DENOISER: (3, 3, side), SEGMENTER: (6, 1, side)}
+        names = {DENOISER: ("x_t", "noise"), SEGMENTER: ("pair", "mask")}
+        engines = [
+            OnnxOnDevice(
+                driver, bundle.path / graph, shapes[graph], names[graph], element, max_rows
+            )
+            for graph in (DENOISER, SEGMENTER)
+        ]
+        opened.append((FusedInspector(device, ops, *engines, 0.5, **options), engines))
+        return opened[-1][0]
+
+    yield open_fused
+    for inspector, engines in opened:
+        inspector.close()
+        assert all(engine.closed for engine in engines)
+    assert driver.left() == {}
+    assert driver.retained == 0
+
+
+def alpha_bar(model: ModelConfig) -> list[float]:
+    from dad_edge.model.diffusion import alpha_bar_table
+
+    table = alpha_bar_table(model.schedule)
+    return [float(table[step]) for step in model.lambdas]
+
+
+def reference(bundle: Bundle, model: ModelConfig = TINY, **options: Any) -> HostInspector:
+    ops = NumpyOps(model, alpha_bar(model), SEED)
+    engines = [OnnxEngine(bundle.path / graph, threads=1) for graph in (DENOISER, SEGMENTER)]
+    return HostInspector(ops, *engines, 0.5, **options)
+
+
+def frames_of(*sizes: tuple[int, int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(len(sizes))
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+def assert_same(
+    found: list[Inspection], expected: list[Inspection], score: float = SCORE, pixel: float = MAP
+) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=score)
+        assert one.verdict == other.verdict
+        np.testing.assert_allclose(one.score_map, other.score_map, atol=pixel)
+        np.testing.assert_allclose(one.heat.astype(int), other.heat, atol=1 + 255 * pixel)
+        np.testing.assert_allclose(one.image, other.image, atol=max(pixel, 1e-5))
+        np.testing.assert_allclose(one.restored, other.restored, atol=max(10 * pixel, 2e-5))
+
+
+@pytest.mark.parametrize("model", [TINY, GUIDED], ids=["average", "norm_guided"])
+@pytest.mark.parametrize("integrated", [False, True])
+def test_it_is_the_reference(
+    fused: Open, bundle: Bundle, driver: FakeDriver, model: ModelConfig, integrated: bool
+) -> None:
+    driver.attributes["INTEGRATED"] = int(integrated)
+    inspector, expected = fused(model), reference(bundle, model)
+    one, two, three = frames_of((48, 64), (20, 31), (40, 40))
+    for frames in ([one], [one, two, three], [two], [one], [two, two]):
+        assert_same(inspector.inspect_batch(frames), expected.inspect_batch(frames))
+
+
+@pytest.mark.parametrize("model", [TINY, GUIDED], ids=["average", "norm_guided"])
+def test_half_tensors_stay_within_their_precision(
+    fused: Open, bundle: Bundle, model: ModelConfig
+) -> None:
+    frames = frames_of((48, 64), (20, 31))
+    found = fused(model, element="f16").inspect_batch(frames)
+    assert_same(found, reference(bundle, model).inspect_batch(frames), score=5e-3, pixel=2e-2)
+
+
+def test_a_frame_is_one_copy_in_one_launch_and_one_copy_out(
+    fused: Open, driver: FakeDriver
+) -> None:
+    inspector = fused()
+    [frame] = frames_of((48, 64))
+    inspector.inspect(frame)
+    driver.calls.clear()
+    for _ in range(3):
+        inspection = inspector.inspect(frame)
+    assert driver.calls["cuMemcpyHtoDAsync"] == driver.calls["cuGraphLaunch"] == 3
+    assert driver.calls["cuEventSynchronize"] == 3
+    assert driver.calls["cuLaunchKernel"] == driver.calls["cuMemcpyDtoHAsync"] == 0
+    assert driver.allocations() == 0
+    assert tuple(inspection.stage_ms) == STAGES
+    assert all(ms > 0 for ms in inspection.stage_ms.values())
+    assert "CUDA kernels on Fake GPU + ONNX Runtime" in inspector.backend
+
+
+def test_an_integrated_gpu_reads_the_frame_where_it_is(fused: Open, driver: FakeDriver) -> None:
+    driver.attributes["INTEGRATED"] = 1
+    inspector = fused()
+    [frame] = frames_of((48, 64))
+    inspector.inspect(frame)
+    inspector.inspect(frame)
+    assert driver.calls["cuMemcpyHtoDAsync"] == 0
+
+
+def test_the_copy_out_is_small(fused: Open, driver: FakeDriver) -> None:
+    """Score, score map, heat map, image and x̂0; nothing of the other time steps."""
+    inspector = fused()
+    inspector.inspect(frames_of((48, 64))[0])
+    plane = TINY.image_size**2
+    [results] = {m.size for m in driver.live["host"].values()} - {256 + 48 * 64 * 3}
+    assert results <= plane * (6 * 4 + 4 + 1) + 4 * 256
+
+
+def test_two_frames_are_on_their_way_at_once(fused: Open, bundle: Bundle) -> None:
+    inspector, expected = fused(), reference(bundle)
+    frames = frames_of(*[(48, 64)] * 4)
+    found = list(inspector.inspect_each(frame for frame in frames))
+    assert_same(found, [expected.inspect(frame) for frame in frames])
+    assert list(inspector.inspect_each([])) == []
+    waiting = [inspector.submit([frame]) for frame in frames[:2]]
+    with pytest.raises(DeviceError, match="2 batches are on their way"):
+        inspector.submit([frames[2]])
+    assert_same([inspector.collect(lane)[0] for lane in waiting], found[:2])
+
+
+def test_a_frame_may_change_as_soon_as_it_was_submitted(fused: Open, bundle: Bundle) -> None:
+    inspector = fused()
+    [frame] = frames_of((48, 64))
+    expected = reference(bundle).inspect(frame)
+    lane = inspector.submit([frame])
+    frame[:] = 0
+    assert_same(inspector.collect(lane), [expected])
+
+
+def test_graphs_of_old_geometries_are_given_back(
+    fused: Open, bundle: Bundle, driver: FakeDriver
+) -> None:
+    inspector, expected = fused(), reference(bundle)
+    for frame in frames_of(*((30 + i, 40) for i in range(7))):
+        assert_same([inspector.inspect(frame)], [expected.inspect(frame)])
+    assert driver.left()["executable graph"] == 4
+
+
+def test_frames_with_gaps_between_rows_and_pixels(fused: Open, bundle: Bundle) -> None:
+    [frame] = frames_of((96, 128))
+    for part in (frame[5:53, 9:73], frame[::2, ::2], frame[:, ::-1], frame[..., ::-1]):
+        assert_same([fused().inspect(part)], [reference(bundle).inspect(part)])
+
+
+def test_every_pixel_format(fused: Open, bundle: Bundle) -> None:
+    inspector, expected = fused(), reference(bundle)
+    [frame] = frames_of((48, 64))
+    rgb = np.ascontiguousarray(frame[..., ::-1])
+    assert_same([inspector.inspect(rgb, "rgb")], [expected.inspect(frame)])
+    grey = frame[..., 0]
+    assert_same([inspector.inspect(grey, "grey")], [expected.inspect(cv2.merge([grey] * 3))])
+    nv12 = np.random.default_rng(1).integers(0, 256, (72, 64), dtype=np.uint8)
+    as_bgr = cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12)
+    assert_same([inspector.inspect(nv12, "nv12")], [expected.inspect(as_bgr)])
+
+
+@pytest.mark.parametrize("model", [TINY, TILED], ids=["plain", "tiled"])
+def test_ignored_pixels_do_not_count(fused: Open, bundle: Bundle, model: ModelConfig) -> None:
+    ignore = np.zeros((60, 80), bool)
+    ignore[:30] = True
+    [frame] = frames_of((48, 64))
+    [found] = fused(model, ignore=ignore).inspect_batch([frame])
+    assert_same([found], [reference(bundle, model, ignore=ignore).inspect(frame)])
+    assert (found.score_map[: len(found.score_map) // 2 - 1] == 0).all()
+
+
+@pytest.mark.parametrize("max_rows", [None, 6, 2])
+def test_views_pass_in_batches_that_the_engine_takes(
+    fused: Open, bundle: Bundle, max_rows: int | None
+) -> None:
+    frames = frames_of((50, 90), (90, 50))
+    inspector = fused(TILED, max_rows=max_rows)
+    for _ in range(2):
+        found = inspector.inspect_batch(frames)
+        assert_same(found, reference(bundle, TILED).inspect_batch(frames))
+
+
+def test_grey_frames_are_tiled_and_nv12_frames_are_not(fused: Open, bundle: Bundle) -> None:
+    inspector = fused(TILED)
+    [frame] = frames_of((50, 90))
+    grey = np.ascontiguousarray(frame[..., 0])
+    expected = reference(bundle, TILED).inspect(cv2.merge([grey] * 3))
+    assert_same([inspector.inspect(grey, "grey")], [expected])
+    with pytest.raises(DataError, match="NV12 frames cannot be tiled"):
+        inspector.inspect(np.zeros((72, 64), np.uint8), "nv12")
+    assert_same([inspector.inspect(grey, "grey")], [expected])
+
+
+def test_fresh_noise_is_that_of_the_reference(fused: Open, bundle: Bundle) -> None:
+    inspector, expected = fused(fresh_noise=True), reference(bundle, fresh_noise=True)
+    frames = frames_of((48, 64), (48, 64))
+    for _ in range(3):
+        assert_same(inspector.inspect_batch(frames), expected.inspect_batch(frames))
+    again = inspector.inspect(frames[0]).restored
+    assert np.abs(again - inspector.inspect(frames[0]).restored).max() > 0.05
+
+
+class OnDevice:
+    """A frame as CuPy, Numba, PyTorch and PyCUDA hand it over."""
+
+    def __init__(self, device: Device, frame: np.ndarray, padding: int = 0) -> None:
+        rows = frame.reshape(len(frame), -1)
+        padded = np.full((len(frame), rows.shape[1] + padding), 7, np.uint8)
+        padded[:, : rows.shape[1]] = rows
+        self.buffer = device.upload(padded)
+        inner = (3, 1) if frame.ndim == 3 else (1,)
+        self.strides = (padded.shape[1], *inner)
+        self.shape = frame.shape
+        self.__cuda_array_interface__ = {
+            "shape": frame.shape,
+            "typestr": "|u1",
+            "data": (self.buffer.address, False),
+            "strides": self.strides if padding else None,
+            "version": 3,
+        }
+
+
+class ByDlpack:
+    """The same by DLPack."""
+
+    def __init__(self, frame: OnDevice, device_type: int = 2) -> None:
+        shape = (ctypes.c_int64 * 3)(*frame.shape)
+        strides = (ctypes.c_int64 * 3)(*frame.strides)
+        self.tensor = _Tensor(frame.buffer.address - 4, device_type, 0, 3, (1, 8, 1))
+        self.tensor.shape, self.tensor.strides, self.tensor.byte_offset = shape, strides, 4
+        self.streams: list[int] = []
+        self._kept = (frame, shape, strides)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int) -> Any:
+        self.streams.append(stream)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p),
+        )
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_frames_on_the_device_are_not_copied_to_it(
+    fused: Open, bundle: Bundle, driver: FakeDriver, integrated: bool
+) -> None:
+    driver.attributes["INTEGRATED"] = int(integrated)
+    inspector = fused()
+    device = inspector._device
+    [frame] = frames_of((48, 64))
+    grey = np.ascontiguousarray(frame[..., 1])
+    expected = reference(bundle).inspect(frame)
+    for padding in (0, 5):
+        on_device = OnDevice(device, frame, padding)
+        by_dlpack = ByDlpack(on_device)
+        assert_same([inspector.inspect(on_device)], [expected])
+        assert_same([inspector.inspect(by_dlpack)], [expected])
+        assert by_dlpack.streams == [inspector._streams[0].number]
+        found = inspector.inspect(OnDevice(device, grey, padding), "grey")
+        assert_same([found], [reference(bundle).inspect(cv2.merge([grey] * 3))])
+    assert_same(inspector.inspect_batch([frame, OnDevice(device, frame)]), [expected, expected])
+    inspector.inspect(OnDevice(device, frame))
+    counted = driver.allocations()
+    on_device = OnDevice(device, frame)
+    inspector.inspect(on_device)
+    assert driver.allocations() == counted + 1, "the frame itself"
+
+
+def test_the_stream_that_writes_a_frame_is_waited_for(fused: Open, bundle: Bundle) -> None:
+    inspector = fused()
+    device = inspector._device
+    [frame] = frames_of((48, 64))
+    target = OnDevice(device, np.zeros_like(frame))
+    source, stream = device.allocate_host(frame.size), device.stream()
+    source.bytes[:] = frame.ravel()
+    device.copy_in(target.buffer.address, source.address, frame.size, stream)
+    target.__cuda_array_interface__["stream"] = stream.number
+    assert_same([inspector.inspect(target)], [reference(bundle).inspect(frame)])
+
+
+def test_frames_on_the_device_that_cannot_be_taken(fused: Open) -> None:
+    [frame] = frames_of((50, 90))
+    tiled = fused(TILED)
+    with pytest.raises(DataError, match="not padded to the model's aspect"):
+        tiled.inspect(OnDevice(tiled._device, frame))
+    inspector = fused()
+    gaps = OnDevice(inspector._device, frame)
+    gaps.__cuda_array_interface__["strides"] = (360, 4, 1)
+    with pytest.raises(DataError, match="do not lie together"):
+        inspector.inspect(gaps)
+    elsewhere = OnDevice(inspector._device, frame)
+    inspector._device.ordinal_of = lambda address: 1  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="lies on GPU 1, the inspector runs on GPU 0"):
+        inspector.inspect(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("frame", "pixel_format"),
+    [
+        (np.zeros((4, 4), np.uint8), "bgr"),
+        (np.zeros((0, 4, 3), np.uint8), "bgr"),
+        (np.zeros((4, 4, 3), np.float32), "rgb"),
+        (np.zeros((4, 4, 3), np.uint8), "grey"),
+        (np.zeros((5, 4), np.uint8), "nv12"),
+        (np.zeros((6, 5), np.uint8), "nv12"),
+    ],
+)
+def test_frames_of_another_layout_are_refused(
+    fused: Open, frame: np.ndarray, pixel_format: Any
+) -> None:
+    with pytest.raises(DataError, match=f"uint8 {pixel_format.upper()}, got shape"):
+        fused().inspect(frame, pixel_format)
+
+
+def test_things_that_are_no_frames(fused: Open) -> None:
+    inspector = fused()
+    with pytest.raises(DataError, match="a list is not a frame"):
+        inspector.inspect([1, 2])
+    with pytest.raises(DataError, match="no frame"):
+        inspector.inspect_batch([])
+
+
+def test_a_lost_device_ends_the_inspector_and_another_can_be_opened(
+    fused: Open, bundle: Bundle, driver: FakeDriver
+) -> None:
+    [frame] = frames_of((48, 64))
+    inspector = fused()
+    inspector.inspect(frame)
+    driver.fail_late("CUDA_ERROR_ILLEGAL_ADDRESS")
+    with pytest.raises(DeviceError, match="the GPU was lost in cuEventSynchronize") as caught:
+        inspector.inspect(frame)
+    assert "close the inspector and open it again" in caught.value.next_step
+    with pytest.raises(DeviceError, match="ILLEGAL_ADDRESS"):
+        inspector.inspect(frame)
+    inspector.close()
+    with pytest.raises(DeviceError, match="is closed"):
+        inspector.inspect(frame)
+    assert_same([fused().inspect(frame)], [reference(bundle).inspect(frame)])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cuMemAlloc",
+        "cuMemHostAlloc",
+        "cuEventCreate",
+        "cuGraphInstantiate",
+        "cuStreamBeginCapture",
+        "cuStreamEndCapture",
+        "cuLaunchKernel",
+        "cuMemcpyHtoDAsync",
+        "cuEventRecordWithFlags",
+    ],
+)
+def test_out_of_memory_anywhere_leaves_nothing_behind(
+    fused: Open, bundle: Bundle, driver: FakeDriver, name: str
+) -> None:
+    [frame] = frames_of((48, 64))
+    inspector = fused()
+    left = []
+    for _ in range(3):
+        driver.fail(name, "CUDA_ERROR_OUT_OF_MEMORY")
+        with pytest.raises(DeviceError, match="OUT_OF_MEMORY") as caught:
+            inspector.inspect(frame)
+        assert "close other programs" in caught.value.next_step
+        left.append(driver.left())
+    assert left[1:] == left[:1] * 2
+    assert_same([inspector.inspect(frame)], [reference(bundle).inspect(frame)])
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_half_of_the_tensors_is_given_back(fused: Open, driver: FakeDriver, after: int) -> None:
+    inspector = fused()
+    before = driver.left()
+    driver.fail("cuMemAlloc", "CUDA_ERROR_OUT_OF_MEMORY", after)
+    with pytest.raises(DeviceError):
+        inspector.inspect(frames_of((48, 64))[0])
+    assert driver.left() == before
+
+
+def test_tensors_of_different_types_are_refused(bundle: Bundle, driver: FakeDriver) -> None:
+    device = Device()
+    ops = CudaOps(device, TINY, alpha_bar(TINY))
+    names, shape = ("x_t", "noise"), (3, 3, TINY.image_size)
+    engines = [
+        OnnxOnDevice(driver, bundle.path / DENOISER, shape, names, element)
+        for element in ("f32", "f16")
+    ]
+    with pytest.raises(ModelError, match="'segmenter': 'f16'"):
+        FusedInspector(device, ops, *engines, 0.5)
+    device.close()
+
+
+def test_a_nan_is_never_good(bundle: Bundle, driver: FakeDriver, tmp_path: Path) -> None:
+    import onnx
+
+    device, side = Device(), TINY.image_size
+    broken = onnx.load(bundle.path / SEGMENTER)
+    bias = next(w for w in broken.graph.initializer if w.name == "b_head")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(1, np.nan, np.float32), "b_head"))
+    onnx.save(broken, tmp_path / SEGMENTER)
+    engines = (
+        OnnxOnDevice(driver, bundle.path / DENOISER, (3, 3, side), ("x_t", "noise")),
+        OnnxOnDevice(driver, tmp_path / SEGMENTER, (6, 1, side), ("pair", "mask")),
+    )
+    ops = CudaOps(device, TINY, alpha_bar(TINY))
+    with FusedInspector(device, ops, *engines, 0.5) as inspector:
+        assert inspector.inspect(frames_of((48, 64))[0]).verdict == "invalid"

@@ -1,7 +1,7 @@
 """Tell a regression from noise between two results of `dad-edge bench`.
 
-Exit code: 0 no row is slower, 1 a row is slower, 2 the files cannot be compared, 3 the figures are
-too unsure to tell.
+Exit code: 0 no row that can be told is slower, 1 a row is slower, 2 the files cannot be compared,
+3 all figures are too unsure to tell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dad_edge.bench import SCHEMA_VERSION
+from dad_edge.bench.study import SCHEMA_VERSION
 from dad_edge.errors import DadEdgeError, DataError, UsageError
 
 BETWEEN_RUNS = 0.05
@@ -35,10 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for name, verdict, change in verdicts:
         print(f"{verdict:12} {change:+7.1%} median latency  {name}")
+    for name in sorted(_rows(before).keys() - _rows(after).keys()):
+        print(f"{'missing':12} {'':7} in {chosen.after.name}  {name}")
     found = {verdict for _, verdict, _ in verdicts}
     if "slower" in found:
         return 1
-    return 3 if "cannot tell" in found else 0
+    return 3 if found == {"cannot tell"} else 0
 
 
 def read_result(path: Path) -> Row:
@@ -78,22 +80,18 @@ def compare(before: Row, after: Row) -> list[tuple[str, str, float]]:
             f"no row in common: {'; '.join(old)} against {'; '.join(new)}.",
             "measure the same size, λ and backend twice",
         )
-    busy = before["load"]["loaded"] or after["load"]["loaded"]
-    return [(name, *_judge(old[name], new[name], busy)) for name in shared]
+    return [(name, *_judge(old[name], new[name])) for name in shared]
 
 
 def _rows(result: Row) -> dict[str, Row]:
     """The rows by what they measured; the weights and the runtime's version may differ."""
-    return {
-        f"{row['method']} {row['size']} {row['image_size']} px, λ {row['lambdas']}, "
-        f"batch {row['batch']}, {row['precision']}, {row['engine']}": row
-        for row in result["rows"]
-    }
+    return {row["name"]: row for row in result["rows"]}
 
 
-def _judge(old: Row, new: Row, busy: bool) -> tuple[str, float]:
+def _judge(old: Row, new: Row) -> tuple[str, float]:
     change = new["latency_ms"]["p50"] / old["latency_ms"]["p50"] - 1
     ends = old["median_interval_ms"], new["median_interval_ms"]
+    busy = old["load"]["loaded"] or new["load"]["loaded"]
     if busy or old["unstable"] or new["unstable"] or None in ends:
         return "cannot tell", change
     (old_low, old_high), (new_low, new_high) = ends

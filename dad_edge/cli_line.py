@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -76,27 +77,50 @@ def demo(
         emit(result.as_record())
 
 
+class StudyChoice(str, Enum):
+    """Rows that `bench` measures."""
+
+    MAIN = "main"
+    TABLE3 = "table3"
+    TABLE4 = "table4"
+    PRECISION = "precision"
+    SCALING = "scaling"
+    ALL = "all"
+
+
 def bench(
     bundle: BundleOption = None,
+    study: Annotated[
+        StudyChoice,
+        typer.Option(
+            help="main: the bundle on every runtime; table3, table4: the paper's rows; precision; "
+            "scaling: image size, batch, λ and cameras; all."
+        ),
+    ] = StudyChoice.MAIN,
     engine: EngineOption = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long to measure; up to 3 × this until steady.")
-    ] = 10.0,
+        float | None,
+        typer.Option(min=0.1, help="How long to measure each row; up to 3 × this until steady."),
+    ] = None,
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result to this JSON file, and FILE.md beside.")
+    ] = None,
 ) -> None:
-    """Measure frames per second, stage by stage, beside the paper's rows."""
+    """Measure frames per second on every runtime that is here, beside the paper's rows."""
     from rich.console import Console
 
-    from dad_edge.bench import run_bench
-    from dad_edge.bench_table import bench_tables
-    from dad_edge.bundle import write_json
+    from dad_edge.bench.markdown import bench_markdown
+    from dad_edge.bench.study import run_study
+    from dad_edge.bench.table import bench_tables
+    from dad_edge.bundle import write_json, write_whole
     from dad_edge.progress import progress_bar
 
     chosen = chosen_bundle(bundle)
     with progress_bar("measuring") as report:
-        result = run_bench(
+        result = run_study(
             chosen,
+            study.value,
             engine=engine,
             seconds=seconds,
             progress=lambda what, share: report(share, 1.0, what),
@@ -106,7 +130,8 @@ def bench(
         emit(result)
     if out is not None:
         write_json(out, result)
-        say(f"wrote {out}")
+        write_whole(out.with_suffix(".md"), bench_markdown(result).encode())
+        say(f"wrote {out} and {out.with_suffix('.md').name}")
 
 
 def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:

@@ -80,10 +80,10 @@ def commit() -> str | None:
     An installed package that merely lies inside some other checkout has none.
     """
     here = Path(__file__)
-    if _run("git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name) is None:
+    if run_tool("git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name) is None:
         return None
-    head = _run("git", "-C", str(here.parent), "rev-parse", "HEAD")
-    changes = _run("git", "-C", str(here.parent), "status", "--porcelain", "-uno")
+    head = run_tool("git", "-C", str(here.parent), "rev-parse", "HEAD")
+    changes = run_tool("git", "-C", str(here.parent), "status", "--porcelain", "-uno")
     return f"{head}+changes" if head and changes else head
 
 
@@ -113,7 +113,7 @@ def user_cache() -> Path:
     return Path(base) / "dad-edge"
 
 
-def _run(*command: str) -> str | None:
+def run_tool(*command: str) -> str | None:
     """Standard output of a small tool, or None where it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
@@ -126,7 +126,7 @@ def _run(*command: str) -> str | None:
     return done.stdout.strip()
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Text of a small system file, empty where there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
@@ -135,14 +135,14 @@ def _read(path: Path) -> str:
 
 
 def _os_name(root: Path) -> str:
-    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release"), re.MULTILINE)
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(root / "etc/os-release"), re.MULTILINE)
     return match.group(1) if match else platform.system()
 
 
 def _cpu(root: Path) -> dict[str, Any]:
-    text = _read(root / "proc/cpuinfo")
+    text = read_text(root / "proc/cpuinfo")
     match = re.search(r"^(?:model name|Model|Processor)\s*:\s*(.+)$", text, re.MULTILINE)
-    governor = _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    governor = read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "model": match.group(1).strip() if match else platform.machine(),
         "cores": os.cpu_count(),
@@ -152,17 +152,17 @@ def _cpu(root: Path) -> dict[str, Any]:
 
 
 def _memory_gib(root: Path) -> float | None:
-    match = re.search(r"^MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
+    match = re.search(r"^MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     return round(int(match.group(1)) / 2**20, 1) if match else None
 
 
 def _jetson(root: Path) -> dict[str, str | None] | None:
-    model = _read(root / "proc/device-tree/model")
-    release = _read(root / "etc/nv_tegra_release")
+    model = read_text(root / "proc/device-tree/model")
+    release = read_text(root / "etc/nv_tegra_release")
     if not release and not re.search(r"jetson|orin|thor|xavier", model, re.IGNORECASE):
         return None
     match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
-    mode = re.search(r"NV Power Mode:\s*(\S+)", _run("nvpmodel", "-q") or "")
+    mode = re.search(r"NV Power Mode:\s*(\S+)", run_tool("nvpmodel", "-q") or "")
     return {
         "model": model or "unknown Jetson",
         "l4t": f"{match.group(1)}.{match.group(2)}" if match else None,

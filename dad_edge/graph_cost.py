@@ -1,25 +1,47 @@
-"""Arithmetic of an ONNX graph, counted from its shapes."""
+"""Arithmetic and memory traffic of an ONNX graph, layer by layer, counted from its shapes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _SHAPE_CONSTANT = 4096  # bytes; larger initializers are weights, whose values no shape depends on
+GROUPS = ("stem and head", "down", "middle", "up", "attention", "segmenter", "other")
+"""Parts of the networks that layers are counted in."""
 
 
-def count_gflop(path: Path, rows: int) -> float:
-    """Floating-point operations of one run: two for each multiply-add of Conv, MatMul and Gemm.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerCost:
+    """One node of a graph."""
 
-    Normalisation, activations, resizing and pooling are not counted, as is usual.
+    name: str
+    op: str
+    group: str
+    """One of `GROUPS`."""
+    outputs: tuple[str, ...]
+    """Names of the tensors that it makes."""
+    shape: tuple[int, ...]
+    """Of the first of them; empty where it is not known."""
+    flop: int = 0
+    """Two for each multiply-add of Conv, ConvTranspose, MatMul and Gemm; 0 for other nodes."""
+    weights: int = 0
+    """Elements of weights that such a layer reads."""
+    activations: int = 0
+    """Elements that it reads and writes beside them."""
+
+
+def layer_costs(path: Path, rows: int) -> list[LayerCost]:
+    """What every node of a graph costs in one run, in the graph's order.
+
+    Normalisation, activations, resizing and pooling count as free, as is usual: a runtime can fuse
+    them into the layers that count.
 
     Args:
         path: the ONNX file.
         rows: size of the first dimension of its input, where the graph leaves it open.
-
-    Returns:
-        Billions of operations.
 
     Raises:
         ValueError: the shape of an operand cannot be inferred.
@@ -28,6 +50,7 @@ def count_gflop(path: Path, rows: int) -> float:
 
     model = onnx.load(path, load_external_data=False)
     graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
     for tensor in graph.initializer:
         if len(tensor.raw_data) > _SHAPE_CONSTANT:
             tensor.ClearField("raw_data")
@@ -45,15 +68,68 @@ def count_gflop(path: Path, rows: int) -> float:
         shapes[value.name] = [
             d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim
         ]
-    return 2 * sum(_multiply_adds(node, shapes) for node in graph.node) / 1e9
+    costs: list[LayerCost] = []
+    group = "other"
+    for node in graph.node:
+        # A node without a weight of its own belongs to the layer before it.
+        group = _group_of(node, weights) or group
+        costs.append(_cost_of(node, group, shapes, weights))
+    return costs
 
 
-def _multiply_adds(node: Any, shapes: dict[str, list[int]]) -> int:
+def count_gflop(path: Path, rows: int) -> float:
+    """Billions of floating-point operations of one run; arguments as in `layer_costs`."""
+    return sum(layer.flop for layer in layer_costs(path, rows)) / 1e9
+
+
+def count_bytes(layers: Sequence[LayerCost], itemsize: int) -> int:
+    """Bytes that the counted layers move when nothing stays in a cache between two of them."""
+    return itemsize * sum(layer.weights + layer.activations for layer in layers)
+
+
+def _group_of(node: Any, weights: set[str]) -> str | None:
+    """The group that the name of a node's weight says, or None."""
+    for name in node.input:
+        if name not in weights or "." not in name:
+            continue
+        parts = name.split(".")
+        if parts[0] == "segmenter":
+            return "segmenter"
+        if "attention" in parts:
+            return "attention"
+        return parts[1] if parts[1] in ("down", "middle", "up") else "stem and head"
+    return None
+
+
+def _cost_of(node: Any, group: str, shapes: dict[str, list[int]], weights: set[str]) -> LayerCost:
+    result = shapes.get(node.output[0], [])
+    known = LayerCost(
+        name=node.name or node.output[0],
+        op=node.op_type,
+        group=group,
+        outputs=tuple(node.output),
+        shape=() if 0 in result else tuple(result),
+    )
     if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
-        return 0
+        return known
     operands = [shapes.get(name, []) for name in (*node.input[:2], node.output[0])]
     if any(not shape or 0 in shape for shape in operands):
         raise ValueError(f"shape of {node.op_type} '{node.name}' is not known")
+    sizes = [math.prod(shape) for shape in operands]
+    constant = sum(size for name, size in zip(node.input[:2], sizes, strict=False) if name in weights)
+    return LayerCost(
+        name=known.name,
+        op=known.op,
+        group=group,
+        outputs=known.outputs,
+        shape=known.shape,
+        flop=2 * _multiply_adds(node, operands),
+        weights=constant,
+        activations=sum(sizes) - constant,
+    )
+
+
+def _multiply_adds(node: Any, operands: list[list[int]]) -> int:
     left, weight, result = operands
     if node.op_type == "Conv":  # weight: (out, in / groups, *kernel)
         return math.prod(result) * math.prod(weight[1:])

@@ -2,51 +2,113 @@ from __future__ import annotations
 
 import io
 import json
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from conftest import make_tiny_bundle
+from conftest import TINY, make_tiny_bundle
 from rich.console import Console
 
 from dad_edge import cli
-from dad_edge.bench import (
-    FEWEST_FRAMES,
-    measure,
-    median_interval,
-    peak_gflops,
-    run_bench,
-    stage_gflop,
-    why_unsteady,
-)
-from dad_edge.bench_table import bench_tables
+from dad_edge.bench import cases, study
+from dad_edge.bench.case import UNTRAINED, Case
+from dad_edge.bench.cases import STUDIES, Planned, deployed, plan_rows, sweeps
+from dad_edge.bench.markdown import bench_markdown
+from dad_edge.bench.study import run_study
+from dad_edge.bench.table import bench_tables
 from dad_edge.bundle import Bundle
+from dad_edge.config import RECIPES
 from dad_edge.paper import FPS_ROWS
 from dad_edge.runtime.inspection import STAGES
-from dad_edge.runtime.inspector import open_inspector
+
+
+def rows_of(bundle: Bundle) -> list[Case]:
+    """One case of every kind, small enough for a test."""
+    own = Case(model=TINY, bundle=bundle, engine="ONNX Runtime")
+    return [
+        own,
+        replace(own, batch=2, decode=True),
+        replace(own, cameras=2),
+        replace(own, engine="OpenVINO"),
+        Case(model=replace(TINY, method="DRAEM+"), engine="PyTorch eager"),
+        Case(model=TINY, bundle=bundle, engine="TensorRT", precision="fp16", device="cuda"),
+    ]
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return run_bench(make_tiny_bundle(tmp_path_factory.mktemp("bench") / "tiny"), seconds=0.2)
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    bundle = make_tiny_bundle(tmp_path_factory.mktemp("bench") / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("tempfile.tempdir", None)
+        plan = [Planned(case=case, studies=("main",)) for case in rows_of(bundle)]
+        patch.setattr(study, "plan_rows", lambda *given, **named: plan)
+        return run_study(bundle, seconds=0.1)
 
 
-def test_the_row_adds_up(result: dict) -> None:
-    (row,) = result["rows"]
-    assert row["fps"] == pytest.approx(row["frames"] / row["wall_s"], rel=0.01)
-    assert row["frames"] >= FEWEST_FRAMES
-    assert 0.2 <= row["wall_s"] < 2
-    assert tuple(row["stages"]) == STAGES
-    assert 0.8 < sum(stage["share"] for stage in row["stages"].values()) <= 1
-    latency = row["latency_ms"]
-    assert latency["p50"] <= latency["p90"] <= latency["p95"] <= latency["p99"]
-    assert row["gflop"] == pytest.approx(2 * 32 * 32 * (2 * 9 + 2 * 6) / 1e9)
-    assert row["share_of_roof"] == pytest.approx(row["fps"] / row["roof_fps"], rel=0.05)
-    assert 0 <= row["overhead_share"] < 0.2
+def test_every_row_adds_up(result: dict[str, Any]) -> None:
+    assert len(result["rows"]) == 5
+    for row in result["rows"]:
+        assert row["fps"] == pytest.approx(row["frames"] / row["wall_s"], rel=0.02)
+        assert row["share_of_roof"] == pytest.approx(row["fps"] / row["roof_fps"], rel=0.01)
+        assert row["roof_fps"] == min(row["arithmetic_fps"], row["memory_fps"])
+        assert 0 <= row["overhead_share"] < 0.2
+    own, batch, cameras, openvino, ablation = result["rows"]
+    assert own["gflop"] == pytest.approx(2 * 32 * 32 * (2 * 9 + 2 * 6) / 1e9)
+    assert batch["gflop"] == cameras["gflop"] == openvino["gflop"] == own["gflop"]
+    assert tuple(own["stages"]) == STAGES
+    assert tuple(batch["stages"]) == ("decode", *STAGES)
+    assert cameras["frames"] % 2 == 0
+    assert cameras["stages"] == {}
+    assert own["weights"] == "tiny"
+    assert ablation["weights"] == UNTRAINED
+    assert ablation["lambdas"] == []
 
 
-def test_the_result_names_no_folder_of_this_machine(result: dict) -> None:
+def test_what_cannot_run_here_says_why_and_the_others_go_on(result: dict[str, Any]) -> None:
+    (row,) = result["not_measured"]
+    assert row["engine"] == "TensorRT"
+    assert "tensorrt" in row["reason"]
+
+
+def test_a_row_that_fails_costs_itself_alone(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
+    plan = [Planned(case=replace(own, batch=n), studies=("main",)) for n in (1, 2, 3)]
+    opened = study.open_case
+
+    def breaks(case: Case, frames: Any) -> Any:
+        subject = opened(case, frames)
+        if case.batch != 2:
+            return subject
+
+        def call(index: int) -> dict[str, float]:
+            raise RuntimeError("out of memory\nat 0x00")
+
+        return replace(subject, call=call)
+
+    monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
+    monkeypatch.setattr(study, "open_case", breaks)
+    found = run_study(tiny_bundle, seconds=0.1)
+    assert [row["batch"] for row in found["rows"]] == [1, 3]
+    (lost,) = found["not_measured"]
+    assert lost["reason"] == "failed: RuntimeError: out of memory"
+
+
+def test_a_row_expected_to_be_too_slow_is_left_out_and_says_so(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
+    plan = [Planned(case=own, studies=("main",))]
+    monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
+    monkeypatch.setattr(study.Peaks, "gflop_per_s", lambda *given: 1e-6)
+    (row,) = run_study(tiny_bundle, seconds=0.1)["not_measured"]
+    assert row["reason"].startswith("left out: about 154 s a frame are expected here")
+
+
+def test_the_result_names_no_folder_of_this_machine(result: dict[str, Any]) -> None:
     text = json.dumps(result)
     assert result["bundle"]["name"] == "tiny"
     assert len(result["bundle"]["sha256"]) == 2
@@ -54,82 +116,111 @@ def test_the_result_names_no_folder_of_this_machine(result: dict) -> None:
     assert str(Path.home()) + "/" not in text
 
 
-def test_the_table_shows_the_paper_and_fits_a_terminal(result: dict) -> None:
-    console = Console(width=80, record=True, file=io.StringIO())
+def shown(result: dict[str, Any]) -> str:
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(bench_tables(result))
-    text = console.export_text()
+    return console.export_text()
+
+
+def test_the_tables_show_every_row_and_the_paper_within_100_columns(
+    result: dict[str, Any],
+) -> None:
+    text = shown(result)
+    assert max(map(len, text.splitlines())) <= 100
+    for words in ("OpenVINO fp32", "2 cameras", "batch 2, with JPEG decoding", "DRAEM+ nano"):
+        assert words in text
     for row in FPS_ROWS:
         assert f"{row.fps:.2f}" in text
+        assert row.method in text
     assert "does not name its GPU" in text
-    assert all(row.method in text for row in FPS_ROWS)
+    assert UNTRAINED in text
 
 
-def test_a_busy_or_unsteady_run_says_so(result: dict) -> None:
+def test_markdown_has_a_line_for_every_row(result: dict[str, Any]) -> None:
+    lines = bench_markdown(result).splitlines()
+    table = [line for line in lines if line.startswith("| ") and "px" in line]
+    assert len(table) == len(result["rows"])
+    assert len({line.count("|") for line in table}) == 1
+    assert any(line.startswith("- ") and "TensorRT fp16, cuda" in line for line in lines)
+
+
+def test_a_busy_or_unsteady_run_says_so(result: dict[str, Any]) -> None:
     load = result["load"] | {"other_cores": 1.5, "stolen_share": 0.0, "cores": 2, "loaded": True}
     row = result["rows"][0] | {"unstable": "the median is known to ±9.0% only"}
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(bench_tables(result | {"load": load, "rows": [row]}))
-    text = console.export_text()
+    row["throttling"] = ["the CPU throttled 3 times for heat"]
+    text = shown(result | {"load": load, "rows": [row]})
     assert "other processes used 1.50 of 2 cores" in text
-    assert "Unstable: the median is known to ±9.0% only" in text
+    assert "~ marks 1 unstable of 1 rows; the first: the median is known to ±9.0% only" in text
+    assert "Throttled: the CPU throttled 3 times for heat." in text
 
 
-def test_measuring_reports_progress_and_counts_every_frame(
-    tiny_bundle: Bundle, dark_frame: np.ndarray
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_all_is_every_study_and_no_row_twice(tiny_bundle: Bundle, device: Any) -> None:
+    whole = plan_rows("all", tiny_bundle, device=device)
+    names = [plan.case.name for plan in whole]
+    assert len(names) == len(set(names))
+    for name in STUDIES:
+        rows = {plan.case.name for plan in plan_rows(name, tiny_bundle, device=device)}
+        assert rows == {plan.case.name for plan in whole if name in plan.studies}
+
+
+def test_the_tables_of_the_paper_have_all_their_rows(tiny_bundle: Bundle) -> None:
+    def rows(study: Any) -> set[tuple[Any, ...]]:
+        found = (plan.case.to_mapping() for plan in plan_rows(study, tiny_bundle, device="cpu"))
+        return {(r["method"], tuple(r["lambdas"])) for r in found if r["size"] == "paper"}
+
+    assert rows("table3") == {
+        ("SegmentationAD", ()),
+        ("DRAEM+", ()),
+        ("DenoisingAD", (100, 200)),
+        ("DiffusionAD", (100, 200)),
+    }
+    assert rows("table4") == {
+        ("DiffusionAD", (100,)),
+        ("DiffusionAD", (200,)),
+        ("DiffusionAD", (100, 200)),
+        ("norm-guided", (200, 400)),
+    }
+
+
+def test_a_gpu_is_measured_as_the_authors_run_it_and_as_it_is_deployed(
+    tiny_bundle: Bundle,
 ) -> None:
-    inspector = open_inspector(tiny_bundle, threads=1)
-    samples = measure(inspector, [dark_frame], 0.05)
-    assert len(samples.latency_ms) == len(samples.stage_ms)
-    assert samples.warm_up_frames >= FEWEST_FRAMES
-    assert sum(samples.latency_ms) / 1e3 <= samples.wall_s
+    found = [plan.case for plan in plan_rows("precision", tiny_bundle, device="cuda")]
+    on_gpu = {(case.engine, case.precision) for case in found if case.device == "cuda"}
+    assert on_gpu >= {
+        ("PyTorch eager", "tf32"),
+        ("PyTorch eager", "fp16"),
+        ("PyTorch eager", "bf16"),
+        ("PyTorch compile", "fp16"),
+        ("TensorRT", "fp16"),
+        ("TensorRT", "int8"),
+        ("TensorRT-RTX", "fp16"),
+    }
 
 
-def test_the_median_interval_covers_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(400):
-        interval = median_interval(rng.exponential(size=60).tolist())
-        assert interval is not None
-        covered += interval[0] <= np.log(2) <= interval[1]
-    assert 0.92 <= covered / 400 <= 0.99
+def test_scaling_varies_one_thing_at_a_time(tiny_bundle: Bundle) -> None:
+    own = deployed(tiny_bundle, "cpu")
+    found = sweeps(tiny_bundle, "cpu")
+    assert [x for x, _ in found["batch"]] == [case.batch for _, case in found["batch"]]
+    assert [x for x, _ in found["cameras"]] == [case.cameras for _, case in found["cameras"]]
+    assert [x for x, _ in found["lambdas"]] == [len(c.model.lambdas) for _, c in found["lambdas"]]
+    assert [x for x, _ in found["image size"]] == [32.0**2, 64.0**2]
+    for places in found.values():
+        assert own.name in [case.name for _, case in places]
 
 
-def test_more_frames_narrow_the_median_interval() -> None:
-    values = np.random.default_rng(1).normal(10, 1, 3000).tolist()
-    widths = []
-    for count in (30, 300, 3000):
-        interval = median_interval(values[:count])
-        assert interval is not None
-        widths.append(interval[1] - interval[0])
-    assert all(b < a for a, b in pairwise(widths))
-
-
-@pytest.mark.parametrize(
-    ("latency_ms", "why"),
-    [
-        ([10.0] * 3, "only 3 frames were measured"),
-        ([5.0, 15.0] * 50, "the median is known to ±50.0% only"),
-        (np.linspace(9.5, 10.5, 2000).tolist(), "the second half of the run was 5% slower"),
-        (np.linspace(10.5, 9.5, 2000).tolist(), "the second half of the run was 5% faster"),
-        ([10.0] * 50, None),
-    ],
-)
-def test_only_steady_figures_can_be_quoted(latency_ms: list[float], why: str | None) -> None:
-    assert why_unsteady(latency_ms) == why
-
-
-def test_a_graph_of_unknown_cost_has_no_roof(
+def test_a_named_engine_is_measured_alone(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hidden(path: Path, rows: int) -> float:
-        raise ValueError("shape")
+    from dad_edge.build import build, find_target
 
-    monkeypatch.setattr("dad_edge.bench.count_gflop", hidden)
-    assert stage_gflop(tiny_bundle) == {}
-
-
-def test_the_peak_is_a_rate_this_machine_can_reach() -> None:
-    assert 0.1 < peak_gflops(threads=1, seconds=0.05) < 10_000
+    name = build(tiny_bundle, "fp32", find_target("onnxruntime")).name
+    (plan,) = plan_rows("main", tiny_bundle, engine=name)
+    assert plan.case.built == name
+    monkeypatch.setattr(cases, "list_engines", lambda bundle: [])
+    found = run_study(tiny_bundle, engine=name, seconds=0.1)
+    assert [row["engine"] for row in found["rows"]] == ["ONNX Runtime"]
 
 
 def test_the_command_prints_json_and_writes_the_same_file(
@@ -138,14 +229,18 @@ def test_the_command_prints_json_and_writes_the_same_file(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
+    plan = [Planned(case=own, studies=("main",))]
+    monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
     out = tmp_path / "results" / "bench.json"
     arguments = ["bench", "--bundle", str(tiny_bundle.path), "--seconds", "0.1", "--json"]
     monkeypatch.setattr("sys.argv", ["dad-edge", *arguments, "--out", str(out)])
     cli.main()
-    shown = capsys.readouterr()
-    assert json.loads(shown.out) == json.loads(out.read_text())
-    assert "Beside the paper" in shown.err
-    assert f"bundle: {tiny_bundle.path} (--bundle)" in shown.err
+    seen = capsys.readouterr()
+    assert json.loads(seen.out) == json.loads(out.read_text())
+    assert "Beside the paper" in seen.err
+    assert f"bundle: {tiny_bundle.path} (--bundle)" in seen.err
+    assert out.with_suffix(".md").read_text().startswith("# Measured on ")
 
 
 def test_a_result_that_cannot_be_written_is_still_shown(
@@ -154,13 +249,21 @@ def test_a_result_that_cannot_be_written_is_still_shown(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
+    plan = [Planned(case=own, studies=("main",))]
+    monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
     (tmp_path / "file").touch()
     arguments = ["bench", "--bundle", str(tiny_bundle.path), "--seconds", "0.1"]
     out = str(tmp_path / "file" / "bench.json")
     monkeypatch.setattr("sys.argv", ["dad-edge", *arguments, "--out", out, "--json"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    shown = capsys.readouterr()
+    seen = capsys.readouterr()
     assert stop.value.code == 7
-    assert "a file is in the way" in shown.err
-    assert json.loads(shown.out)["study"] == "bench"
+    assert "a file is in the way" in seen.err
+    assert json.loads(seen.out)["study"] == "main"
+
+
+def test_the_sizes_beside_a_bundle_are_the_other_recipes(tiny_bundle: Bundle) -> None:
+    sizes = {plan.case.model.size for plan in plan_rows("main", tiny_bundle, device="cpu")}
+    assert sizes == set(RECIPES)

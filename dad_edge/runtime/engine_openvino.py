@@ -104,7 +104,8 @@ class OpenvinoEngine:
                 f"OpenVINO failed: {_reason(error)}.",
                 "run 'dad-edge doctor'; if the bundle is in order, restart the command",
             ) from error
-        return {output.get_any_name(): value for output, value in results.items()}
+        # An output that an Identity renamed has both names, in no order.
+        return {name: value for output, value in results.items() for name in output.get_names()}
 
     def _request_for(self, rows: int) -> Any:
         """The graph compiled for a batch size."""

@@ -1,0 +1,237 @@
+"""A study: its rows are measured one after the other, and none of them can stop the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from dad_edge.bench.case import Case
+from dad_edge.bench.cases import StudyName, plan_rows, sweeps
+from dad_edge.bench.cost import total
+from dad_edge.bench.measure import Progress, Samples, measure, percentiles, rounded, summary
+from dad_edge.bench.roof import Peaks, roof_of
+from dad_edge.bench.scaling import fit_sweep
+from dad_edge.bench.subject import Frame, Subject, case_cost, check_here, open_case
+from dad_edge.bundle import Bundle
+from dad_edge.environment import describe
+from dad_edge.errors import DadEdgeError
+from dad_edge.gpu import describe_nvidia
+from dad_edge.machine_load import LoadWatch
+from dad_edge.sensors import read_sensors, throttling
+
+SCHEMA_VERSION = 2
+FRAMES = 16
+FRAME_SIDE = 256
+SECONDS: dict[StudyName, float] = {
+    "main": 5.0,
+    "table3": 3.0,
+    "table4": 3.0,
+    "precision": 3.0,
+    "scaling": 2.0,
+}
+"""How long a row is measured where the user does not say; the longest of its studies counts."""
+LONGEST_CALL_S: dict[StudyName, float] = {
+    "main": 2.0,
+    "table3": 25.0,
+    "table4": 25.0,
+    "precision": 2.0,
+    "scaling": 2.0,
+}
+"""A row whose call is expected to take longer is left out, and says so."""
+EXPECTED_SHARE = 0.4
+"""Share of the peak that is expected of a row before it was measured."""
+NETWORK_CALLS = 30
+
+
+def run_study(
+    bundle: Bundle,
+    study: StudyName = "main",
+    *,
+    engine: str | None = None,
+    seconds: float | None = None,
+    progress: Progress = lambda what, share: None,
+) -> dict[str, Any]:
+    """Measure the rows of a study.
+
+    Args:
+        bundle: a checked bundle.
+        study: which rows; `all` for every one.
+        engine: name of a built engine: that alone is measured.
+        seconds: how long to measure a row, up to three times as long while it is not steady; by
+            default what suits the study.
+        progress: told how far the study is.
+
+    Returns:
+        Plain values for JSON, described in `benchmarks/README.md`.
+    """
+    from dad_edge.data.demo import line
+
+    progress("drawing frames", 0.0)
+    frames = [sample.image for sample in islice(line(size=FRAME_SIDE), FRAMES)]
+    planned = plan_rows(study, bundle, engine=engine)
+    peaks = Peaks(min(0.5, (seconds or 5.0) / 10))
+    sensors = read_sensors()
+    rows: list[dict[str, Any]] = []
+    not_measured: list[dict[str, Any]] = []
+    with LoadWatch() as watch:
+        for number, plan in enumerate(planned):
+            about = plan.case.to_mapping() | {"studies": list(plan.studies)}
+
+            def report(what: str, share: float, done: int = number, case: Case = plan.case) -> None:
+                progress(f"{case.name}: {what}", (done + share) / len(planned))
+
+            report("opening", 0.0)
+            length = seconds or max(SECONDS[name] for name in plan.studies)
+            longest = max(LONGEST_CALL_S[name] for name in plan.studies)
+            try:
+                rows.append(about | measure_case(plan.case, frames, length, longest, peaks, report))
+            except DadEdgeError as error:
+                not_measured.append(about | {"reason": error.message, "next": error.next_step})
+            except Exception as error:  # whatever a runtime raises costs its row, not the study
+                said = str(error).strip().split("\n")[0][:300]
+                reason = f"failed: {type(error).__name__}: {said}"
+                not_measured.append(about | {"reason": reason, "next": None})
+    progress("measuring the peak again", 1.0)
+    peaks.measure_again()
+    for row in rows:
+        row |= _limits(row, peaks)
+    after = read_sensors()
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "study": study,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "environment": describe(),
+        "bundle": {
+            "name": bundle.path.resolve().name,
+            "class_name": bundle.manifest.class_name,
+            "sha256": bundle.onnx_digests,
+        },
+        "frames": {"source": "demo product, drawn beforehand", "count": FRAMES}
+        | {"height": FRAME_SIDE, "width": FRAME_SIDE},
+        "load": watch.load.to_mapping(),
+        "sensors": {"before": sensors, "after": after, "throttling": throttling(sensors, after)},
+        "peak": peaks.to_mapping(),
+        "rows": rows,
+        "not_measured": not_measured,
+    }
+    if any("scaling" in plan.studies for plan in planned):
+        result["scaling"] = _scaling(bundle, rows)
+    return result
+
+
+def measure_case(
+    case: Case,
+    frames: Sequence[Frame],
+    seconds: float,
+    longest_s: float,
+    peaks: Peaks,
+    progress: Progress = lambda what, share: None,
+) -> dict[str, Any]:
+    """One row of the result, without its limits.
+
+    Raises:
+        DadEdgeError: it cannot run here, or is expected to be too slow; the message says why.
+    """
+    check_here(case)
+    _check_expected(case, longest_s, peaks)
+    before = read_sensors()
+    with open_case(case, frames) as subject, LoadWatch() as watch:
+        samples = measure(subject.call, seconds, progress)
+        networks = _networks_ms(subject, samples, seconds)
+    after = read_sensors()
+    cost = total(subject.costs)
+    return {
+        "backend": subject.backend,
+        "threads": subject.threads,
+        "setup_s": round(subject.setup_s, 3),
+        **summary(samples, case.batch * case.cameras),
+        "networks_ms": networks,
+        "stages": _stages(samples, subject),
+        "gflop": rounded(cost.gflop / case.batch / case.cameras) if cost else None,
+        "bytes": round(cost.gigabytes(case.precision) * 1e9) if cost else None,
+        "load": watch.load.to_mapping(),
+        "cpu_mhz": after["cpu_mhz"],
+        "temperature_c": after["temperature_c"],
+        "throttling": throttling(before, after),
+    }
+
+
+def _check_expected(case: Case, longest_s: float, peaks: Peaks) -> None:
+    cost = total(case_cost(case))
+    peak = peaks.gflop_per_s(case.device, "fp32")
+    if cost is None or peak is None:
+        return
+    expected_s = cost.gflop / (peak * EXPECTED_SHARE)
+    if expected_s > longest_s:
+        raise DadEdgeError(
+            f"left out: about {expected_s:.0f} s a frame are expected here ({cost.gflop:.0f} GFLOP "
+            f"at {EXPECTED_SHARE:.0%} of {peak:.0f} GFLOP/s); this study allows {longest_s:g} s.",
+            "run it on a faster device, or see 'dad-edge bench --predict'",
+        )
+
+
+def _networks_ms(subject: Subject, samples: Samples, seconds: float) -> dict[str, float] | None:
+    """Both networks without the steps around them and without host-device copies."""
+    if subject.networks is None:
+        both = [s["denoise"] + s["segment"] for s in samples.stage_ms if "denoise" in s]
+        return percentiles(both) if both else None
+    found: list[float] = []
+    end = time.perf_counter() + seconds / 2
+    subject.networks()
+    while len(found) < NETWORK_CALLS and (not found or time.perf_counter() < end):
+        start = time.perf_counter()
+        subject.networks()
+        found.append((time.perf_counter() - start) * 1e3)
+    return percentiles(found)
+
+
+def _stages(samples: Samples, subject: Subject) -> dict[str, Any]:
+    """Time, share and rate of every step; the shares are of the whole latency."""
+    names = samples.stage_ms[0] if samples.stage_ms else {}
+    total_ms = sum(samples.latency_ms)
+    found = {}
+    for name in names:
+        values = [stages[name] for stages in samples.stage_ms]
+        cost = subject.costs.get(name)
+        found[name] = {
+            **percentiles(values),
+            "share": round(sum(values) / total_ms, 4),
+            "gflop": rounded(cost.gflop) if cost else None,
+            "gflop_per_s": rounded(cost.gflop * 1e3 / float(np.median(values))) if cost else None,
+        }
+    return found
+
+
+def _limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
+    """Roof of a row and the share of it that was reached; None where one is not known."""
+    gflop_per_s = peaks.gflop_per_s(row["device"], row["precision"])
+    gbyte_per_s = peaks.gbyte_per_s(row["device"])
+    unknown = dict.fromkeys(("roof_fps", "arithmetic_fps", "memory_fps", "share_of_roof"))
+    if row["gflop"] is None or gflop_per_s is None or gbyte_per_s is None:
+        return unknown
+    frames = row["batch"] * row["cameras"]
+    roof = roof_of(row["gflop"] * frames, row["bytes"] / 1e9, frames, gflop_per_s, gbyte_per_s)
+    return {
+        "roof_fps": rounded(roof.fps),
+        "arithmetic_fps": rounded(roof.arithmetic_fps),
+        "memory_fps": rounded(roof.memory_fps),
+        "share_of_roof": rounded(row["fps"] / roof.fps),
+    }
+
+
+def _scaling(bundle: Bundle, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    measured = {row["name"]: row for row in rows}
+    device = "cuda" if describe_nvidia()["gpus"] else "cpu"
+    return [
+        fit_sweep(
+            axis,
+            [(x, measured[case.name]) for x, case in places if case.name in measured],
+            [case.name for _, case in places if case.name not in measured],
+        )
+        for axis, places in sweeps(bundle, device).items()  # type: ignore[arg-type]
+    ]

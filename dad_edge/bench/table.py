@@ -1,0 +1,240 @@
+"""A bench result for people: the tables are views of the JSON."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from dad_edge import paper
+from dad_edge.bench.case import UNTRAINED
+
+Row = dict[str, Any]
+
+
+def bench_tables(result: dict[str, Any]) -> Group:
+    """What `run_study` returned, readable at 100 columns."""
+    parts: list[Any] = [_heading(result)]
+    if result["rows"]:
+        parts.append(_rows(result))
+    if (row := own_row(result)) is not None and row["stages"]:
+        parts.append(_stages(row))
+    if "main" in _studies(result):
+        parts.append(_paper_rows())
+    if result.get("scaling"):
+        parts.append(_scaling(result["scaling"]))
+    if result["not_measured"]:
+        parts.append(_not_measured(result["not_measured"]))
+    parts.extend(Text(f"! {warning}", style="yellow") for warning in warnings(result))
+    return Group(*parts)
+
+
+def own_row(result: dict[str, Any]) -> Row | None:
+    """The fastest row of the user's bundle, one frame at a time; None where none was measured."""
+    own = [
+        row
+        for row in result["rows"]
+        if row["weights"] != UNTRAINED
+        and (row["batch"], row["cameras"], row["decode"]) == (1, 1, False)
+    ]
+    return max(own, key=lambda row: float(row["fps"]), default=None)
+
+
+def warnings(result: dict[str, Any]) -> list[str]:
+    """Reasons not to quote these figures."""
+    load = result["load"]
+    found = []
+    if shaky := [row for row in result["rows"] if row["unstable"]]:
+        found.append(
+            f"~ marks {len(shaky)} unstable of {len(result['rows'])} rows; the first: "
+            f"{shaky[0]['unstable']}. Measure longer, or on a quieter machine."
+        )
+    if load["other_cores"] is None:
+        found.append("Other load is unknown: /proc/stat is not readable here.")
+    elif load["loaded"]:
+        found.append(
+            f"The machine was busy: other processes used {load['other_cores']:.2f} of "
+            f"{load['cores']} cores, the host withheld {load['stolen_share']:.1%}. "
+            "These figures are lower than an idle machine's."
+        )
+    reasons = {reason for row in result["rows"] for reason in row["throttling"]}
+    found.extend(f"Throttled: {reason}." for reason in sorted(reasons))
+    return found
+
+
+def configuration(row: Row) -> str:
+    """What runs a row: engine, precision and what is not one frame from one camera."""
+    parts = [f"{row['engine']} {row['precision']}"]
+    if row["device"] != "cpu":
+        parts.append(row["device"])
+    if row["batch"] > 1:
+        parts.append(f"batch {row['batch']}")
+    if row["cameras"] > 1:
+        parts.append(f"{row['cameras']} cameras")
+    if row["decode"]:
+        parts.append("with JPEG decoding")
+    return ", ".join(parts)
+
+
+def network(row: Row) -> str:
+    """The networks of a row: method, size, λ and whose weights."""
+    steps = ", ".join(map(str, row["lambdas"]))
+    return f"{row['method']} {row['size']}, {row['image_size']} px" + (
+        f", λ {steps}" if steps else ""
+    )
+
+
+def paper_fps(row: Row) -> float | None:
+    """What the paper reports for a row's method and λ at its own size."""
+    for reported in (*paper.TABLE_3, *paper.TABLE_4, paper.JOURNAL):
+        if reported.method != row["method"]:
+            continue
+        if reported is paper.JOURNAL or list(reported.lambdas) == row["lambdas"]:
+            return reported.fps
+        if not reported.lambdas and row["method"] != "DiffusionAD":
+            return reported.fps
+    return None
+
+
+def _studies(result: dict[str, Any]) -> set[str]:
+    return {name for row in result["rows"] for name in row["studies"]}
+
+
+def _heading(result: dict[str, Any]) -> Text:
+    environment = result["environment"]
+    text = Text(f"{environment['device']}", style="bold")
+    rates = [f"{name} {rate:.0f} GFLOP/s" for name, rate in _known(result["peak"]["gflop_per_s"])]
+    rates += [
+        f"{name} copy {rate:.0f} GB/s" for name, rate in _known(result["peak"]["gbyte_per_s"])
+    ]
+    clock = result["sensors"]["after"]["cpu_mhz"]
+    text.append(
+        f"\nmeasured peaks: {', '.join(rates) or 'none'}"
+        + (f"; CPU clock {clock:.0f} MHz" if clock else ""),
+        style="not bold dim",
+    )
+    return text
+
+
+def _known(rates: dict[str, float | None]) -> list[tuple[str, float]]:
+    return [(name, rate) for name, rate in rates.items() if rate is not None]
+
+
+def _rows(result: dict[str, Any]) -> Table:
+    """Every measured row, under the networks that it runs."""
+    compared = bool(_studies(result) & {"table3", "table4"})
+    table = Table(
+        title="Measured: frame in hand → verdict",
+        title_justify="left",
+        caption=(f"paper: its frames/s; {paper.GPU}. " if compared else "")
+        + "roof: frames/s at the measured peaks.",
+        caption_justify="left",
+    )
+    table.add_column("networks and what runs them")
+    for heading in ("frames/s", "p50 ms", "p99 ms", "roof", "of roof"):
+        table.add_column(heading, justify="right")
+    if compared:
+        table.add_column("paper", justify="right")
+    order = sorted(result["rows"], key=lambda row: (network(row), -row["fps"]))
+    for name, group in groupby(order, key=network):
+        rows = list(group)
+        table.add_section()
+        table.add_row(f"[bold]{name}[/bold]")
+        for row in rows:
+            share, roof = row["share_of_roof"], row["roof_fps"]
+            reported = paper_fps(row) if row["size"] == "paper" else None
+            table.add_row(
+                f"  {configuration(row)}" + (" °" if row["weights"] == UNTRAINED else ""),
+                ("~" if row["unstable"] else "") + figure(row["fps"]),
+                figure(row["latency_ms"]["p50"]),
+                figure(row["latency_ms"]["p99"]),
+                figure(roof),
+                "–" if share is None else f"{share:.0%}",
+                *((figure(reported),) if compared else ()),
+            )
+    if any(row["weights"] == UNTRAINED for row in result["rows"]):
+        table.caption = f"{table.caption} ° {UNTRAINED}."
+    return table
+
+
+def _stages(row: Row) -> Table:
+    table = Table(
+        title=f"Where the time goes: {configuration(row)}, {network(row)}",
+        title_justify="left",
+    )
+    table.add_column("stage")
+    for heading in ("p50 ms", "p99 ms", "share", "GFLOP", "GFLOP/s"):
+        table.add_column(heading, justify="right")
+    for name, stage in row["stages"].items():
+        table.add_row(
+            name,
+            figure(stage["p50"]),
+            figure(stage["p99"]),
+            f"{stage['share']:.0%}",
+            figure(stage["gflop"]),
+            figure(stage["gflop_per_s"]),
+        )
+    table.add_section()
+    latency = row["latency_ms"]
+    whole = (figure(latency["p50"]), figure(latency["p99"]), "100%", figure(row["gflop"]))
+    table.add_row("frame → verdict", *whole, style="bold")
+    return table
+
+
+def _paper_rows() -> Table:
+    table = Table(
+        title="Beside the paper",
+        title_justify="left",
+        caption=f"Note: {paper.GPU}, and frames/s at other GFLOP do not compare.\n"
+        "'--study table3' and '--study table4' measure these rows here.",
+        caption_justify="left",
+    )
+    for heading in ("source", "method", "λ", "pixels"):
+        table.add_column(heading)
+    for heading in ("GFLOP", "frames/s"):
+        table.add_column(heading, justify="right")
+    for reported in paper.FPS_ROWS:
+        table.add_row(
+            reported.source,
+            reported.method,
+            ", ".join(map(str, reported.lambdas)) or "–",
+            str(paper.IMAGE_SIZE),
+            figure(reported.gflop),
+            f"{reported.fps:.2f}",
+        )
+    return table
+
+
+def _scaling(sweeps: list[dict[str, Any]]) -> Table:
+    table = Table(title="Scaling: median milliseconds a call", title_justify="left")
+    for heading in ("varied", "points: at → ms", "line", "R²"):
+        table.add_column(heading)
+    for sweep in sweeps:
+        points = "  ".join(f"{p['x']:g} → {figure(p['ms'])}" for p in sweep["points"])
+        line = "–"
+        if sweep["slope_ms"] is not None:
+            line = f"{sweep['intercept_ms']:.3g} + {sweep['slope_ms']:.3g} · x"
+        r2 = "–" if sweep["r2"] is None else f"{sweep['r2']:.4f}"
+        table.add_row(sweep["axis"], points, line, r2)
+        if sweep["reason"]:
+            table.add_row("", f"[dim]no straight line: {sweep['reason']}[/dim]")
+    return table
+
+
+def _not_measured(rows: list[Row]) -> Table:
+    table = Table(title="Not measured", title_justify="left")
+    table.add_column("row", ratio=2)
+    table.add_column("reason", ratio=3)
+    for row in rows:
+        table.add_row(f"{network(row)}: {configuration(row)}", row["reason"])
+    return table
+
+
+def figure(value: float | None) -> str:
+    """A number with three digits or more, or a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value < 10 else f"{value:.1f}"

@@ -1,0 +1,97 @@
+"""Bundles of untrained networks, for speed only: exported once, kept in a temporary folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dad_edge import __version__
+from dad_edge.bench.case import UNTRAINED
+from dad_edge.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_manifest
+from dad_edge.config import ModelConfig, to_mapping
+from dad_edge.environment import package_versions
+from dad_edge.errors import DadEdgeError, StorageError, require
+from dad_edge.model.diffusion import alpha_bar_table
+
+if TYPE_CHECKING:
+    from dad_edge.model.ablations import AnyDetector
+
+
+def untrained_detector(model: ModelConfig) -> AnyDetector:
+    """Networks with random weights, none of them all zero, in evaluation mode.
+
+    Raises:
+        MissingDependency: PyTorch is not installed.
+    """
+    torch = require("torch", "train", "make untrained networks of this size")
+    from dad_edge.model.ablations import build_detector
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        detector = build_detector(model).eval()
+        with torch.no_grad():
+            for weight in detector.parameters():
+                if not weight.any():
+                    weight.normal_(std=0.02)
+    return detector
+
+
+def untrained_bundle(model: ModelConfig) -> Bundle:
+    """A bundle of untrained networks; made when it is not yet there, which takes a while.
+
+    Raises:
+        MissingDependency: PyTorch or its exporter is not installed.
+        StorageError: the temporary folder cannot be written.
+    """
+    text = json.dumps([__version__, to_mapping(model)], sort_keys=True)
+    path = cache() / hashlib.sha256(text.encode()).hexdigest()[:16]
+    if (path / MANIFEST).is_file():
+        try:
+            return open_bundle(path)
+        except DadEdgeError:
+            shutil.rmtree(path, ignore_errors=True)
+    require("onnxscript", "train", "export a network of this size")
+    from dad_edge.export import write_graphs
+
+    detector = untrained_detector(model)
+    table = alpha_bar_table(model.schedule)
+    with new_folder(path, replace=True) as draft:
+        write_graphs(detector, draft)  # type: ignore[arg-type]
+        write_manifest(
+            draft,
+            model=model,
+            class_name=UNTRAINED,
+            alpha_bar=tuple(float(table[step]) for step in model.lambdas),
+            made_with=package_versions(),
+        )
+    return open_bundle(path)
+
+
+def writable_copy(bundle: Bundle) -> Bundle:
+    """A copy of a bundle in the temporary folder, with the engines built there before."""
+    if bundle.path.parent == cache():
+        return bundle
+    text = json.dumps(bundle.manifest.sha256, sort_keys=True)
+    path = cache() / f"copy-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if not (path / MANIFEST).is_file():
+        with new_folder(path, replace=True) as draft:
+            shutil.copytree(bundle.path, draft, dirs_exist_ok=True)
+    return open_bundle(path)
+
+
+def cache() -> Path:
+    """The temporary folder of this user.
+
+    Raises:
+        StorageError: another user owns a folder of that name.
+    """
+    path = Path(tempfile.gettempdir()) / f"dad-edge-bench-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise StorageError(f"{path} belongs to another user.", "set TMPDIR to a folder of your own")
+    return path

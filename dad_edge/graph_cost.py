@@ -116,7 +116,9 @@ def _cost_of(node: Any, group: str, shapes: dict[str, list[int]], weights: set[s
     if any(not shape or 0 in shape for shape in operands):
         raise ValueError(f"shape of {node.op_type} '{node.name}' is not known")
     sizes = [math.prod(shape) for shape in operands]
-    constant = sum(size for name, size in zip(node.input[:2], sizes, strict=False) if name in weights)
+    constant = sum(
+        size for name, size in zip(node.input[:2], sizes, strict=False) if name in weights
+    )
     return LayerCost(
         name=known.name,
         op=known.op,

@@ -85,7 +85,7 @@ def _nvidia_smi() -> list[dict[str, Any]] | None:
 
 
 def parse_nvidia_smi(text: str) -> list[dict[str, Any]]:
-    """The answer of `nvidia-smi --query-gpu` as one entry a GPU; None for what it does not know."""
+    """The answer of nvidia-smi as one entry a GPU; None for what it does not know."""
     found = []
     for cells in csv.reader(io.StringIO(text), skipinitialspace=True):
         values: dict[str, Any] = dict(zip(_GPU_FIELDS, (c.strip() for c in cells), strict=False))

@@ -11,7 +11,7 @@ from dad_edge.bench.case import Case, CasePrecision, Device, EngineName, recipe_
 from dad_edge.bundle import Bundle
 from dad_edge.config import Method, ModelConfig, SizeName
 from dad_edge.gpu import describe_nvidia
-from dad_edge.runtime.engines import list_engines, read_sidecar
+from dad_edge.runtime.sidecar import list_engines, read_sidecar
 
 StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]
 STUDIES: tuple[StudyName, ...] = ("main", "table3", "table4", "precision", "scaling")

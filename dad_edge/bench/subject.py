@@ -23,10 +23,11 @@ from dad_edge.config import Precision, RuntimeName
 from dad_edge.environment import usable_cores
 from dad_edge.errors import DeviceError, ModelError, UsageError, require
 from dad_edge.runtime.engine_onnx import OnnxEngine
-from dad_edge.runtime.engines import check_engine, list_engines, read_sidecar
+from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import HostInspector, open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.sidecar import list_engines
 
 Frame = NDArray[np.uint8]
 RUNTIMES: dict[str, RuntimeName] = {
@@ -168,14 +169,12 @@ def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:
     target = find_target(runtime)
     for place in (bundle, copy := writable_copy(bundle)):
         for name in list_engines(place):
-            sidecar = read_sidecar(place, name)
-            if (sidecar.runtime, sidecar.precision) != (runtime, precision):
-                continue
             try:
-                check_engine(place, name)
+                sidecar = check_engine(place, name)
             except (DeviceError, ModelError):
                 continue  # of another device or version: one that fits is built instead
-            return place, name
+            if (sidecar.runtime, sidecar.precision) == (runtime, precision):
+                return place, name
     return copy, build(copy, precision, target).name
 
 

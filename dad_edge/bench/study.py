@@ -171,7 +171,7 @@ def _check_expected(case: Case, longest_s: float, peaks: Peaks) -> None:
         raise DadEdgeError(
             f"left out: about {expected_s:.0f} s a frame are expected here ({cost.gflop:.0f} GFLOP "
             f"at {EXPECTED_SHARE:.0%} of {peak:.0f} GFLOP/s); this study allows {longest_s:g} s.",
-            "run it on a faster device, or see 'dad-edge bench --predict'",
+            "run it on a faster device",
         )
 
 

@@ -1,7 +1,7 @@
 """Which INT8 layers cost how much accuracy, and how few of them to keep in float.
 
-One layer at a time is quantized, all others stay FP32; its cost is how far the scores of a few parts
-move, on the same noise. Runs on ONNX Runtime, and the layers found hold for every runtime.
+One layer at a time is quantized, all others stay FP32; its cost is how far the scores of a few
+parts move, on the same noise. Runs on ONNX Runtime, and the layers found hold for every runtime.
 """
 
 from __future__ import annotations

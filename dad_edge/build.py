@@ -36,6 +36,7 @@ from dad_edge.runtime.sidecar import (
     BuilderOptions,
     EngineFile,
     Gate,
+    LayerChoice,
     Sidecar,
     device_name,
     write_sidecar,
@@ -180,6 +181,7 @@ def build(
     precision: Precision,
     target: Target,
     report: Report = lambda done, total, note: None,
+    layers: LayerChoice | None = None,
 ) -> Sidecar:
     """Build both networks; the engine appears in the bundle when it is complete, or not at all.
 
@@ -191,6 +193,7 @@ def build(
         precision: of the engine.
         target: what it is built for, from `find_target`.
         report: told of every step.
+        layers: which layers INT8 leaves alone; only the first and the last of each network if None.
 
     Raises:
         ModelError: INT8 lacks its calibration, or the runtime rejects a graph.
@@ -199,6 +202,7 @@ def build(
         Interrupted: a signal asked to stop.
     """
     started = time.perf_counter()
+    layers = layers or LayerChoice()
     version = _runtime_version(target.runtime)
     name = f"{target.device}-{target.runtime}-{version}-{precision}"
     files, peaks = {}, []
@@ -207,7 +211,7 @@ def build(
             report(0.0, 1.0, f"{graph}: typed graph")
             try:
                 files[graph], peak = _build_network(
-                    bundle, graph, precision, target, version, draft, stop, report
+                    bundle, graph, precision, layers, target, version, draft, stop, report
                 )
             except BaseException:
                 _keep_log(draft, bundle.path / REPORTS / name)
@@ -227,6 +231,7 @@ def build(
             profiles=target.profiles,
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
+            layers=layers,
             build_seconds=round(time.perf_counter() - started, 3),
             peak_memory_mib=max(peaks),
             gate=Gate(),
@@ -250,6 +255,7 @@ def _build_network(
     bundle: Bundle,
     graph: str,
     precision: Precision,
+    layers: LayerChoice,
     target: Target,
     version: str,
     draft: Path,
@@ -257,9 +263,10 @@ def _build_network(
     report: Report,
 ) -> tuple[EngineFile, float]:
     """One network of the engine, and the largest memory in MiB of the process that built it."""
+    keep = layers.float_layers.get(graph, ())
     if target.runtime in CPU_RUNTIMES:
         # These runtimes compute FP16 in FP32 on CPUs: what INT8 leaves alone stays FP32.
-        model = typed_graph(bundle, graph, precision, rest="fp32")
+        model = typed_graph(bundle, graph, precision, rest="fp32", keep_float=keep)
         if target.runtime == "openvino":
             model = float_behind_concat(model)
         path = draft / graph
@@ -267,7 +274,7 @@ def _build_network(
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
         return file, round(peak, 1)
-    model = typed_graph(bundle, graph, precision, rest="fp16")
+    model = typed_graph(bundle, graph, precision, rest="fp16", keep_float=keep)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(
         name=graph,

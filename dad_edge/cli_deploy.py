@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dad_edge.errors import DadEdgeError
+from dad_edge.errors import DadEdgeError, UsageError
 from dad_edge.terminal import BundleOption, DataOption, JsonOption, emit, say, writable_bundle_of
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
+    from dad_edge.runtime.sidecar import LayerChoice
 
 
 class PrecisionName(str, Enum):
@@ -105,6 +106,13 @@ def build(
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="A plan for later TensorRT versions too.")
     ] = False,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="INT8: points of image AUROC; the costliest layers stay float for it."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set to judge on; parts of the demo product if absent.")
+    ] = None,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,18 +134,36 @@ def build(
             version_compatible=version_compatible,
         ),
     )
+    if max_drop is not None and precision is not PrecisionName.INT8:
+        raise UsageError(
+            f"--max-drop chooses INT8 layers; the precision is {precision.value}.",
+            "leave it out, or use '--precision int8'",
+        )
     chosen = writable_bundle_of(bundle)
+    layers = choose_layers(chosen, max_drop, data) if max_drop is not None else None
     with progress_bar(f"building {precision.value}") as report:
-        sidecar = stage.build(chosen, precision.value, target, report)
+        sidecar = stage.build(chosen, precision.value, target, report, layers)
     say(stage.describe(sidecar))
     reports = []
     if reason := why_not_here(sidecar):
         say(f"accuracy gate: NOT RUN, {reason}")
     else:
-        reports = judge(chosen, [sidecar.name], None)
+        reports = judge(chosen, [sidecar.name], data)
     if as_json:
         emit({"bundle": str(chosen.path), **to_mapping(read_sidecar(chosen, sidecar.name))})
     fail_if_rejected(reports)
+
+
+def choose_layers(bundle: Bundle, max_drop: float, data: Path | None) -> LayerChoice:
+    """Find the layers that must stay float, with a bar, and say what they cost."""
+    from dad_edge import trade as stage
+    from dad_edge.progress import progress_bar
+    from dad_edge.verify import images_of
+
+    with progress_bar("choosing INT8 layers") as report:
+        found = stage.trade(bundle, images_of(bundle, data), max_drop, report)
+    say(stage.describe(found))
+    return found.choice
 
 
 def verify(
@@ -167,7 +193,7 @@ def judge(bundle: Bundle, engines: list[str], data: Path | None) -> list[dict[st
     from dad_edge import verify as stage
     from dad_edge.progress import progress_bar
 
-    images = stage.data_images(data) if data else stage.demo_images(bundle)
+    images = stage.images_of(bundle, data)
     reports = []
     for name in engines:
         with progress_bar(f"accuracy gate {name}") as progress:
@@ -182,8 +208,11 @@ def fail_if_rejected(reports: list[dict[str, Any]]) -> None:
 
     for report in reports:
         if not report["passed"]:
+            reasons = list(report["failures"])
+            if layers := [cost["layer"] for cost in report.get("costliest_layers", ())]:
+                reasons.append(f"the layers that INT8 costs most: {', '.join(layers)}")
             raise DadEdgeError(
-                f"the accuracy gate rejects {report['engine']}: {'; '.join(report['failures'])}.",
+                f"the accuracy gate rejects {report['engine']}: {'; '.join(reasons)}.",
                 next_step(report["precision"], report["engine"]),
             )
 

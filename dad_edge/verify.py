@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from dad_edge.runtime.engines import load_engine, why_not_here
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import HostInspector, open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
-from dad_edge.runtime.sidecar import Gate, list_engines, read_sidecar, write_sidecar
+from dad_edge.runtime.sidecar import Gate, LayerChoice, list_engines, read_sidecar, write_sidecar
+from dad_edge.sensitivity import frames_for, pick_frames, rank_layers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -105,6 +106,15 @@ def demo_images(bundle: Bundle) -> Images:
     return Images("the demo product", 2 * DEMO_PAIRS, ranked, read)
 
 
+def images_of(bundle: Bundle, data: Path | None) -> Images:
+    """Those of a data set, or parts of the demo product where none is named.
+
+    Raises:
+        DataError: no layout fits.
+    """
+    return data_images(data) if data else demo_images(bundle)
+
+
 def verify(
     bundle: Bundle,
     engine: str,
@@ -135,8 +145,10 @@ def verify(
         reference.threshold,
         ignore=bundle.ignore,
     )
-    tolerance = tolerance_of(sidecar.precision)
+    tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
     report = compare(reference, candidate, images, sidecar.precision, tolerance, progress)
+    if sidecar.precision == "int8" and not report["passed"]:
+        report["costliest_layers"] = costliest_layers(bundle, images, sidecar.layers, progress)
     report = {
         "engine": engine,
         "backend": candidate.backend,
@@ -150,6 +162,19 @@ def verify(
     gate = Gate(passed=report["passed"], reason=reason)
     write_sidecar(bundle.path / ENGINES / engine, replace(sidecar, gate=gate))
     return report
+
+
+def costliest_layers(
+    bundle: Bundle,
+    images: Images,
+    chosen: LayerChoice,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """The INT8 layers of an engine that cost most, worst first, each with its errors."""
+    parts = ((defective, frame) for _, defective, frame in images.read())
+    ranking = rank_layers(bundle, pick_frames(parts, frames_for(bundle)), progress)
+    kept = {(network, name) for network, names in chosen.float_layers.items() for name in names}
+    return [asdict(cost) for cost in ranking if (cost.network, cost.layer) not in kept][:WORST]
 
 
 def tolerance_of(precision: Precision, max_drop: float | None = None) -> Tolerance:
@@ -223,8 +248,8 @@ def next_step(precision: Precision, engine: str) -> str:
     """What to try when an engine failed."""
     if precision == "int8":
         return (
-            "calibrate on more images of good parts ('dad-edge calibrate --data FOLDER') and build "
-            "again, or use '--precision fp16'"
+            "use 'dad-edge build --precision int8 --max-drop 0.5 --data FOLDER', which keeps the "
+            "costliest layers in float; or calibrate on more good parts, or use '--precision fp16'"
         )
     if precision == "fp16":
         return "use 'dad-edge build --precision fp32'"

@@ -59,6 +59,7 @@ LAYERS = (
     {"sensitivity"},
     {"build"},
     {"verify"},
+    {"trade"},
     {"stream", "serve"},
     {"bench", "doctor"},
     {"cli"},

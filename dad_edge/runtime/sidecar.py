@@ -38,6 +38,16 @@ class EngineFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LayerChoice:
+    """Which layers of an INT8 engine are not INT8, and what that was to achieve."""
+
+    float_layers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Graph of the bundle → its layers that stay float, costliest first."""
+    max_drop: float | None = None
+    """Largest drop of the image AUROC in points; the gate's usual limit if None."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
     """What the accuracy gate said about an engine."""
 
@@ -70,6 +80,7 @@ class Sidecar:
     """A version-compatible plan needs `engine_host_code_allowed` to be opened."""
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
+    layers: LayerChoice = field(default_factory=LayerChoice)
     build_seconds: float
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""

@@ -30,7 +30,7 @@ from dad_edge.plan import PlanJob, check_stop
 from dad_edge.plan_process import LOG, build_in_process
 from dad_edge.quantize import typed_graph
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
-from dad_edge.runtime.openvino_graph import float_behind_concat
+from dad_edge.runtime.openvino_graph import for_openvino
 from dad_edge.runtime.sidecar import (
     SIDECAR_FORMAT,
     BuilderOptions,
@@ -268,7 +268,7 @@ def _build_network(
         # These runtimes compute FP16 in FP32 on CPUs: what INT8 leaves alone stays FP32.
         model = typed_graph(bundle, graph, precision, rest="fp32", keep_float=keep)
         if target.runtime == "openvino":
-            model = float_behind_concat(model)
+            model = for_openvino(model)
         path = draft / graph
         write_whole(path, model.SerializeToString(deterministic=True))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -84,7 +84,10 @@ def build(
     precision: Annotated[PrecisionName, typer.Option(help="Precision of the engine.")],
     runtime: Annotated[
         RuntimeChoice,
-        typer.Option(help="auto: TensorRT where it is installed beside a GPU, else ONNX Runtime."),
+        typer.Option(
+            help="auto: TensorRT where it is installed beside a GPU, else on the CPU OpenVINO for "
+            "INT8, if it is installed, and ONNX Runtime."
+        ),
     ] = RuntimeChoice.AUTO,
     compute_capability: Annotated[
         list[str] | None,
@@ -133,6 +136,7 @@ def build(
             hardware_compatible=hardware_compatible,
             version_compatible=version_compatible,
         ),
+        precision.value,
     )
     if max_drop is not None and precision is not PrecisionName.INT8:
         raise UsageError(

@@ -53,6 +53,19 @@ def test_without_a_gpu_the_engine_is_for_the_cpu(monkeypatch: pytest.MonkeyPatch
     assert find_target().device == "cpu"
 
 
+def test_int8_on_a_cpu_is_for_openvino_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _no_gpu(monkeypatch)
+    installed = {"openvino"}
+    monkeypatch.setattr(stage.importlib.util, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(stage, "cpu_runtime_version", lambda runtime: "1.2.3")
+    assert find_target(precision="int8").runtime == "openvino"
+    assert find_target(precision="fp16").runtime == "onnxruntime"
+    installed.clear()
+    assert find_target(precision="int8").runtime == "onnxruntime"
+
+
 def test_arguments_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _no_gpu(monkeypatch)
     with pytest.raises(UsageError, match="which onnxruntime cannot do"):

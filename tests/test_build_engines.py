@@ -8,6 +8,7 @@ from small_networks import make_network_bundle
 from build_engines.build_all import TARGETS, TargetFile, build_target, main, target_of
 from dad_edge.config import read_toml
 from dad_edge.errors import DeviceError, ModelError
+from dad_edge.runtime.engines import CPU_RUNTIMES
 from dad_edge.runtime.sidecar import list_engines
 
 
@@ -15,7 +16,7 @@ from dad_edge.runtime.sidecar import list_engines
 def test_every_target_is_readable_and_names_its_gpus(path: Path) -> None:
     target = read_toml(TargetFile, path)
     assert target.precisions
-    assert bool(target.compute_capabilities) == (target.runtime != "onnxruntime")
+    assert bool(target.compute_capabilities) == (target.runtime not in CPU_RUNTIMES)
 
 
 def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:

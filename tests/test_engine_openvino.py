@@ -170,3 +170,24 @@ def test_it_tells_nobody_and_writes_nothing(bundle: Bundle, tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert list(home.iterdir()) == []
+
+
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from dad_edge.runtime.engine_openvino import OpenvinoEngine
+first = OpenvinoEngine(Path(sys.argv[1]), threads=1, rows=2)
+second = OpenvinoEngine(Path(sys.argv[1]), threads=1, rows=2)
+del first
+del second
+signal.signal(signal.SIGTERM, lambda number, frame: print("noted"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_engines_are_gone_is_no_crash(bundle: Bundle) -> None:
+    root = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", SIGNALLED, str(bundle.path / DENOISER)]
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "noted\n"), done.stderr

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,16 @@ def openvino_version() -> str:
     return str(load_openvino().__version__).split("-")[0]
 
 
+@cache
+def _core() -> Any:
+    """The one OpenVINO core of this process, which is never let go.
+
+    A core gives the process another stack for signals. When a second core ends after the first,
+    it puts the stack of the first one back, which is gone, and the next Ctrl-C ends in a crash.
+    """
+    return load_openvino().Core()
+
+
 class OpenvinoEngine:
     """One ONNX graph on OpenVINO's CPU plugin, compiled for each batch size that it meets."""
 
@@ -73,7 +84,7 @@ class OpenvinoEngine:
             MissingDependency: OpenVINO is not installed.
             ModelError: OpenVINO refuses the graph.
         """
-        ov: Any = load_openvino()
+        self._core = _core()
         threads = threads or len(os.sched_getaffinity(0))
         self._path = path
         self._settings = {
@@ -84,7 +95,6 @@ class OpenvinoEngine:
             # Threads tied to cores wait behind whatever else runs there: reader, writer, others.
             "ENABLE_CPU_PINNING": False,
         }
-        self._core = ov.Core()
         self._requests: dict[int, Any] = {}
         self.name = f"OpenVINO {openvino_version()} CPU {precision}, {threads} threads"
         try:

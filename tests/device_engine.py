@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class OnnxOnDevice:
     def __init__(
         self,
         driver: FakeDriver,
-        path: Path,
+        graph: Path | bytes,
         shape: tuple[int, int, int],
         names: tuple[str, str],
         element: Element = "f32",
@@ -30,7 +31,7 @@ class OnnxOnDevice:
         """
         Args:
             driver: holds the streams.
-            path: the graph.
+            graph: the file, or what is in it.
             shape: channels in, channels out, and side of the images.
             names: of the input and the output.
             element: type of the tensors on the device.
@@ -41,7 +42,7 @@ class OnnxOnDevice:
         self.closed = False
         self.bound: list[int] = []
         self._driver = driver
-        self._graph = OnnxEngine(path, threads=1)
+        self._graph = _open(graph)
         self._shape, self._names = shape, names
 
     def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
@@ -63,3 +64,12 @@ class OnnxOnDevice:
 
     def close(self) -> None:
         self.closed = True
+
+
+def _open(graph: Path | bytes) -> OnnxEngine:
+    if isinstance(graph, Path):
+        return OnnxEngine(graph, threads=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        path.write_bytes(graph)
+        return OnnxEngine(path, threads=1)

@@ -322,13 +322,17 @@ class Device:
         if self.lost is None:
             self._call(function, handle)
 
+    def finish(self) -> None:
+        """Wait for all work, before what it uses is freed; what fails then has no one to tell."""
+        if self.lost is None:
+            with suppress(DeviceError):
+                self._call("cuCtxSynchronize")
+
     def close(self) -> None:
         """Free everything, give the context back, and reset it if the device was lost."""
         if self._context is None:
             return
-        if self.lost is None:
-            with suppress(DeviceError):
-                self._call("cuCtxSynchronize")
+        self.finish()
         for owned in reversed(list(self.owned.values())):
             with suppress(DeviceError):  # an error during work may show up here a second time
                 owned.close()

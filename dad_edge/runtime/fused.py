@@ -73,8 +73,13 @@ class FusedInspector(Inspector):
         self._lanes: OrderedDict[_Key, list[Lane]] = OrderedDict()
         self._closed = False
         levels = len(ops.model.lambdas)
-        limits = [engine.max_rows // levels for engine in self._engines if engine.max_rows]
-        self._largest_batch = max(1, min(limits)) if limits else None
+        segmented = 1 if ops.model.fusion == "norm_guided" else levels
+        limits = [
+            engine.max_rows // rows
+            for engine, rows in ((denoiser, levels), (segmenter, segmented))
+            if engine.max_rows
+        ]
+        self._largest_batch = min(limits, default=None)
 
     @property
     def backend(self) -> str:
@@ -141,6 +146,9 @@ class FusedInspector(Inspector):
         if self._closed:
             return
         self._closed = True
+        self._device.finish()
+        self._lanes.clear()
+        self._batches.clear()
         for engine in self._engines:
             engine.close()
         self._device.close()

@@ -1,0 +1,122 @@
+"""The runtime half of TensorRT on the fake device; a plan is an ONNX graph behind a magic word."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+from device_engine import OnnxOnDevice
+from fake_cuda import FakeDriver
+
+MAGIC = b"fake plan "
+PROFILES = ((1, 2, 2), (3, 4, 16))
+"""Smallest, best and largest rows of every optimisation profile."""
+
+
+def make_plan(graph: Path, plan: Path) -> None:
+    """A plan that does what an ONNX graph does."""
+    plan.write_bytes(MAGIC + graph.read_bytes())
+
+
+def make_tensorrt(driver: FakeDriver, version: str = "10.3.0") -> ModuleType:
+    """A module that stands for `tensorrt`; it runs on the driver's streams."""
+
+    class TensorIOMode(enum.Enum):
+        NONE, INPUT, OUTPUT = range(3)
+
+    class DataType(enum.Enum):
+        FLOAT, HALF, INT8 = range(3)
+
+    class ILogger:
+        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+    class IExecutionContext:
+        def __init__(self, engine: ICudaEngine) -> None:
+            self.active_optimization_profile = 0
+            self._engine = engine
+            self._shape: tuple[int, ...] = ()
+            self._addresses: dict[str, int] = {}
+            self._run: Callable[[], None] | None = None
+            self._stream = 0
+
+        def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+            assert int(stream_handle) in driver.live["stream"]
+            self.active_optimization_profile = profile_index
+            return True
+
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            least, _, most = PROFILES[self.active_optimization_profile]
+            self._shape = shape
+            if not least <= shape[0] <= most:
+                self._engine._logger.log(ILogger.ERROR, f"{name} has {shape[0]} rows. ")
+            return least <= shape[0] <= most
+
+        def set_tensor_address(self, name: str, memory: int) -> bool:
+            self._addresses[name] = memory
+            return name in self._engine._values
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
+            if module.fails:  # type: ignore[attr-defined]
+                self._engine._logger.log(ILogger.ERROR, "Cuda Runtime (out of\n memory). ")
+                return False
+            if self._run is None:
+                source, target = self._engine._values
+                addresses = self._addresses[source], self._addresses[target]
+                self._run = self._engine._network.bind(self._shape[0], *addresses, stream_handle)
+            self._run()
+            return True
+
+    class ICudaEngine:
+        def __init__(self, content: bytes, logger: Any) -> None:
+            graph = onnx.load_from_string(content).graph
+            self._logger = logger
+            self._values = {v.name: v for v in (graph.input[0], graph.output[0])}
+            channels = [self.get_tensor_shape(name)[1] for name in self._values]
+            side = self.get_tensor_shape(graph.input[0].name)[2]
+            names = tuple(self._values)
+            self._network = OnnxOnDevice(driver, content, (*channels, side), names)  # type: ignore[arg-type]
+            self.num_io_tensors = len(self._values)
+            self.num_optimization_profiles = len(PROFILES)
+
+        def get_tensor_name(self, index: int) -> str:
+            return list(self._values)[index]
+
+        def get_tensor_mode(self, name: str) -> TensorIOMode:
+            return TensorIOMode.INPUT if name == next(iter(self._values)) else TensorIOMode.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> DataType:
+            return module.dtypes.get(name, DataType.FLOAT)  # type: ignore[attr-defined]
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            dims = self._values[name].type.tensor_type.shape.dim
+            return (-1, *(d.dim_value for d in dims[1:]))
+
+        def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+            sides = self.get_tensor_shape(name)[1:]
+            return [(rows, *sides) for rows in PROFILES[profile_index]]
+
+        def create_execution_context(self) -> IExecutionContext:
+            module.contexts.append(IExecutionContext(self))  # type: ignore[attr-defined]
+            return module.contexts[-1]  # type: ignore[attr-defined]
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+            self.engine_host_code_allowed = False
+            module.runtimes.append(self)  # type: ignore[attr-defined]
+
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+            if not serialized_engine.startswith(MAGIC):
+                self._logger.log(ILogger.ERROR, "Serialization assertion failed. Version tag 1. ")
+                return None
+            return ICudaEngine(serialized_engine[len(MAGIC) :], self._logger)
+
+    module = ModuleType("tensorrt")
+    classes = (TensorIOMode, DataType, ILogger, IExecutionContext, ICudaEngine, Runtime)
+    vars(module).update({kind.__name__: kind for kind in classes})
+    vars(module).update(__version__=version, fails=False, dtypes={}, contexts=[], runtimes=[])
+    return module

@@ -26,6 +26,7 @@ from dad_edge.bundle import (
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.environment import shared_memory_mib, user_cache
 from dad_edge.errors import DadEdgeError, UsageError
+from dad_edge.fp16_range import check_fp16_range
 from dad_edge.plan import PlanJob, check_stop
 from dad_edge.plan_process import LOG, build_in_process
 from dad_edge.quantize import typed_graph
@@ -200,7 +201,8 @@ def build(
         layers: which layers INT8 leaves alone; only the first and the last of each network if None.
 
     Raises:
-        ModelError: INT8 lacks its calibration, or the runtime rejects a graph.
+        ModelError: INT8 lacks its calibration, FP16 cannot hold an activation, or the runtime
+            rejects a graph.
         DeviceError: the builder failed.
         StorageError: the engine cannot be written.
         Interrupted: a signal asked to stop.
@@ -208,6 +210,9 @@ def build(
     started = time.perf_counter()
     layers = layers or LayerChoice()
     version = _runtime_version(target.runtime)
+    if target.runtime not in CPU_RUNTIMES and precision != "fp32":
+        report(0.0, 1.0, "range of the activations")
+        check_fp16_range(bundle)
     name = f"{target.device}-{target.runtime}-{version}-{precision}"
     files, peaks = {}, []
     with StopRequest() as stop, new_folder(bundle.path / ENGINES / name, replace=True) as draft:

@@ -56,7 +56,7 @@ LAYERS = (
     {"calibrate"},
     {"lint"},
     {"quantize"},
-    {"sensitivity"},
+    {"fp16_range", "sensitivity"},
     {"build"},
     {"verify"},
     {"trade"},

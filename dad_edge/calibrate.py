@@ -28,6 +28,7 @@ from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.framing import plan, views
 from dad_edge.preprocess import read_frame
 from dad_edge.ranges import Observer, RangeMethod
+from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
 
@@ -123,25 +124,12 @@ def calibrate(
     pictures: list[NDArray[np.float32]] = []
     for item in items:
         frame = read_frame(item.path)
-        inspection = inspector.inspect(frame)
-        if inspection.verdict == "invalid":
-            raise ModelError(
-                f"the score of {item.path} is not a finite number.",
-                "train or export the model again; its weights are damaged",
-            )
-        scores.append(inspection.score)
-        peaks.append(float(inspection.score_map.max()))
+        score, peak = score_and_peak(inspector, item, frame)
+        scores.append(score)
+        peaks.append(peak)
         pictures.append(thumbnail(frame))
         tick()
-    rate = Rate(false_reject_rate, len(items))
-    thresholds = Thresholds(
-        image_threshold=conformal_quantile(scores, false_reject_rate),
-        pixel_threshold=conformal_quantile(peaks, false_reject_rate),
-        target_false_reject_rate=false_reject_rate,
-        smallest_supported_rate=rate.smallest,
-        normal_images=rate.images,
-        normal_score_quantiles={str(q): float(np.quantile(scores, q)) for q in QUANTILES},
-    )
+    thresholds = thresholds_from(scores, peaks, false_reject_rate)
     chosen = range_items or [items[i] for i in select(np.stack(pictures), RANGE_IMAGES)]
     frames = (read_frame(item.path) for item in chosen)
     calibration = Calibration(
@@ -154,6 +142,41 @@ def calibrate(
     write_thresholds(bundle, thresholds)
     write_calibration(bundle, calibration)
     return thresholds, calibration
+
+
+def score_and_peak(
+    inspector: Inspector, item: Item, frame: NDArray[np.uint8]
+) -> tuple[float, float]:
+    """Score of a good part and the highest pixel of its score map.
+
+    Raises:
+        ModelError: the score is not a finite number.
+    """
+    inspection = inspector.inspect(frame)
+    if inspection.verdict == "invalid":
+        raise ModelError(
+            f"the score of {item.path} is not a finite number.",
+            "train or export the model again; its weights are damaged",
+        )
+    return inspection.score, float(inspection.score_map.max())
+
+
+def thresholds_from(scores: Sequence[float], peaks: Sequence[float], rate: float) -> Thresholds:
+    """Thresholds at a false-reject rate.
+
+    Args:
+        scores: of good parts.
+        peaks: highest pixel of the score map of each.
+        rate: share of good parts that may be rejected, in (0,1).
+    """
+    return Thresholds(
+        image_threshold=conformal_quantile(scores, rate),
+        pixel_threshold=conformal_quantile(peaks, rate),
+        target_false_reject_rate=rate,
+        smallest_supported_rate=Rate(rate, len(scores)).smallest,
+        normal_images=len(scores),
+        normal_score_quantiles={str(q): float(np.quantile(scores, q)) for q in QUANTILES},
+    )
 
 
 def describe(thresholds: Thresholds, calibration: Calibration) -> str:

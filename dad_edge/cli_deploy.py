@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from dad_edge.runtime.sidecar import LayerChoice
 
 
+GateDataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data set to judge on; parts of the demo product if left out."),
+]
+NormalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--normal",
+        help="Data set that 'calibrate' was given, if it is another: thresholds of the engine.",
+    ),
+]
+
+
 class PrecisionName(str, Enum):
     """Choices of --precision."""
 
@@ -113,9 +126,8 @@ def build(
         float | None,
         typer.Option(help="INT8: points of image AUROC; the costliest layers stay float for it."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Data set to judge on; parts of the demo product if absent.")
-    ] = None,
+    data: GateDataOption = None,
+    normal: NormalOption = None,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -152,7 +164,7 @@ def build(
     if reason := why_not_here(sidecar):
         say(f"accuracy gate: NOT RUN, {reason}")
     else:
-        reports = judge(chosen, [sidecar.name], data)
+        reports = judge(chosen, [sidecar.name], data, normal)
     if as_json:
         emit({"bundle": str(chosen.path), **to_mapping(read_sidecar(chosen, sidecar.name))})
     fail_if_rejected(reports)
@@ -161,8 +173,8 @@ def build(
 def choose_layers(bundle: Bundle, max_drop: float, data: Path | None) -> LayerChoice:
     """Find the layers that must stay float, with a bar, and say what they cost."""
     from dad_edge import trade as stage
+    from dad_edge.gate_images import images_of
     from dad_edge.progress import progress_bar
-    from dad_edge.verify import images_of
 
     with progress_bar("choosing INT8 layers") as report:
         found = stage.trade(bundle, images_of(bundle, data), max_drop, report)
@@ -174,51 +186,83 @@ def verify(
     engine: Annotated[
         str | None, typer.Option(help="Name of the engine; without it all that can run here.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Data set; without it parts of the drawn demo product.")
+    data: GateDataOption = None,
+    normal: NormalOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Training run: compare with PyTorch, not the bundle's FP32 graphs."),
     ] = None,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy gate: engines against the bundle's FP32 graphs on the same noise."""
+    """Accuracy gate: engines against FP32 on the same noise."""
     from dad_edge import verify as stage
 
     chosen = writable_bundle_of(bundle)
-    reports = judge(chosen, [engine] if engine else stage.runnable(chosen), data)
+    names = [engine] if engine else stage.runnable(chosen)
+    reports = judge(chosen, names, data, normal, checkpoint)
+    draw_engines(chosen, names, data)
     if as_json:
         emit({"bundle": str(chosen.path), "engines": reports})
     fail_if_rejected(reports)
 
 
-def judge(bundle: Bundle, engines: list[str], data: Path | None) -> list[dict[str, Any]]:
-    """Run the accuracy gate with a bar and print its table."""
+def judge(
+    bundle: Bundle,
+    engines: list[str],
+    data: Path | None,
+    normal: Path | None = None,
+    checkpoint: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Derive thresholds, run the accuracy gate, both with a bar, and print its table."""
     from rich.console import Console
 
-    from dad_edge import verify as stage
+    from dad_edge import engine_thresholds, verify
+    from dad_edge.gate_images import images_of
+    from dad_edge.gate_table import gate_table
     from dad_edge.progress import progress_bar
 
-    images = stage.images_of(bundle, data)
+    images = images_of(bundle, data)
+    parts, reason = engine_thresholds.parts_of(bundle, data, normal)
+    if reason:
+        say(f"thresholds of the engine: not derived, {reason}")
+    reference = verify.open_reference(bundle, checkpoint)
     reports = []
     for name in engines:
+        if parts:
+            with progress_bar(f"thresholds {name}") as progress:
+                engine_thresholds.derive_thresholds(bundle, name, parts, progress)
         with progress_bar(f"accuracy gate {name}") as progress:
-            reports.append(stage.verify(bundle, name, images, progress))
-    Console(stderr=True).print(stage.gate_table(reports))
+            reports.append(verify.verify(bundle, name, images, progress, reference=reference))
+    Console(stderr=True).print(gate_table(reports))
     return reports
+
+
+def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
+    """Write a picture of all engines side by side and say where it is."""
+    from dad_edge.bundle import REPORTS
+    from dad_edge.gate_images import images_of
+    from dad_edge.gate_pictures import ENGINES_PICTURE, engines_sheet, write_picture
+    from dad_edge.runtime.inspector import open_inspector
+    from dad_edge.runtime.sidecar import read_sidecar
+
+    inspectors = {"FP32 graphs": open_inspector(bundle)}
+    for name in engines:
+        sidecar = read_sidecar(bundle, name)
+        heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
+        inspectors[heading] = open_inspector(bundle, engine=name, even_if_rejected=True)
+    path = bundle.path / REPORTS / ENGINES_PICTURE
+    write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
+    say(f"pictures: {path}, and of the worst images in {path.parent}/<engine>/")
 
 
 def fail_if_rejected(reports: list[dict[str, Any]]) -> None:
     """Exit code 1 if the accuracy gate said no."""
-    from dad_edge.verify import next_step
+    from dad_edge.gate_table import rejection
 
     for report in reports:
         if not report["passed"]:
-            reasons = list(report["failures"])
-            if layers := [cost["layer"] for cost in report.get("costliest_layers", ())]:
-                reasons.append(f"the layers that INT8 costs most: {', '.join(layers)}")
-            raise DadEdgeError(
-                f"the accuracy gate rejects {report['engine']}: {'; '.join(reasons)}.",
-                next_step(report["precision"], report["engine"]),
-            )
+            raise DadEdgeError(rejection(report), report["next_step"])
 
 
 COMMANDS = {"calibrate": calibrate, "build": build, "verify": verify}

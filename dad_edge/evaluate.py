@@ -18,7 +18,7 @@ from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
 from dad_edge.environment import describe
 from dad_edge.errors import DataError, ModelError, require
 from dad_edge.examples import pick_examples
-from dad_edge.framing import IGNORE, ignored_at
+from dad_edge.framing import IGNORE, Mask, ignored_at
 from dad_edge.metrics import (
     PixelMetrics,
     best_f1_threshold,
@@ -31,6 +31,7 @@ from dad_edge.preprocess import read_frame, to_frame, to_mask
 from dad_edge.report import ImageScore, Report
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import thresholds_for
 
 CALIBRATED = "from thresholds.json of the bundle"
 ORACLE = "oracle: best F1 on these images, for this report only"
@@ -70,10 +71,11 @@ def bundle_candidate(
         threads: threads that compute; all usable cores if None.
     """
     digests = _digests(bundle.path, MANIFEST) | bundle.manifest.sha256
+    thresholds, _ = thresholds_for(bundle, engine)
     return Candidate(
         open_inspector(bundle, engine=engine, seed=seed, threads=threads),
         bundle.model,
-        bundle.thresholds.image_threshold if bundle.thresholds else None,
+        thresholds.image_threshold if thresholds else None,
         seed,
         {"bundle": {"class_name": bundle.manifest.class_name, "sha256": digests}},
         Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
@@ -150,7 +152,7 @@ def evaluate(
     started = time.perf_counter()
     for item in items:
         frame = read_frame(item.path)
-        mask = _mask_of(item, frame)
+        mask = read_truth(item, frame)
         inspection = candidate.inspector.inspect(frame)
         if inspection.verdict == "invalid":
             raise ModelError(
@@ -161,9 +163,7 @@ def evaluate(
         if item.kind != GOOD and mask is None:
             unmarked += 1
         else:
-            shape = inspection.heat.shape[0], inspection.heat.shape[1]
-            truth = np.zeros(shape, bool) if mask is None else to_mask(mask, shape)
-            truth &= ~ignored_at(candidate.inspector.ignore, shape)
+            truth = truth_on(inspection.score_map, mask, candidate.inspector.ignore)
             pixels.update(inspection.score_map, truth)
         if progress:
             progress(len(scores), len(items))
@@ -226,8 +226,12 @@ def _undefined(is_defect: Sequence[bool], pixels: PixelMetrics) -> dict[str, str
     return {figure: reason for figure, reason in reasons.items() if reason}
 
 
-def _mask_of(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """The true mask at the image's size, or None where nothing is marked."""
+def read_truth(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The true mask at the image's size, or None where nothing is marked.
+
+    Raises:
+        DataError: it cannot be read, or has another size than its image.
+    """
     if item.mask is None:
         return None
     mask = read_frame(item.mask)
@@ -238,6 +242,15 @@ def _mask_of(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
             "save the mask at the size of its image, or remove it",
         )
     return mask.max(axis=2) if mask.any() else None
+
+
+def truth_on(
+    score_map: NDArray[np.float32], mask: NDArray[np.uint8] | None, ignore: Mask | None
+) -> NDArray[np.bool_]:
+    """The true mask at the size of a score map (h,w), False where nothing is inspected."""
+    shape = score_map.shape[0], score_map.shape[1]
+    truth = np.zeros(shape, bool) if mask is None else to_mask(mask, shape)
+    return np.asarray(truth & ~ignored_at(ignore, shape))
 
 
 def _threshold(
@@ -273,5 +286,5 @@ def _pictures(candidate: Candidate, item: Item) -> InspectedImage:
         frame,
         to_frame(inspection.restored, candidate.model.value_range),
         inspection.heat,
-        _mask_of(item, frame),
+        read_truth(item, frame),
     )

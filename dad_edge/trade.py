@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dad_edge.bundle import DENOISER, REPORTS, SEGMENTER, Bundle, write_json
 from dad_edge.environment import describe as describe_machine
 from dad_edge.errors import UsageError
+from dad_edge.gate_images import Images
 from dad_edge.quantize import load_graph, typed_graph
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
@@ -27,7 +28,7 @@ from dad_edge.sensitivity import (
     pick_frames,
     rank_layers,
 )
-from dad_edge.verify import Images, compare, tolerance_of
+from dad_edge.verify import compare, tolerance_of
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +81,7 @@ def trade(
             f"--max-drop needs images of {bundle.manifest.class_name}, not of {images.source}.",
             "add '--data FOLDER' with good and defective parts",
         )
-    parts = ((defective, frame) for _, defective, frame in images.read())
+    parts = ((sample.defective, sample.frame) for sample in images.read())
     frames = pick_frames(parts, frames_for(bundle))
     ranking = rank_layers(bundle, frames, lambda n, of: report(n, of, "cost of every layer"))
     reference = open_inspector(bundle)
@@ -109,7 +110,7 @@ def trade(
     choice = LayerChoice(float_layers=layers, max_drop=max_drop)
     found = {
         "max_drop_points": max_drop,
-        "images": images.count,
+        "images": len(images),
         "source": images.source,
         "ranked_on_frames": len(frames),
         "float_layers": layers,

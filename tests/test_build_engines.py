@@ -63,7 +63,7 @@ def test_the_list_says_what_can_be_built_here_and_builds_nothing(
 def test_the_cpu_target_is_built_until_calibration_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dad_edge.verify.DEMO_PAIRS", 1)
+    monkeypatch.setattr("dad_edge.gate_images.DEMO_PAIRS", 1)
     bundle = make_network_bundle(tmp_path / "bundle")
     assert main(["--target", "cpu", "--bundle", str(bundle.path)]) == 4
     printed = capsys.readouterr()

@@ -43,7 +43,7 @@ def test_calibrate_build_and_verify_in_a_row(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("dad_edge.verify.DEMO_PAIRS", 1)
+    monkeypatch.setattr("dad_edge.gate_images.DEMO_PAIRS", 1)
     data, here = write_images(tmp_path / "good", 4), ("--bundle", bundle.path, "--json")
     assert _run(monkeypatch, "build", "--precision", "int8", *here) == 4
     assert "next: run 'dad-edge calibrate --data" in capsys.readouterr().err
@@ -66,8 +66,8 @@ def test_a_rejected_engine_exits_with_one_and_a_next_step(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(TOLERANCES, "fp16", Tolerance(0.0, 0.0, 0.0))
-    monkeypatch.setattr("dad_edge.verify.DEMO_PAIRS", 1)
+    monkeypatch.setitem(TOLERANCES, "fp16", Tolerance(0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("dad_edge.gate_images.DEMO_PAIRS", 1)
     arguments = ("build", "--precision", "fp16", "--runtime", "onnxruntime")
     assert _run(monkeypatch, *arguments, "--bundle", bundle.path) == 1
     error = capsys.readouterr().err

@@ -17,13 +17,14 @@ from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle, open_bundle
 from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import DeviceError, MissingDependency, ModelError
+from dad_edge.gate_images import data_images
 from dad_edge.runtime import engine_openvino, engines
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engine_openvino import SHAPES, OpenvinoEngine, openvino_version
 from dad_edge.runtime.engines import check_engine, open_graph, why_not_here
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import read_sidecar
-from dad_edge.verify import data_images, verify
+from dad_edge.verify import verify
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra 'openvino')")
 

@@ -16,6 +16,7 @@ from dad_edge.runtime.engines import load_engine
 from dad_edge.runtime.inspection import STAGES, Computed, Inspector
 from dad_edge.runtime.ops_numpy import NumpyOps
 from dad_edge.runtime.seams import Engine, Inspection, Ops
+from dad_edge.runtime.sidecar import thresholds_for
 
 
 class HostInspector(Inspector):
@@ -99,8 +100,9 @@ def open_inspector(
     fresh_noise: bool = False,
     threads: int | None = None,
     engine: str | None = None,
+    even_if_rejected: bool = False,
 ) -> Inspector:
-    """An inspector for a bundle on the CPU.
+    """An inspector for a bundle on the CPU, with the thresholds that hold for the engine.
 
     Args:
         bundle: a checked bundle.
@@ -108,6 +110,7 @@ def open_inspector(
         fresh_noise: new noise for every frame.
         threads: threads that compute; all usable cores if None.
         engine: name of a built engine; the bundle's graphs in FP32 if None.
+        even_if_rejected: open an engine that the accuracy gate rejected, to judge it again.
 
     Raises:
         DeviceError, ModelError: the engine does not fit (see `load_engine`).
@@ -118,9 +121,12 @@ def open_inspector(
         denoiser = OnnxEngine(bundle.path / DENOISER, threads=threads)
         segmenter = OnnxEngine(bundle.path / SEGMENTER, threads=threads)
     else:
-        denoiser, segmenter = load_engine(bundle, engine, threads=threads)
+        denoiser, segmenter = load_engine(
+            bundle, engine, threads=threads, even_if_rejected=even_if_rejected
+        )
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
-    threshold = bundle.thresholds.image_threshold if bundle.thresholds else 0.5
+    thresholds, _ = thresholds_for(bundle, engine)
+    threshold = thresholds.image_threshold if thresholds else 0.5
     return HostInspector(
         ops, denoiser, segmenter, threshold, fresh_noise=fresh_noise, ignore=bundle.ignore
     )

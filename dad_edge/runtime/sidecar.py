@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dad_edge.bundle import ENGINES, Bundle, read_json, write_json
+from dad_edge.bundle import (
+    ENGINES,
+    THRESHOLDS,
+    Bundle,
+    Thresholds,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
 from dad_edge.errors import ModelError
 
 SIDECAR = "engine.json"
+ENGINE_THRESHOLDS = "thresholds.json"
 SIDECAR_FORMAT = 2
 
 
@@ -125,6 +134,45 @@ def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
     """Put the sidecar into an engine's folder."""
     write_json(folder / SIDECAR, to_mapping(sidecar))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineThresholds:
+    """`thresholds.json` in an engine's folder: thresholds for the scores that it gives."""
+
+    thresholds: Thresholds
+    beside_sha256: str
+    """Digest of the bundle's own `thresholds.json` at that time."""
+
+
+def write_engine_thresholds(bundle: Bundle, name: str, thresholds: Thresholds) -> None:
+    """Put thresholds into an engine's folder, valid while the bundle's own stay as they are."""
+    found = EngineThresholds(
+        thresholds=thresholds, beside_sha256=sha256_of(bundle.path / THRESHOLDS)
+    )
+    write_json(bundle.path / ENGINES / name / ENGINE_THRESHOLDS, to_mapping(found))
+
+
+def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None, str]:
+    """The thresholds that an engine runs with, and where they come from, in words.
+
+    The bundle's `thresholds.json` belongs to the operator. An engine's own thresholds stand in for
+    it only while it is the file that they were derived beside: once it is edited, or made anew by
+    a calibration, it holds for every engine until they are derived again.
+
+    Args:
+        bundle: a checked bundle.
+        name: of the engine; None for the FP32 graphs.
+    """
+    path = bundle.path / ENGINES / name / ENGINE_THRESHOLDS if name else None
+    if bundle.thresholds is None:
+        return None, "not calibrated"
+    if path is None or not path.is_file():
+        return bundle.thresholds, f"{THRESHOLDS} of the bundle"
+    own = from_mapping(EngineThresholds, read_json(path), str(path))
+    if own.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
+        return bundle.thresholds, f"{THRESHOLDS} of the bundle, which was changed since"
+    return own.thresholds, f"{THRESHOLDS} of the engine"
 
 
 def plan_differences(

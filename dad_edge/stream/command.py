@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dad_edge.environment import package_versions
 from dad_edge.errors import StorageError, UsageError, writing
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import thresholds_for
 from dad_edge.signals import StopRequest
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
@@ -75,7 +77,11 @@ def stream(
             )
     bundle = open_bundle()
     inspector = open_inspector(bundle, engine=engine, seed=seed, fresh_noise=fresh_noise)
+    thresholds, origin = thresholds_for(bundle, engine)
+    bundle = replace(bundle, thresholds=thresholds)
     announce(bundle, inspector)
+    if engine is not None and thresholds is not None:
+        print(f"thresholds: {origin}", file=sys.stderr, flush=True)
     with StopRequest() as stop:
         source = open_source(uri)
         annotator = make_annotator(bundle, inspector)

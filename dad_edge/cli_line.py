@@ -88,6 +88,18 @@ class StudyChoice(str, Enum):
     ALL = "all"
 
 
+class DeviceChoice(str, Enum):
+    """Devices that `bench` can estimate."""
+
+    ORIN_NANO = "orin-nano"
+    ORIN_NX = "orin-nx"
+    AGX_ORIN = "agx-orin"
+    THOR = "thor"
+    L4 = "l4"
+    RTX_4090 = "rtx-4090"
+    H100 = "h100"
+
+
 def bench(
     bundle: BundleOption = None,
     study: Annotated[
@@ -101,6 +113,10 @@ def bench(
     seconds: Annotated[
         float | None,
         typer.Option(min=0.1, help="How long to measure each row; up to 3 × this until steady."),
+    ] = None,
+    predict: Annotated[
+        DeviceChoice | None,
+        typer.Option(help="Estimate a device that is not at hand from its published peaks."),
     ] = None,
     as_json: JsonOption = False,
     out: Annotated[
@@ -116,7 +132,23 @@ def bench(
     from dad_edge.bundle import write_json, write_whole
     from dad_edge.progress import progress_bar
 
+    if predict is not None and (study is not StudyChoice.MAIN or engine is not None):
+        raise UsageError(
+            "--predict estimates another device; --study and --engine measure this one.",
+            "give one of them",
+        )
     chosen = chosen_bundle(bundle)
+    if predict is not None:
+        from dad_edge.bench.predict import estimate, prediction_table
+
+        estimated = estimate(chosen, predict.value, seconds)
+        Console(stderr=True).print(prediction_table(estimated))
+        if as_json:
+            emit(estimated)
+        if out is not None:
+            write_json(out, estimated)
+            say(f"wrote {out}")
+        return
     with progress_bar("measuring") as report:
         result = run_study(
             chosen,

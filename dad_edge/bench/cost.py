@@ -23,6 +23,8 @@ class Cost:
     """Elements of weights, read once a call."""
     activations: int
     """Elements that those layers read and write when nothing stays in a cache between two."""
+    layers: int
+    """How many they are."""
 
     def gigabytes(self, precision: str) -> float:
         """Gigabytes moved, all in the elements of one precision."""
@@ -45,6 +47,7 @@ def bundle_cost(bundle: Bundle, batch: int = 1) -> Costs:
                 gflop=sum(layer.flop for layer in layers) / 1e9,
                 weights=sum(layer.weights for layer in layers),
                 activations=sum(layer.activations for layer in layers),
+                layers=sum(layer.flop > 0 for layer in layers),
             )
     except ValueError:
         return {}
@@ -77,16 +80,17 @@ def _count(network: Any, value: Any) -> Cost:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    flop, weights, activations = 0, 0, 0
+    flop, weights, activations, layers = 0, 0, 0, 0
 
     class Counter(TorchDispatchMode):
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            nonlocal flop, weights, activations
+            nonlocal flop, weights, activations, layers
             result = func(*args, **(kwargs or {}))
             count = flop_registry.get(func._overloadpacket)
             if count is not None:
+                layers += 1
                 flop += count(*args, **(kwargs or {}), out_val=result)
                 first = result[0] if isinstance(result, tuple) else result
                 for tensor in (*args, first):
@@ -98,7 +102,7 @@ def _count(network: Any, value: Any) -> Cost:
 
     with Counter():
         network(value)
-    return Cost(gflop=flop / 1e9, weights=weights, activations=activations)
+    return Cost(gflop=flop / 1e9, weights=weights, activations=activations, layers=layers)
 
 
 def total(costs: Costs) -> Cost | None:
@@ -109,4 +113,5 @@ def total(costs: Costs) -> Cost | None:
         gflop=sum(cost.gflop for cost in costs.values()),
         weights=sum(cost.weights for cost in costs.values()),
         activations=sum(cost.activations for cost in costs.values()),
+        layers=sum(cost.layers for cost in costs.values()),
     )

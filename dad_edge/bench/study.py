@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dad_edge.bench.case import Case
-from dad_edge.bench.cases import StudyName, plan_rows, sweeps
+from dad_edge.bench.cases import StudyName, deployed, plan_rows, sweeps
 from dad_edge.bench.cost import total
+from dad_edge.bench.layers import PROFILERS, profile_bundle
 from dad_edge.bench.measure import Progress, Samples, measure, percentiles, rounded, summary
 from dad_edge.bench.roof import Peaks, roof_of
 from dad_edge.bench.scaling import fit_sweep
@@ -36,11 +37,11 @@ SECONDS: dict[StudyName, float] = {
 }
 """How long a row is measured where the user does not say; the longest of its studies counts."""
 LONGEST_CALL_S: dict[StudyName, float] = {
-    "main": 2.0,
+    "main": 4.0,
     "table3": 25.0,
     "table4": 25.0,
-    "precision": 2.0,
-    "scaling": 2.0,
+    "precision": 4.0,
+    "scaling": 4.0,
 }
 """A row whose call is expected to take longer is left out, and says so."""
 EXPECTED_SHARE = 0.4
@@ -69,10 +70,8 @@ def run_study(
     Returns:
         Plain values for JSON, described in `benchmarks/README.md`.
     """
-    from dad_edge.data.demo import line
-
     progress("drawing frames", 0.0)
-    frames = [sample.image for sample in islice(line(size=FRAME_SIDE), FRAMES)]
+    frames = draw_frames()
     planned = plan_rows(study, bundle, engine=engine)
     peaks = Peaks(min(0.5, (seconds or 5.0) / 10))
     sensors = read_sensors()
@@ -99,7 +98,7 @@ def run_study(
     progress("measuring the peak again", 1.0)
     peaks.measure_again()
     for row in rows:
-        row |= _limits(row, peaks)
+        row |= limits(row, peaks)
     after = read_sensors()
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -119,9 +118,30 @@ def run_study(
         "rows": rows,
         "not_measured": not_measured,
     }
+    if engine is None and {"main", "precision"} & {n for plan in planned for n in plan.studies}:
+        progress("profiling layers", 1.0)
+        result["layers"] = _layers(bundle, peaks)
     if any("scaling" in plan.studies for plan in planned):
         result["scaling"] = _scaling(bundle, rows)
     return result
+
+
+def draw_frames() -> list[Frame]:
+    """Frames of the demo product, the same every time."""
+    from dad_edge.data.demo import line
+
+    return [sample.image for sample in islice(line(size=FRAME_SIDE), FRAMES)]
+
+
+def run_own(bundle: Bundle, seconds: float) -> dict[str, Any] | None:
+    """The bundle as it is deployed here, measured alone; None where it cannot run."""
+    case = deployed(bundle, "cuda" if describe_nvidia()["gpus"] else "cpu")
+    peaks = Peaks(min(0.5, seconds / 10))
+    try:
+        row = measure_case(case, draw_frames(), seconds, LONGEST_CALL_S["table3"], peaks)
+    except DadEdgeError:
+        return None
+    return case.to_mapping() | row | limits(case.to_mapping() | row, peaks)
 
 
 def measure_case(
@@ -171,7 +191,7 @@ def _check_expected(case: Case, longest_s: float, peaks: Peaks) -> None:
         raise DadEdgeError(
             f"left out: about {expected_s:.0f} s a frame are expected here ({cost.gflop:.0f} GFLOP "
             f"at {EXPECTED_SHARE:.0%} of {peak:.0f} GFLOP/s); this study allows {longest_s:g} s.",
-            "run it on a faster device",
+            "run it on a faster device, or estimate it with 'dad-edge bench --predict h100'",
         )
 
 
@@ -207,7 +227,7 @@ def _stages(samples: Samples, subject: Subject) -> dict[str, Any]:
     return found
 
 
-def _limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
+def limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
     """Roof of a row and the share of it that was reached; None where one is not known."""
     gflop_per_s = peaks.gflop_per_s(row["device"], row["precision"])
     gbyte_per_s = peaks.gbyte_per_s(row["device"])
@@ -222,6 +242,20 @@ def _limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
         "memory_fps": rounded(roof.memory_fps),
         "share_of_roof": rounded(row["fps"] / roof.fps),
     }
+
+
+def _layers(bundle: Bundle, peaks: Peaks) -> list[dict[str, Any]]:
+    """The bundle's layers on every CPU runtime; one that fails says why."""
+    found: list[dict[str, Any]] = []
+    for profiler in PROFILERS:
+        rates = peaks.gflop_per_s("cpu", "fp32"), peaks.gbyte_per_s("cpu")
+        try:
+            found.append(profile_bundle(bundle, profiler, *rates))
+        except DadEdgeError as error:
+            found.append({"engine": profiler, "reason": error.message})
+        except Exception as error:  # whatever a runtime raises costs its profile alone
+            found.append({"engine": profiler, "reason": f"failed: {type(error).__name__}: {error}"})
+    return found
 
 
 def _scaling(bundle: Bundle, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

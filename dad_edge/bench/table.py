@@ -22,6 +22,8 @@ def bench_tables(result: dict[str, Any]) -> Group:
         parts.append(_rows(result))
     if (row := own_row(result)) is not None and row["stages"]:
         parts.append(_stages(row))
+    if layers := [found for found in result.get("layers", ()) if "groups" in found]:
+        parts.append(_layers(layers))
     if "main" in _studies(result):
         parts.append(_paper_rows())
     if result.get("scaling"):
@@ -182,6 +184,38 @@ def _stages(row: Row) -> Table:
     whole = (figure(latency["p50"]), figure(latency["p99"]), "100%", figure(row["gflop"]))
     table.add_row("frame → verdict", *whole, style="bold")
     return table
+
+
+def _layers(profiles: list[dict[str, Any]]) -> Group:
+    """Layer groups of the bundle's networks on every runtime, and the slowest layers."""
+    table = Table(
+        title="Layers of one frame: milliseconds, share of all layers, share of the roof",
+        title_justify="left",
+    )
+    table.add_column("group")
+    table.add_column("GFLOP", justify="right")
+    for profile in profiles:
+        for heading in (f"{profile['engine']} ms", "share", "of roof"):
+            table.add_column(heading, justify="right")
+    by_group = [{entry["group"]: entry for entry in profile["groups"]} for profile in profiles]
+    for group in dict.fromkeys(name for groups in by_group for name in groups):
+        entries = [groups.get(group) for groups in by_group]
+        cells: list[str] = []
+        for entry in entries:
+            share = entry["share_of_roof"] if entry else None
+            cells += [
+                figure(entry["ms"]) if entry else "–",
+                f"{entry['share']:.0%}" if entry else "–",
+                "–" if share is None else f"{share:.0%}",
+            ]
+        gflop = next(entry["gflop"] for entry in entries if entry)
+        table.add_row(group, figure(gflop or None), *cells)
+    lines = [
+        f"slowest on {profile['engine']}: "
+        + ", ".join(f"{layer['name']} {figure(layer['ms'])} ms" for layer in profile["slowest"][:4])
+        for profile in profiles
+    ]
+    return Group(table, Text("\n".join(lines), style="dim"))
 
 
 def _paper_rows() -> Table:

@@ -13,6 +13,17 @@ from numpy.typing import NDArray
 from dad_edge.errors import DeviceError, ModelError
 
 
+def session_options(threads: int) -> Any:
+    """How every session runs: as many threads, which sleep while they wait."""
+    options = importlib.import_module("onnxruntime").SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that spin while they wait take the cores from the reader and the writer.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 class OnnxEngine:
     """One ONNX graph on ONNX Runtime's CPU provider."""
 
@@ -28,12 +39,7 @@ class OnnxEngine:
         """
         ort: Any = importlib.import_module("onnxruntime")
         threads = threads or len(os.sched_getaffinity(0))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads that spin while they wait take the cores from the reader and the writer.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
         try:
             self._session = ort.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

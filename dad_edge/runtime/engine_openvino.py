@@ -54,13 +54,25 @@ def openvino_version() -> str:
 
 
 @cache
-def _core() -> Any:
+def shared_core() -> Any:
     """The one OpenVINO core of this process, which is never let go.
 
     A core gives the process another stack for signals. When a second core ends after the first,
     it puts the stack of the first one back, which is gone, and the next Ctrl-C ends in a crash.
     """
     return load_openvino().Core()
+
+
+def cpu_settings(threads: int) -> dict[str, Any]:
+    """How every graph is compiled."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        # CPUs with bfloat16 or float16 arithmetic would round FP32 networks without asking.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Threads tied to cores wait behind whatever else runs there: reader, writer, others.
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 class OpenvinoEngine:
@@ -84,17 +96,10 @@ class OpenvinoEngine:
             MissingDependency: OpenVINO is not installed.
             ModelError: OpenVINO refuses the graph.
         """
-        self._core = _core()
+        self._core = shared_core()
         threads = threads or len(os.sched_getaffinity(0))
         self._path = path
-        self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            # CPUs with bfloat16 or float16 arithmetic would round FP32 networks without asking.
-            "INFERENCE_PRECISION_HINT": "f32",
-            # Threads tied to cores wait behind whatever else runs there: reader, writer, others.
-            "ENABLE_CPU_PINNING": False,
-        }
+        self._settings = cpu_settings(threads)
         self._requests: dict[int, Any] = {}
         self.name = f"OpenVINO {openvino_version()} CPU {precision}, {threads} threads"
         try:

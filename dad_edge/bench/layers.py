@@ -1,0 +1,198 @@
+"""Where the time of the networks goes, layer by layer, asked of the runtime's own profiler."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from dad_edge.bench.measure import rounded
+from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
+from dad_edge.environment import usable_cores
+from dad_edge.graph_cost import LayerCost, layer_costs
+from dad_edge.runtime.engine_onnx import session_options
+from dad_edge.runtime.engine_openvino import cpu_settings, shared_core
+from dad_edge.runtime.engines import rows_of
+
+Profiler = Literal["ONNX Runtime", "OpenVINO"]
+PROFILERS: tuple[Profiler, ...] = ("ONNX Runtime", "OpenVINO")
+RUNS = 15
+SLOWEST = 6
+LAYOUT = "layout changes"
+"""Reordering that the runtime adds between layers; no part of the network."""
+_NEAR = 4
+"""Nodes back from a profiled one, such as a fused activation, to the layer that computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One step of a runtime."""
+
+    name: str
+    op: str
+    ms: float
+    """Median over the runs."""
+
+
+def profile_bundle(
+    bundle: Bundle, profiler: Profiler, gflop_per_s: float | None, gbyte_per_s: float | None
+) -> dict[str, Any]:
+    """Time by layer group and the slowest layers of one frame in FP32.
+
+    Args:
+        bundle: whose graphs are run.
+        profiler: the runtime.
+        gflop_per_s: peak of a matrix product.
+        gbyte_per_s: peak of a copy.
+
+    Returns:
+        Plain values for JSON: `groups` with time, share, GFLOP and share of the roof, the sum of
+        every layer's own limit; `slowest`, with the same rates.
+
+    Raises:
+        MissingDependency: the runtime is not installed.
+        ValueError: the graphs hide their shapes.
+    """
+    groups: dict[str, dict[str, float]] = {}
+    steps: list[tuple[Timed, LayerCost | None, str]] = []
+    for graph, source in ((DENOISER, "x_t"), (SEGMENTER, "pair")):
+        rows = rows_of(bundle.model, graph)
+        costs = layer_costs(bundle.path / graph, rows)
+        for cost in costs:
+            entry = groups.setdefault(cost.group, {"ms": 0.0, "gflop": 0.0, "least_ms": 0.0})
+            entry["gflop"] += cost.flop / 1e9
+            entry["least_ms"] += _least_ms(cost, gflop_per_s, gbyte_per_s)
+        timed = _profile(profiler, bundle.path / graph, source, rows, bundle.model.image_size)
+        for step, layer, group in assign(timed, costs):
+            groups.setdefault(group, {"ms": 0.0, "gflop": 0.0, "least_ms": 0.0})["ms"] += step.ms
+            steps.append((step, layer, group))
+    whole = sum(entry["ms"] for entry in groups.values())
+    steps.sort(key=lambda entry: -entry[0].ms)
+    return {
+        "engine": profiler,
+        "ms": rounded(whole),
+        "groups": [
+            {
+                "group": name,
+                "ms": rounded(entry["ms"]),
+                "share": rounded(entry["ms"] / whole),
+                "gflop": rounded(entry["gflop"]),
+                "gflop_per_s": rounded(entry["gflop"] * 1e3 / entry["ms"]) if entry["ms"] else None,
+                "share_of_roof": rounded(entry["least_ms"] / entry["ms"])
+                if entry["ms"] and entry["least_ms"]
+                else None,
+            }
+            for name, entry in sorted(groups.items(), key=lambda item: -item[1]["ms"])
+            if entry["ms"] or entry["gflop"]
+        ],
+        "slowest": [
+            {
+                "name": layer.name if layer else step.name,
+                "op": layer.op if layer else step.op,
+                "group": group,
+                "shape": list(layer.shape) if layer else [],
+                "ms": rounded(step.ms),
+                "share": rounded(step.ms / whole),
+                "gflop_per_s": rounded(layer.flop / 1e6 / step.ms) if layer and step.ms else None,
+            }
+            for step, layer, group in steps[:SLOWEST]
+        ],
+    }
+
+
+def assign(
+    timed: Sequence[Timed], costs: Sequence[LayerCost]
+) -> Iterator[tuple[Timed, LayerCost | None, str]]:
+    """Which layer of the graph, and which group, a step of a runtime belongs to.
+
+    Runtimes name a step after a node or a tensor of the graph, with marks of their own around it.
+    A step without such a name belongs to the group of the one before.
+
+    Yields:
+        The step, the layer that computes in it, or None, and its group.
+    """
+    place = {}
+    for index, layer in enumerate(costs):
+        for name in (layer.name, *layer.outputs):
+            place[name] = index
+    group = costs[0].group if costs else "other"
+    for step in timed:
+        if step.op in ("Reorder", "ReorderInput", "ReorderOutput") or "_token_" in step.name:
+            yield step, None, LAYOUT
+            continue
+        found = next((place[name] for name in _names(step.name) if name in place), None)
+        if found is None:
+            yield step, None, group
+            continue
+        group = costs[found].group
+        computing = step.op in ("Conv", "Convolution", "MatMul", "FusedMatMul", "Gemm")
+        near = costs[max(found - _NEAR, 0) : found + 1] if computing else ()
+        yield step, next((layer for layer in reversed(near) if layer.flop), None), group
+
+
+def _names(name: str) -> Iterator[str]:
+    """What a step's name may be in the graph, the likeliest first."""
+    first = name.split("/")[0]
+    yield from (name, first, first.removesuffix("_nchwc"))
+
+
+def _least_ms(layer: LayerCost, gflop_per_s: float | None, gbyte_per_s: float | None) -> float:
+    """The roof of one layer, as a time; 0 where a peak is not known."""
+    if gflop_per_s is None or gbyte_per_s is None:
+        return 0.0
+    moved = 4 * (layer.weights + layer.activations) / 1e9
+    return max(layer.flop / 1e9 / gflop_per_s, moved / gbyte_per_s) * 1e3
+
+
+def _profile(profiler: Profiler, path: Path, source: str, rows: int, side: int) -> list[Timed]:
+    channels = {"x_t": 3, "pair": 6}[source]
+    value = np.random.default_rng(0).random((rows, channels, side, side), dtype=np.float32)
+    if profiler == "OpenVINO":
+        return _profile_openvino(path, source, value)
+    return _profile_onnx(path, source, value)
+
+
+def _profile_onnx(path: Path, source: str, value: Any) -> list[Timed]:
+    ort: Any = importlib.import_module("onnxruntime")
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options(usable_cores())
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{folder}/profile"
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(RUNS + 1):
+            session.run(None, {source: value})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    found: dict[str, list[float]] = {}
+    ops = {}
+    for event in events:
+        name = event["name"]
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            name = name.removesuffix("_kernel_time")
+            found.setdefault(name, []).append(event["dur"] / 1e3)
+            ops[name] = event["args"].get("op_name", "")
+    # The first run also allocates.
+    return [Timed(name, ops[name], median(ms[1:])) for name, ms in found.items()]
+
+
+def _profile_openvino(path: Path, source: str, value: Any) -> list[Timed]:
+    core = shared_core()
+    model = core.read_model(path)
+    model.reshape(list(value.shape))
+    settings = cpu_settings(usable_cores()) | {"PERF_COUNT": True}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    found: dict[str, list[float]] = {}
+    ops = {}
+    for run in range(RUNS + 1):
+        request.infer({source: value})
+        for step in request.get_profiling_info() if run else ():
+            if step.status == step.Status.EXECUTED:
+                found.setdefault(step.node_name, []).append(step.real_time.total_seconds() * 1e3)
+                ops[step.node_name] = step.node_type
+    return [Timed(name, ops[name], median(ms)) for name, ms in found.items()]

@@ -119,7 +119,12 @@ def _resize_plane(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArra
 
 
 def to_image(
-    frame: NDArray[np.uint8], size: int, value_range: tuple[float, float]
+    frame: NDArray[np.uint8],
+    size: int,
+    value_range: tuple[float, float],
+    *,
+    scratch: NDArray[np.float32] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Frame to model input: resize, BGR to RGB, scale 0..255 to `value_range`.
 
@@ -127,14 +132,23 @@ def to_image(
         frame: (H,W,3) uint8, BGR, any size.
         size: S in pixels.
         value_range: value of 0 and value of 255.
+        scratch: (H,W,3) that is overwritten; a new one if None.
+        out: (3,S,S) that takes the result; a new one if None.
 
     Returns:
         (3,S,S) float32, RGB.
     """
     low, high = value_range
-    rgb_HWC = resize(frame, size)[:, :, ::-1]
-    image = rgb_HWC.transpose(2, 0, 1) * np.float32((high - low) / 255.0) + np.float32(low)
-    return np.ascontiguousarray(image, dtype=np.float32)
+    if scratch is None:
+        scratch = np.empty(frame.shape, np.float32)
+    if out is None:
+        out = np.empty((3, size, size), np.float32)
+    np.copyto(scratch, frame)
+    bgr_HWC = _resize_plane(scratch, (size, size))
+    rgb_CHW = bgr_HWC.transpose(2, 0, 1)[::-1]
+    np.multiply(rgb_CHW, np.float32((high - low) / 255.0), out=out)
+    out += np.float32(low)
+    return out
 
 
 def to_frame(image: NDArray[np.float32], value_range: tuple[float, float]) -> NDArray[np.uint8]:

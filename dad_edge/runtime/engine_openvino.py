@@ -110,10 +110,9 @@ class OpenvinoEngine:
             self._request_for(rows)
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Named tensors in, named tensors out; the outputs are valid until the next call."""
         request = self._request_for(len(next(iter(inputs.values()))))
         try:
-            results = request.infer(inputs, share_inputs=True, share_outputs=True)
+            results = request.infer(inputs, share_inputs=True)
         except (RuntimeError, TypeError) as error:
             raise DeviceError(
                 f"OpenVINO failed: {_reason(error)}.",

@@ -14,13 +14,17 @@ from dad_edge.framing import Mask, is_plain, plan, views
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engines import load_engine
 from dad_edge.runtime.inspection import STAGES, Computed, Inspector
-from dad_edge.runtime.ops_numpy import NumpyOps
-from dad_edge.runtime.seams import Engine, Inspection, Ops
+from dad_edge.runtime.ops_numpy import NumpyOps, all_finite
+from dad_edge.runtime.seams import Engine, Inspection, Ops, Pooled
 from dad_edge.runtime.sidecar import thresholds_for
 
 
 class HostInspector(Inspector):
-    """Inspects with the steps around the networks in host memory."""
+    """Inspects with the steps around the networks in host memory; one thread at a time.
+
+    A frame whose denoiser or segmenter gave a value that is not finite is
+    `invalid`, alone in its batch.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class HostInspector(Inspector):
         tick()
         masks = self._segmenter.run({"pair": pair})["mask"]
         tick()
-        pooled = self._ops.pool(masks, len(parts))
+        pooled = _marked(self._ops.pool(masks, len(parts)), noise)
         tick()
         self._counter += self._fresh_noise
         stage_ms = {
@@ -80,6 +84,19 @@ class HostInspector(Inspector):
         computed = Computed(pooled, injected.image, pair[-len(parts) :, 3:], stage_ms)
         final = is_plain(self._model.framing) and self.ignore is None
         return self._results(plans, computed, final=final)
+
+
+def _marked(pooled: Pooled, noise: NDArray[np.float32]) -> Pooled:
+    """The result without numbers where the denoiser gave none.
+
+    The clamp of x̂0 and the segmenter's ReLU turn them into numbers again.
+    """
+    finite = all_finite(noise.reshape(len(noise), -1)).reshape(-1, len(pooled.scores)).all(axis=0)
+    if not finite.all():
+        pooled.score_map[~finite] = np.nan
+        pooled.heat[~finite] = 255
+        pooled.scores[~finite] = np.nan
+    return pooled
 
 
 def _check(frames: Sequence[NDArray[np.uint8]]) -> None:

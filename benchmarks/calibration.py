@@ -36,7 +36,7 @@ from dad_edge.progress import progress_bar
 from dad_edge.quantize import load_graph, to_int8
 from dad_edge.ranges import RangeMethod
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import open_graphs
 from dad_edge.sensitivity import inspector_of
 
 COUNTS = (8, 32, 128, 512)
@@ -111,7 +111,7 @@ def run_study(
     bundle: Bundle, train: Sequence[Item], test: Sequence[Item], counts: Sequence[int]
 ) -> dict[str, Any]:
     """Every number of images × selection × method."""
-    reference = open_inspector(bundle)
+    reference = open_graphs(bundle)
     graphs = {name: load_graph(bundle.path / name) for name in (DENOISER, SEGMENTER)}
     counts = sorted({min(count, len(train)) for count in counts})
     rows: list[dict[str, Any]] = []

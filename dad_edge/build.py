@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable
@@ -27,12 +26,14 @@ from dad_edge.config import Precision, RuntimeName
 from dad_edge.environment import shared_memory_mib, user_cache
 from dad_edge.errors import DadEdgeError, UsageError
 from dad_edge.fp16_range import check_fp16_range
+from dad_edge.kernels.compile import write_cubins
 from dad_edge.plan import PlanJob, check_stop
 from dad_edge.plan_process import LOG, build_in_process
 from dad_edge.quantize import typed_graph
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
 from dad_edge.runtime.openvino_graph import for_openvino
 from dad_edge.runtime.sidecar import (
+    KERNEL_FOLDER,
     SIDECAR_FORMAT,
     BuilderOptions,
     EngineFile,
@@ -40,6 +41,7 @@ from dad_edge.runtime.sidecar import (
     LayerChoice,
     Sidecar,
     device_name,
+    this_platform,
     write_sidecar,
 )
 from dad_edge.runtime.tensorrt_api import load_tensorrt, local_capability
@@ -237,6 +239,7 @@ def build(
             onnx_sha256=bundle.onnx_digests,
             calibration_sha256=digest if precision == "int8" else None,
             files=files,
+            kernels=_kernels(target, draft / KERNEL_FOLDER, report),
             profiles=target.profiles,
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
@@ -249,9 +252,13 @@ def build(
     return sidecar
 
 
-def this_platform() -> str:
-    """System and processor of this machine, as a sidecar names them."""
-    return f"{platform.system()}-{platform.machine()}"
+def _kernels(target: Target, folder: Path, report: Report) -> dict[str, str]:
+    """CUDA kernels for the target's GPUs, so that a device needs no compiler: file → sha256."""
+    if target.runtime in CPU_RUNTIMES:
+        return {}
+    report(1.0, 1.0, "CUDA kernels")
+    architectures = [f"sm_{capability.replace('.', '')}" for capability in target.capabilities]
+    return {path.name: sha256_of(path) for path in write_cubins(folder, architectures)}
 
 
 def _runtime_version(runtime: RuntimeName) -> str:

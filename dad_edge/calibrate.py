@@ -29,7 +29,7 @@ from dad_edge.framing import plan, views
 from dad_edge.preprocess import read_frame
 from dad_edge.ranges import Observer, RangeMethod
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import open_graphs
 from dad_edge.runtime.ops_numpy import NumpyOps
 
 RANGE_IMAGES = 64
@@ -118,7 +118,7 @@ def calibrate(
         if progress:
             progress(done, total)
 
-    inspector = open_inspector(bundle)
+    inspector = open_graphs(bundle)
     scores: list[float] = []
     peaks: list[float] = []
     pictures: list[NDArray[np.float32]] = []

@@ -243,10 +243,10 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
     from dad_edge.bundle import REPORTS
     from dad_edge.gate_images import images_of
     from dad_edge.gate_pictures import ENGINES_PICTURE, engines_sheet, write_picture
-    from dad_edge.runtime.inspector import open_inspector
+    from dad_edge.runtime.inspector import open_graphs, open_inspector
     from dad_edge.runtime.sidecar import read_sidecar
 
-    inspectors = {"FP32 graphs": open_inspector(bundle)}
+    inspectors = {"FP32 graphs": open_graphs(bundle)}
     for name in engines:
         sidecar = read_sidecar(bundle, name)
         heading = f"{sidecar.runtime} {sidecar.precision.upper()}"

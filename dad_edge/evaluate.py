@@ -66,7 +66,7 @@ def bundle_candidate(
 
     Args:
         bundle: a checked bundle.
-        engine: name of a built engine; the bundle's graphs in FP32 if None.
+        engine: name of a built engine; as `open_inspector` chooses if None.
         seed: key of the noise.
         threads: threads that compute; all usable cores if None.
     """

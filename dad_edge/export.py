@@ -33,7 +33,7 @@ from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.detector import Detector
 from dad_edge.model.diffusion import alpha_bar_table
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import open_graphs
 
 OPSET = 20
 """TensorRT 10.3 parses no later GroupNormalization; 20 exports it as InstanceNormalization."""
@@ -198,7 +198,7 @@ def _forget_origin(proto: Any) -> None:
 def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
     """Compare the bundle on ONNX Runtime with the detector on the same frames and noise."""
     square = replace(bundle.manifest, model=replace(bundle.model, framing=FramingConfig()))
-    inspector = open_inspector(Bundle(bundle.path, square, None, None))
+    inspector = open_graphs(Bundle(bundle.path, square, None, None))
     frames = probe_frames(bundle.model.image_size)
     found = inspector.inspect_batch(frames)
     image = torch.from_numpy(np.stack([inspection.image for inspection in found]))

@@ -27,7 +27,7 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Engine of the bundle as 'build' named it; the FP32 graphs if left out.",
+        help="Engine as 'build' named it; if left out one for this GPU, else FP32 on the CPU.",
     ),
 ]
 DataOption = Annotated[

@@ -18,7 +18,7 @@ from dad_edge.errors import UsageError
 from dad_edge.gate_images import Images
 from dad_edge.quantize import load_graph, typed_graph
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import open_graphs
 from dad_edge.runtime.sidecar import LayerChoice
 from dad_edge.sensitivity import (
     Frame,
@@ -84,7 +84,7 @@ def trade(
     parts = ((sample.defective, sample.frame) for sample in images.read())
     frames = pick_frames(parts, frames_for(bundle))
     ranking = rank_layers(bundle, frames, lambda n, of: report(n, of, "cost of every layer"))
-    reference = open_inspector(bundle)
+    reference = open_graphs(bundle)
     trials: list[dict[str, Any]] = []
 
     def passes(layers: Mapping[str, Sequence[str]]) -> bool:

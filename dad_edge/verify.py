@@ -19,7 +19,7 @@ from dad_edge.layer_errors import layer_errors
 from dad_edge.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import open_graphs, open_inspector
 from dad_edge.runtime.seams import Inspection
 from dad_edge.runtime.sidecar import (
     Gate,
@@ -116,12 +116,12 @@ def verify(
         The report; `passed` and `failures` say what the gate decided.
 
     Raises:
-        DeviceError, ModelError: the engine does not fit (see `load_engine`).
+        DeviceError, ModelError: the engine does not fit (see `accepted_engine`).
         DataError: an image cannot be read.
         StorageError: the report cannot be written.
     """
     sidecar = read_sidecar(bundle, engine)
-    reference = reference or open_inspector(bundle)
+    reference = reference or open_graphs(bundle)
     with open_inspector(bundle, engine=engine, even_if_rejected=True) as candidate:
         seen = observe(reference, candidate, images, progress)
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
@@ -159,7 +159,7 @@ def open_reference(bundle: Bundle, checkpoint: Path | None) -> Inspector:
         MissingDependency: PyTorch is not installed.
         ModelError: the run does not fit its recipe, or the bundle was made of other settings.
     """
-    graphs = open_inspector(bundle)
+    graphs = open_graphs(bundle)
     if checkpoint is None:
         return graphs
     require("torch", "train", "compare with a checkpoint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,5 +119,6 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0") -> ModuleType:
     module = ModuleType("tensorrt")
     classes = (TensorIOMode, DataType, ILogger, IExecutionContext, ICudaEngine, Runtime)
     vars(module).update({kind.__name__: kind for kind in classes})
+    module.__spec__ = ModuleSpec("tensorrt", None)
     vars(module).update(__version__=version, fails=False, dtypes={}, contexts=[], runtimes=[])
     return module

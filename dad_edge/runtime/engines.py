@@ -9,22 +9,66 @@ from pathlib import Path
 from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, sha256_of
 from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
+from dad_edge.gpu import describe_nvidia
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engine_openvino import OpenvinoEngine, openvino_version
 from dad_edge.runtime.seams import Engine
-from dad_edge.runtime.sidecar import Sidecar, build_command, read_sidecar, rebuild_command
+from dad_edge.runtime.sidecar import (
+    KERNEL_FOLDER,
+    Sidecar,
+    build_command,
+    list_engines,
+    plan_differences,
+    read_sidecar,
+    rebuild_command,
+    this_platform,
+)
+from dad_edge.runtime.tensorrt_api import MODULES, load_tensorrt
 
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""
 
 
+_GPU_PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
+"""Which engine runs on a GPU where none is named and the accuracy gate says the same of all."""
+
+
 def why_not_here(sidecar: Sidecar) -> str | None:
     """Why an engine cannot run on this machine with this version, or None if it can."""
-    if sidecar.runtime not in CPU_RUNTIMES:
-        return f"{sidecar.runtime} engines are built by this version, not yet run by it"
-    if importlib.util.find_spec(sidecar.runtime) is None:
-        return f"package '{sidecar.runtime}' is not installed"
-    return None
+    if sidecar.runtime in CPU_RUNTIMES:
+        if importlib.util.find_spec(sidecar.runtime) is None:
+            return f"package '{sidecar.runtime}' is not installed"
+        return None
+    for module in ("cuda", "cuda.bindings", MODULES[sidecar.runtime]):
+        if importlib.util.find_spec(module) is None:
+            return f"package '{module}' is not installed"
+    found = describe_nvidia()
+    if not found["gpus"]:
+        return str(found["reason"])
+    differences = plan_differences(
+        sidecar,
+        version=str(load_tensorrt(sidecar.runtime).__version__),
+        capability=found["gpus"][0]["compute_capability"],
+        platform=this_platform(),
+    )
+    return "; ".join(differences) or None
+
+
+def find_gpu_engine(bundle: Bundle) -> str | None:
+    """The engine that runs on the GPU of this machine where none is named, if there is one.
+
+    One that the accuracy gate accepted goes before one that it has not judged; one that it
+    rejected is not taken.
+    """
+    found = []
+    for name in list_engines(bundle):
+        sidecar = read_sidecar(bundle, name)
+        rejected = sidecar.gate.passed is False
+        if sidecar.runtime in CPU_RUNTIMES or rejected or why_not_here(sidecar) is not None:
+            continue
+        place = _GPU_PREFERENCE.index(sidecar.precision)
+        found.append((not sidecar.gate.passed, place, name))
+    return min(found)[2] if found else None
 
 
 def cpu_runtime_version(runtime: RuntimeName) -> str:
@@ -75,7 +119,8 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
     if reason := why_not_here(sidecar):
         raise DeviceError(
             f"engine '{name}' cannot run here: {reason}.",
-            f"build one for this machine: {build_command('onnxruntime', sidecar.precision)}",
+            f"build one for this machine: {build_command('onnxruntime', sidecar.precision)}, or on "
+            f"its GPU: {build_command('tensorrt', sidecar.precision)}",
         )
     differences = _differences(bundle, name, sidecar)
     if differences:
@@ -88,10 +133,11 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
 
 def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
     found = []
-    version = cpu_runtime_version(sidecar.runtime)
-    if sidecar.runtime_version != version:
-        runtime = CPU_RUNTIMES[sidecar.runtime]
-        found.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
+    if sidecar.runtime in CPU_RUNTIMES:
+        version = cpu_runtime_version(sidecar.runtime)
+        if sidecar.runtime_version != version:
+            runtime = CPU_RUNTIMES[sidecar.runtime]
+            found.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
     if sidecar.name != name:
         found.append(f"its folder is named '{name}', its sidecar says '{sidecar.name}'")
     for graph, digest in bundle.onnx_digests.items():
@@ -100,24 +146,26 @@ def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
     ranges = bundle.manifest.sha256.get(CALIBRATION)
     if sidecar.precision == "int8" and sidecar.calibration_sha256 != ranges:
         found.append(f"built from another {CALIBRATION}")
+    folder = bundle.path / ENGINES / name
     for graph in (DENOISER, SEGMENTER):
         file = sidecar.files.get(graph)
-        path = bundle.path / ENGINES / name / (file.name if file else graph)
+        path = folder / (file.name if file else graph)
         if file is None or not path.is_file() or sha256_of(path) != file.sha256:
+            found.append(f"{path.name} is missing or was changed")
+    for kernel, digest in sidecar.kernels.items():
+        path = folder / KERNEL_FOLDER / Path(kernel).name
+        if not path.is_file() or sha256_of(path) != digest:
             found.append(f"{path.name} is missing or was changed")
     return found
 
 
-def load_engine(
-    bundle: Bundle, name: str, *, threads: int | None = None, even_if_rejected: bool = False
-) -> tuple[Engine, Engine]:
-    """Denoiser and segmenter of an engine.
+def accepted_engine(bundle: Bundle, name: str, *, even_if_rejected: bool = False) -> Sidecar:
+    """The sidecar of an engine that fits and that the accuracy gate did not reject.
 
     Args:
         bundle: a checked bundle.
         name: folder name of the engine.
-        threads: threads that compute; all usable cores if None.
-        even_if_rejected: open an engine that the accuracy gate rejected, to judge it again.
+        even_if_rejected: take an engine that the gate rejected too, to judge it again.
 
     Raises:
         DeviceError, ModelError: see `check_engine`; or the gate rejected it.
@@ -129,7 +177,20 @@ def load_engine(
             "build another precision, or judge it on your images with "
             f"'dad-edge verify --engine {name} --data FOLDER'",
         )
-    folder = bundle.path / ENGINES / name
+    return sidecar
+
+
+def load_engine(
+    bundle: Bundle, sidecar: Sidecar, *, threads: int | None = None
+) -> tuple[Engine, Engine]:
+    """Denoiser and segmenter of an engine on a CPU runtime.
+
+    Args:
+        bundle: a checked bundle.
+        sidecar: of an engine that fits.
+        threads: threads that compute; all usable cores if None.
+    """
+    folder = bundle.path / ENGINES / sidecar.name
     denoiser, segmenter = (
         open_graph(
             sidecar.runtime,

@@ -8,15 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
+from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle
 from dad_edge.errors import DataError
 from dad_edge.framing import Mask, is_plain, plan, views
+from dad_edge.runtime.cuda import Device, closed_on_error
 from dad_edge.runtime.engine_onnx import OnnxEngine
-from dad_edge.runtime.engines import load_engine
+from dad_edge.runtime.engine_tensorrt import TensorRtEngine
+from dad_edge.runtime.engines import (
+    CPU_RUNTIMES,
+    accepted_engine,
+    find_gpu_engine,
+    load_engine,
+)
+from dad_edge.runtime.fused import FusedInspector, keep_mask
 from dad_edge.runtime.inspection import STAGES, Computed, Inspector
+from dad_edge.runtime.ops_cuda import CudaOps
 from dad_edge.runtime.ops_numpy import NumpyOps, all_finite
 from dad_edge.runtime.seams import Engine, Inspection, Ops, Pooled
-from dad_edge.runtime.sidecar import thresholds_for
+from dad_edge.runtime.sidecar import KERNEL_FOLDER, Sidecar, thresholds_for
 
 
 class HostInspector(Inspector):
@@ -119,31 +128,96 @@ def open_inspector(
     engine: str | None = None,
     even_if_rejected: bool = False,
 ) -> Inspector:
-    """An inspector for a bundle on the CPU, with the thresholds that hold for the engine.
+    """An inspector for a bundle: the fastest that is known to be right here.
+
+    It has the thresholds that hold for the engine.
 
     Args:
         bundle: a checked bundle.
         seed: key of the noise.
         fresh_noise: new noise for every frame.
-        threads: threads that compute; all usable cores if None.
-        engine: name of a built engine; the bundle's graphs in FP32 if None.
-        even_if_rejected: open an engine that the accuracy gate rejected, to judge it again.
+        threads: threads that compute on a CPU; all usable cores if None.
+        engine: name of a built engine; if None a TensorRT engine for this machine's GPU, or the
+            bundle's graphs in FP32 on the CPU where there is none.
+        even_if_rejected: open a named engine that the accuracy gate rejected too.
 
     Raises:
-        DeviceError, ModelError: the engine does not fit (see `load_engine`).
+        DeviceError, ModelError: the engine does not fit (see `accepted_engine`), or the GPU failed.
     """
-    denoiser: Engine
-    segmenter: Engine
+    engine = engine or find_gpu_engine(bundle)
     if engine is None:
-        denoiser = OnnxEngine(bundle.path / DENOISER, threads=threads)
-        segmenter = OnnxEngine(bundle.path / SEGMENTER, threads=threads)
-    else:
-        denoiser, segmenter = load_engine(
-            bundle, engine, threads=threads, even_if_rejected=even_if_rejected
-        )
+        return open_graphs(bundle, seed=seed, fresh_noise=fresh_noise, threads=threads)
+    sidecar = accepted_engine(bundle, engine, even_if_rejected=even_if_rejected)
+    if sidecar.runtime not in CPU_RUNTIMES:
+        return _open_on_gpu(bundle, sidecar, seed, fresh_noise)
+    engines = load_engine(bundle, sidecar, threads=threads)
+    return _on_host(bundle, engine, *engines, seed=seed, fresh_noise=fresh_noise)
+
+
+def open_graphs(
+    bundle: Bundle, *, seed: int = 0, fresh_noise: bool = False, threads: int | None = None
+) -> Inspector:
+    """An inspector that runs the bundle's own graphs in FP32 on the CPU, to judge others by."""
+    denoiser = OnnxEngine(bundle.path / DENOISER, threads=threads)
+    segmenter = OnnxEngine(bundle.path / SEGMENTER, threads=threads)
+    return _on_host(bundle, None, denoiser, segmenter, seed=seed, fresh_noise=fresh_noise)
+
+
+def _on_host(
+    bundle: Bundle,
+    engine: str | None,
+    denoiser: Engine,
+    segmenter: Engine,
+    *,
+    seed: int,
+    fresh_noise: bool,
+) -> HostInspector:
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
-    thresholds, _ = thresholds_for(bundle, engine)
-    threshold = thresholds.image_threshold if thresholds else 0.5
     return HostInspector(
-        ops, denoiser, segmenter, threshold, fresh_noise=fresh_noise, ignore=bundle.ignore
+        ops,
+        denoiser,
+        segmenter,
+        _threshold(bundle, engine),
+        fresh_noise=fresh_noise,
+        ignore=bundle.ignore,
     )
+
+
+def _open_on_gpu(bundle: Bundle, sidecar: Sidecar, seed: int, fresh_noise: bool) -> FusedInspector:
+    keep = keep_mask(bundle.model, bundle.ignore)
+    folder = bundle.path / ENGINES / sidecar.name
+    device = Device()
+    with closed_on_error(device):
+        denoiser, segmenter = (
+            TensorRtEngine(
+                sidecar.runtime,
+                folder / sidecar.files[graph].name,
+                sidecar.precision,
+                version_compatible=sidecar.options.version_compatible,
+            )
+            for graph in (DENOISER, SEGMENTER)
+        )
+        ops = CudaOps(
+            device,
+            bundle.model,
+            bundle.manifest.alpha_bar,
+            seed,
+            element=denoiser.element,
+            keep=keep,
+            cubins=folder / KERNEL_FOLDER,
+        )
+        return FusedInspector(
+            device,
+            ops,
+            denoiser,
+            segmenter,
+            _threshold(bundle, sidecar.name),
+            fresh_noise=fresh_noise,
+            ignore=bundle.ignore,
+        )
+
+
+def _threshold(bundle: Bundle, engine: str | None) -> float:
+    """The calibrated threshold of the image score, or the middle of its range."""
+    thresholds, _ = thresholds_for(bundle, engine)
+    return thresholds.image_threshold if thresholds else 0.5

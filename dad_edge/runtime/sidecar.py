@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from platform import machine, system
 
 from dad_edge.bundle import (
     ENGINES,
@@ -19,6 +20,8 @@ from dad_edge.errors import ModelError
 
 SIDECAR = "engine.json"
 ENGINE_THRESHOLDS = "thresholds.json"
+KERNEL_FOLDER = "kernels"
+"""Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
 
 
@@ -81,6 +84,8 @@ class Sidecar:
     """Activation ranges that an INT8 engine was built from."""
     files: dict[str, EngineFile]
     """Graph of the bundle → its engine file."""
+    kernels: dict[str, str] = field(default_factory=dict)
+    """File in `kernels/` → sha256: the CUDA kernels, compiled for the engine's GPUs."""
     profiles: tuple[tuple[int, int, int], ...] = ()
     """Smallest, best and largest number of frames in a batch, of every optimisation profile of
     both plans in their order; empty where any number will do. A profile's rows are so many times
@@ -200,6 +205,11 @@ def plan_differences(
     if sidecar.platform != platform:
         found.append(f"built for {sidecar.platform}, here is {platform}")
     return found
+
+
+def this_platform() -> str:
+    """System and processor of this machine, as a sidecar names them."""
+    return f"{system()}-{machine()}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from dad_edge import __version__
 from dad_edge.bundle import Bundle
 from dad_edge.environment import package_versions
 from dad_edge.errors import StorageError, UsageError, writing
+from dad_edge.runtime.engines import find_gpu_engine
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import thresholds_for
@@ -48,7 +49,7 @@ def stream(
     Args:
         uri: as `open_source` takes it; None if the user named none.
         open_bundle: opens the bundle once the arguments are known to fit.
-        engine: name of a built engine; the bundle's graphs in FP32 if None.
+        engine: name of a built engine; as `open_inspector` chooses if None.
         out: folder for `results.jsonl` and the video; created if needed.
         video: write `annotated.mp4` into `out`.
         window: show annotated frames in a window.
@@ -76,13 +77,14 @@ def stream(
                 "choose another --out, or remove that file first",
             )
     bundle = open_bundle()
-    inspector = open_inspector(bundle, engine=engine, seed=seed, fresh_noise=fresh_noise)
+    engine = engine or find_gpu_engine(bundle)
     thresholds, origin = thresholds_for(bundle, engine)
+    opened = open_inspector(bundle, engine=engine, seed=seed, fresh_noise=fresh_noise)
     bundle = replace(bundle, thresholds=thresholds)
-    announce(bundle, inspector)
-    if engine is not None and thresholds is not None:
-        print(f"thresholds: {origin}", file=sys.stderr, flush=True)
-    with StopRequest() as stop:
+    with opened as inspector, StopRequest() as stop:
+        announce(bundle, inspector)
+        if engine is not None and thresholds is not None:
+            print(f"thresholds: {origin}", file=sys.stderr, flush=True)
         source = open_source(uri)
         annotator = make_annotator(bundle, inspector)
         header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)

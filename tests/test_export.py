@@ -11,9 +11,11 @@ import torch
 from dad_edge.bundle import DENOISER, SEGMENTER, open_bundle
 from dad_edge.config import ModelConfig, Recipe
 from dad_edge.errors import DadEdgeError, ModelError, StorageError, UsageError
-from dad_edge.export import OPSET, TOLERANCE, Parity, export, measure_parity
+from dad_edge.export import OPSET, TOLERANCE, Parity, export, measure_parity, write_graphs
+from dad_edge.lint import lint
 from dad_edge.model.checkpoint import WEIGHTS, write_recipe, write_tensors
 from dad_edge.model.detector import Detector
+from dad_edge.quantize import to_fp16
 from dad_edge.runtime.inspector import open_inspector
 from tests.conftest import TINY
 
@@ -67,6 +69,34 @@ def test_graphs_are_of_the_opset_that_every_runtime_reads(
         found = {node.op_type for node in graph.graph.node}
         assert operators <= found
         assert not found & {"GroupNormalization", "Attention", "RandomNormalLike", "Sin", "Cos"}
+
+
+def test_nothing_is_left_to_fold_and_nothing_is_dead(
+    exported: tuple[Path, Detector, Parity],
+) -> None:
+    """The time steps are constants: of their embedding, a chain of Gemm, nothing is left."""
+    for name, source in ((DENOISER, "x_t"), (SEGMENTER, "pair")):
+        model = onnx.load(exported[0] / name)
+        assert [value.name for value in model.graph.input] == [source]
+        assert lint(model) == []
+        assert lint(to_fp16(model)) == []
+        constants = {weight.name for weight in model.graph.initializer} | {""}
+        foldable = [node.name for node in model.graph.node if constants.issuperset(node.input)]
+        assert foldable == []
+        assert "Gemm" not in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.parametrize("exported", [TINY], ids=["average"], indirect=True)
+def test_the_same_weights_give_the_same_bytes(
+    exported: tuple[Path, Detector, Parity], tmp_path: Path
+) -> None:
+    path, detector, _ = exported
+    write_graphs(detector, tmp_path)
+    for name in (DENOISER, SEGMENTER):
+        assert (tmp_path / name).read_bytes() == (path / name).read_bytes()
+        model = onnx.load(path / name)
+        again = to_fp16(onnx.load(tmp_path / name)).SerializeToString(deterministic=True)
+        assert to_fp16(model).SerializeToString(deterministic=True) == again
 
 
 def test_the_graphs_name_no_file_of_the_makers_machine(

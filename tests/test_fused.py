@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from conftest import TINY
 from device_engine import OnnxOnDevice
@@ -459,18 +460,28 @@ def test_tensors_of_different_types_are_refused(bundle: Bundle, driver: FakeDriv
     device.close()
 
 
-def test_a_nan_is_never_good(bundle: Bundle, driver: FakeDriver, tmp_path: Path) -> None:
-    import onnx
-
-    device, side = Device(), TINY.image_size
-    broken = onnx.load(bundle.path / SEGMENTER)
-    bias = next(w for w in broken.graph.initializer if w.name == "b_head")
-    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(1, np.nan, np.float32), "b_head"))
-    onnx.save(broken, tmp_path / SEGMENTER)
+@pytest.mark.parametrize("model", [TINY, GUIDED, TILED], ids=["average", "norm_guided", "tiled"])
+@pytest.mark.parametrize(
+    ("graph", "value"),
+    [(DENOISER, np.nan), (DENOISER, np.inf), (SEGMENTER, np.nan)],
+)
+def test_a_network_that_gives_no_number_is_never_good(
+    bundle: Bundle, driver: FakeDriver, tmp_path: Path, graph: str, value: float, model: ModelConfig
+) -> None:
+    device, side = Device(), model.image_size
+    for name in (DENOISER, SEGMENTER):
+        network = onnx.load(bundle.path / name)
+        if name == graph:
+            bias = next(w for w in network.graph.initializer if w.name == "b_head")
+            spoiled = np.full(bias.dims, value, np.float32)
+            bias.CopyFrom(onnx.numpy_helper.from_array(spoiled, "b_head"))
+        onnx.save(network, tmp_path / name)
     engines = (
-        OnnxOnDevice(driver, bundle.path / DENOISER, (3, 3, side), ("x_t", "noise")),
+        OnnxOnDevice(driver, tmp_path / DENOISER, (3, 3, side), ("x_t", "noise")),
         OnnxOnDevice(driver, tmp_path / SEGMENTER, (6, 1, side), ("pair", "mask")),
     )
-    ops = CudaOps(device, TINY, alpha_bar(TINY))
+    ops = CudaOps(device, model, alpha_bar(model))
     with FusedInspector(device, ops, *engines, 0.5) as inspector:
-        assert inspector.inspect(frames_of((48, 64))[0]).verdict == "invalid"
+        inspection = inspector.inspect(frames_of((48, 64))[0])
+    assert inspection.verdict == "invalid"
+    assert (inspection.heat == 255).all()

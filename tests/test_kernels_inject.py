@@ -45,6 +45,7 @@ def inject(
     height = rows * 2 // 3 if pixel_format == "NV12" else rows
     buffer = np.stack([padded(frame, padding) for frame in frames])
     image, check_image = guarded((batch, 3, size, size), dtype)
+    broken, check_broken = guarded((batch,), np.uint32)
     x_t, check_x_t = guarded((lambdas * batch, 3, size, size), dtype)
     launch(
         f"inject_{kind}",
@@ -59,6 +60,7 @@ def inject(
         ctypes.c_int(FORMATS[pixel_format]),
         image,
         x_t,
+        broken,
         ctypes.c_int(size),
         ctypes.c_int(first),
         ctypes.c_int(batch),
@@ -73,6 +75,8 @@ def inject(
     )
     check_image()
     check_x_t()
+    check_broken()
+    assert (broken[first : first + len(frames)] == 0).all(), "no row is broken yet"
     return image, x_t
 
 

@@ -10,6 +10,7 @@
 //           share a batch by one launch each.
 //   image   (B,3,S,S) RGB
 //   x_t     (L*B,3,S,S), row l * B + b
+//   broken  (B) unsigned, set to 0: whether a network gave a value that is not finite
 //   noise   philox.cuh, frame counter *frame_counter + b * advance; advance 0 gives every frame of
 //           a batch the same noise. The counter is read from memory so that a CUDA graph can be
 //           replayed with another one.
@@ -107,7 +108,7 @@ __device__ __noinline__ float resample(const unsigned char *frame, long long pit
 template <typename T>
 __device__ inline void inject(const unsigned char *frames, long long frame_stride, long long pitch,
                               long long chroma_offset, int height, int width, int format, T *image,
-                              T *x_t, int size, int first, int batch, int lambdas,
+                              T *x_t, unsigned *broken, int size, int first, int batch, int lambdas,
                               const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar,
                               float scale, float offset, unsigned long long seed,
                               const unsigned long long *frame_counter, int advance) {
@@ -116,6 +117,7 @@ __device__ inline void inject(const unsigned char *frames, long long frame_strid
     const unsigned char *frame = frames + blockIdx.y * frame_stride;
     const int plane = size * size, elements = 3 * plane, start = 4 * block;
     if (start >= elements) return;
+    if (start == 0) broken[b] = 0;
 
     float clean[4], noise[4], noisy[4];
     for (int i = 0; i < 4; i++) {
@@ -138,20 +140,20 @@ __device__ inline void inject(const unsigned char *frames, long long frame_strid
 
 extern "C" __global__ void inject_f32(
     const unsigned char *frames, long long frame_stride, long long pitch, long long chroma_offset,
-    int height, int width, int format, float *image, float *x_t, int size, int first, int batch,
+    int height, int width, int format, float *image, float *x_t, unsigned *broken, int size, int first, int batch,
     int lambdas, const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar, float scale,
     float offset, unsigned long long seed, const unsigned long long *frame_counter, int advance) {
-    inject(frames, frame_stride, pitch, chroma_offset, height, width, format, image, x_t, size,
-           first, batch, lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed,
+    inject(frames, frame_stride, pitch, chroma_offset, height, width, format, image, x_t,
+           broken, size, first, batch, lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed,
            frame_counter, advance);
 }
 
 extern "C" __global__ void inject_f16(
     const unsigned char *frames, long long frame_stride, long long pitch, long long chroma_offset,
-    int height, int width, int format, Half *image, Half *x_t, int size, int first, int batch,
+    int height, int width, int format, Half *image, Half *x_t, unsigned *broken, int size, int first, int batch,
     int lambdas, const float *sqrt_alpha_bar, const float *sqrt_one_minus_alpha_bar, float scale,
     float offset, unsigned long long seed, const unsigned long long *frame_counter, int advance) {
-    inject(frames, frame_stride, pitch, chroma_offset, height, width, format, image, x_t, size,
-           first, batch, lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed,
+    inject(frames, frame_stride, pitch, chroma_offset, height, width, format, image, x_t,
+           broken, size, first, batch, lambdas, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, scale, offset, seed,
            frame_counter, advance);
 }

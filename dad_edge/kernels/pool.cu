@@ -4,20 +4,20 @@
 //   rounded half to even, 255 where the map is NaN.
 //   masks (L*B,1,S,S), row l * B + b; map (B,S,S) float; heat (B,S,S) uint8
 //   keep  (S,S) uint8 or null: where it is 0 the pixel is ignored, its map and heat are 0.
+//   broken (B) unsigned: where it is not 0, the map is NaN.
 //   Launch: grid (ceil(ceil(S*S / 4) / threads), B), block (threads), say 256.
 //
 // pool_score: score (B) float = mean of the k largest counted pixels of the map, k >= 1, never more
 //   than there are. Exact, ties included: four histogram passes of 8 bits over keys that order as
 //   floats do find the k-th largest value T, and with the r values equal to T that still belong
 //   score = (sum of values > T + r * T) / k.
-//   NaN if a counted pixel is NaN or none is counted. Infinities are values like any other, so
-//   +Inf or -Inf among the k largest makes the score infinite, both make it NaN.
+//   NaN if a counted pixel is not finite or none is counted.
 //   Launch: grid (B), block (threads), 1024 for speed, any number up to that is right.
 #include "tensor.cuh"
 
 template <typename T>
-__device__ inline void pool_map(const T *masks, const unsigned char *keep, float *map,
-                                unsigned char *heat, int size, int lambdas) {
+__device__ inline void pool_map(const T *masks, const unsigned char *keep,
+                                const unsigned *broken, float *map, unsigned char *heat, int size, int lambdas) {
     const int pixels = size * size;
     const int start = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     if (start >= pixels) return;
@@ -29,23 +29,27 @@ __device__ inline void pool_map(const T *masks, const unsigned char *keep, float
         load4(masks + (size_t)(l * batch + b) * pixels, start, pixels, mask);
         for (int i = 0; i < 4; i++) mean[i] += mask[i];
     }
+    const float no_number = __uint_as_float(0x7FC00000u);
     unsigned char *heat_b = heat + (size_t)b * pixels;
     for (int i = 0; i < 4 && start + i < pixels; i++) {
-        mean[i] = keep == nullptr || keep[start + i] ? mean[i] / lambdas : 0.0f;
+        const bool counted = keep == nullptr || keep[start + i];
+        mean[i] = !counted ? 0.0f : broken[b] ? no_number : mean[i] / lambdas;
         const float level = rintf(mean[i] * 255.0f);
         heat_b[start + i] = level < 0.0f ? 0 : level < 255.0f ? (unsigned char)level : 255;
     }
     store4(map + (size_t)b * pixels, start, pixels, mean);
 }
 
-extern "C" __global__ void pool_map_f32(const float *masks, const unsigned char *keep, float *map,
-                                        unsigned char *heat, int size, int lambdas) {
-    pool_map(masks, keep, map, heat, size, lambdas);
+extern "C" __global__ void pool_map_f32(const float *masks, const unsigned char *keep,
+                                        const unsigned *broken, float *map, unsigned char *heat,
+                                        int size, int lambdas) {
+    pool_map(masks, keep, broken, map, heat, size, lambdas);
 }
 
-extern "C" __global__ void pool_map_f16(const Half *masks, const unsigned char *keep, float *map,
-                                        unsigned char *heat, int size, int lambdas) {
-    pool_map(masks, keep, map, heat, size, lambdas);
+extern "C" __global__ void pool_map_f16(const Half *masks, const unsigned char *keep,
+                                        const unsigned *broken, float *map, unsigned char *heat,
+                                        int size, int lambdas) {
+    pool_map(masks, keep, broken, map, heat, size, lambdas);
 }
 
 // Unsigned integers that order as the floats do, from -Inf to +Inf.
@@ -61,23 +65,23 @@ __device__ inline float value_of_key(unsigned key) {
 extern "C" __global__ void __launch_bounds__(1024)
     pool_score(const float *map, const unsigned char *keep, float *score, int size, int k) {
     __shared__ unsigned bins[256];
-    __shared__ unsigned counted, not_a_number, found_digit, found_remaining;
+    __shared__ unsigned counted, not_finite, found_digit, found_remaining;
     __shared__ double sums[1024];
     const int pixels = size * size, thread = threadIdx.x, threads = blockDim.x;
     const float *values = map + (size_t)blockIdx.x * pixels;
 
-    if (thread == 0) counted = not_a_number = 0;
+    if (thread == 0) counted = not_finite = 0;
     __syncthreads();
-    unsigned own_counted = 0, own_not_a_number = 0;
+    unsigned own_counted = 0, own_not_finite = 0;
     for (int i = thread; i < pixels; i += threads) {
         if (keep != nullptr && !keep[i]) continue;
         own_counted++;
-        own_not_a_number += values[i] != values[i];
+        own_not_finite += !is_finite(values[i]);
     }
     atomicAdd(&counted, own_counted);
-    if (own_not_a_number) atomicAdd(&not_a_number, own_not_a_number);
+    if (own_not_finite) atomicAdd(&not_finite, own_not_finite);
     __syncthreads();
-    if (counted == 0 || not_a_number) {
+    if (counted == 0 || not_finite) {
         if (thread == 0) score[blockIdx.x] = __uint_as_float(0x7FC00000u);
         return;
     }

@@ -14,7 +14,8 @@
 //   image, x_n, eps_n, x_m, eps_m (B,3,S,S); out (B,6,S,S)
 //   Launch: grid (ceil(ceil(3*S*S / 4) / threads), B), block (threads).
 //
-// One thread makes four neighbouring elements. A NaN goes through, so that no score hides it.
+// One thread makes four neighbouring elements. A NaN goes through. Where an eps is not finite, which
+// neither the clamp nor the segmenter may hide, broken (B) becomes 1 for its image.
 #include "tensor.cuh"
 
 // Not fminf(fmaxf(..)): those turn NaN into a bound.
@@ -27,9 +28,14 @@ __device__ inline float one_step(float x_t, float eps, float sqrt_alpha_bar,
     return clamp((x_t - sqrt_one_minus_alpha_bar * eps) / sqrt_alpha_bar, low, high);
 }
 
+__device__ inline void check(const float eps[4], unsigned *broken) {
+    for (int i = 0; i < 4; i++)
+        if (!is_finite(eps[i])) *broken = 1;
+}
+
 template <typename T>
-__device__ inline void restore(const T *image, const T *x_t, const T *eps, T *out, int size,
-                               int batch, const float *sqrt_alpha_bar,
+__device__ inline void restore(const T *image, const T *x_t, const T *eps, T *out,
+                               unsigned *broken, int size, int batch, const float *sqrt_alpha_bar,
                                const float *sqrt_one_minus_alpha_bar, float low, float high) {
     const int elements = 3 * size * size;
     const int start = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
@@ -41,6 +47,7 @@ __device__ inline void restore(const T *image, const T *x_t, const T *eps, T *ou
     load4(image + (size_t)b * elements, start, elements, clean);
     load4(x_t + at, start, elements, noisy);
     load4(eps + at, start, elements, noise);
+    check(noise, broken + b);
     for (int i = 0; i < 4; i++)
         x0[i] = one_step(noisy[i], noise[i], sqrt_alpha_bar[l], sqrt_one_minus_alpha_bar[l], low,
                          high);
@@ -50,7 +57,8 @@ __device__ inline void restore(const T *image, const T *x_t, const T *eps, T *ou
 
 template <typename T>
 __device__ inline void restore_guided(const T *image, const T *x_n, const T *eps_n, const T *x_m,
-                                      const T *eps_m, T *out, int size, float sqrt_alpha_bar_n,
+                                      const T *eps_m, T *out, unsigned *broken, int size,
+                                      float sqrt_alpha_bar_n,
                                       float sqrt_one_minus_alpha_bar_n, float sqrt_alpha_bar_m,
                                       float sqrt_one_minus_alpha_bar_m, float weight, float low,
                                       float high) {
@@ -65,6 +73,8 @@ __device__ inline void restore_guided(const T *image, const T *x_n, const T *eps
     load4(eps_n + at, start, elements, noise_n);
     load4(x_m + at, start, elements, noisy_m);
     load4(eps_m + at, start, elements, noise_m);
+    check(noise_n, broken + blockIdx.y);
+    check(noise_m, broken + blockIdx.y);
     for (int i = 0; i < 4; i++) {
         const float x0_m = one_step(noisy_m[i], noise_m[i], sqrt_alpha_bar_m,
                                     sqrt_one_minus_alpha_bar_m, low, high);
@@ -79,37 +89,37 @@ __device__ inline void restore_guided(const T *image, const T *x_n, const T *eps
 }
 
 extern "C" __global__ void restore_f32(const float *image, const float *x_t, const float *eps,
-                                       float *out, int size, int batch,
+                                       float *out, unsigned *broken, int size, int batch,
                                        const float *sqrt_alpha_bar,
                                        const float *sqrt_one_minus_alpha_bar, float low,
                                        float high) {
-    restore(image, x_t, eps, out, size, batch, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, low, high);
+    restore(image, x_t, eps, out, broken, size, batch, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, low, high);
 }
 
 extern "C" __global__ void restore_f16(const Half *image, const Half *x_t, const Half *eps,
-                                       Half *out, int size, int batch,
+                                       Half *out, unsigned *broken, int size, int batch,
                                        const float *sqrt_alpha_bar,
                                        const float *sqrt_one_minus_alpha_bar, float low,
                                        float high) {
-    restore(image, x_t, eps, out, size, batch, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, low, high);
+    restore(image, x_t, eps, out, broken, size, batch, sqrt_alpha_bar, sqrt_one_minus_alpha_bar, low, high);
 }
 
 extern "C" __global__ void restore_guided_f32(
     const float *image, const float *x_n, const float *eps_n, const float *x_m, const float *eps_m,
-    float *out, int size, float sqrt_alpha_bar_n, float sqrt_one_minus_alpha_bar_n,
+    float *out, unsigned *broken, int size, float sqrt_alpha_bar_n, float sqrt_one_minus_alpha_bar_n,
     float sqrt_alpha_bar_m, float sqrt_one_minus_alpha_bar_m, float weight, float low,
     float high) {
-    restore_guided(image, x_n, eps_n, x_m, eps_m, out, size, sqrt_alpha_bar_n,
+    restore_guided(image, x_n, eps_n, x_m, eps_m, out, broken, size, sqrt_alpha_bar_n,
                    sqrt_one_minus_alpha_bar_n, sqrt_alpha_bar_m, sqrt_one_minus_alpha_bar_m, weight,
                    low, high);
 }
 
 extern "C" __global__ void restore_guided_f16(
     const Half *image, const Half *x_n, const Half *eps_n, const Half *x_m, const Half *eps_m,
-    Half *out, int size, float sqrt_alpha_bar_n, float sqrt_one_minus_alpha_bar_n,
+    Half *out, unsigned *broken, int size, float sqrt_alpha_bar_n, float sqrt_one_minus_alpha_bar_n,
     float sqrt_alpha_bar_m, float sqrt_one_minus_alpha_bar_m, float weight, float low,
     float high) {
-    restore_guided(image, x_n, eps_n, x_m, eps_m, out, size, sqrt_alpha_bar_n,
+    restore_guided(image, x_n, eps_n, x_m, eps_m, out, broken, size, sqrt_alpha_bar_n,
                    sqrt_one_minus_alpha_bar_n, sqrt_alpha_bar_m, sqrt_one_minus_alpha_bar_m, weight,
                    low, high);
 }

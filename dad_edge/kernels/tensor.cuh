@@ -20,6 +20,9 @@ __device__ inline unsigned short float_to_half_bits(float value) {
 }
 #endif
 
+// Neither NaN nor an infinity; not fmaxf or fminf, which drop NaN.
+__device__ inline bool is_finite(float value) { return fabsf(value) <= 3.402823466e38f; }
+
 __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(Half value) { return half_bits_to_float(value.bits); }
 __device__ inline void set(float &to, float value) { to = value; }

@@ -62,6 +62,7 @@ class Batch:
                 "score_map": count * plane * 4,
                 "scores": count * 4,
                 "heat": count * plane,
+                "broken": count * 4,
             }
         )
         """Offsets of the results from the first, and their `end`."""
@@ -86,6 +87,7 @@ class Batch:
             score_map=self.results + self.places["score_map"],
             heat=self.results + self.places["heat"],
             scores=self.results + self.places["scores"],
+            broken=self.results + self.places["broken"],
         )
         denoiser, segmenter = engines
         self.denoise = denoiser.bind(rows, x_t, noise, stream.number)

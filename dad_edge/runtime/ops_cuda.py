@@ -67,6 +67,8 @@ class Tensors:
     score_map: int
     heat: int
     scores: int
+    broken: int
+    """(B) uint32, not 0 where a network gave a value that is not finite."""
 
 
 class CudaOps:
@@ -148,6 +150,7 @@ class CudaOps:
                 _int(_FORMATS[view.pixel_format]),
                 _address(tensors.image),
                 _address(tensors.x_t),
+                _address(tensors.broken),
                 _int(self.model.image_size),
                 _int(row),
                 _int(tensors.batch),
@@ -174,6 +177,7 @@ class CudaOps:
                 _address(tensors.x_t),
                 _address(tensors.noise),
                 _address(tensors.pair),
+                _address(tensors.broken),
                 _int(size),
                 _int(batch),
                 _address(self._buffers[0].address),
@@ -193,6 +197,7 @@ class CudaOps:
             _address(tensors.x_t + level),
             _address(tensors.noise + level),
             _address(tensors.pair),
+            _address(tensors.broken),
             _int(size),
             _float(self._signal[0]),
             _float(self._noise[0]),
@@ -213,6 +218,7 @@ class CudaOps:
             stream,
             _address(tensors.masks),
             _address(self._keep),
+            _address(tensors.broken),
             _address(tensors.score_map),
             _address(tensors.heat),
             _int(size),

@@ -1,7 +1,7 @@
 """FP16 and INT8 beside formats that are not offered, BF16 and FP8: accuracy, and who takes them.
 
-    python benchmarks/number_formats.py --out benchmarks/results
-    python benchmarks/number_formats.py --bundle bundle --data DIR --out benchmarks/results
+    python -m benchmarks.number_formats --out benchmarks/results
+    python -m benchmarks.number_formats --bundle bundle --data DIR --out benchmarks/results
 
 Accuracy against FP32 on the test split, on the CPU. FP16 and INT8 are the graphs that engines are
 built from. BF16 is FP32 rounded to BF16 after every operator and in every weight. FP8 is E4M3 in
@@ -12,12 +12,9 @@ Writes formats_<data>_<device>_<date>.json.
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +24,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.calibration import DEMO_SEED, differences, judge
-from dad_edge.bundle import DENOISER, PACKAGED, SEGMENTER, Bundle, open_bundle, write_json
-from dad_edge.data.demo import write_dataset
+from benchmarks.against_fp32 import arguments, differences, judge, run
+from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.data.layouts import list_items
-from dad_edge.environment import describe
 from dad_edge.errors import DadEdgeError
 from dad_edge.fp16_range import activation_peaks
 from dad_edge.plan import PlanJob
 from dad_edge.plan_process import build_in_process
 from dad_edge.quantize import INT8_LIMIT, load_graph, to_fp16, to_int8
-from dad_edge.runtime.inspector import HostInspector, open_inspector
+from dad_edge.runtime.inspector import HostInspector, open_graphs
 from dad_edge.runtime.ops_numpy import NumpyOps
 from dad_edge.sensitivity import ranges_of
 from dad_edge.signals import StopRequest
@@ -180,7 +175,7 @@ def taken_by_tensorrt_rtx(graph: Graph, name: str, capability: str) -> str | int
 def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:
     """Accuracy and acceptance of every format."""
     test = list_items(data, "test")
-    reference = open_inspector(bundle)
+    reference = open_graphs(bundle)
     before = judge(reference, test)
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
     graphs = {name: load_graph(bundle.path / name) for name in (DENOISER, SEGMENTER)}
@@ -231,36 +226,7 @@ def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=PACKAGED)
-    parser.add_argument("--data", type=Path, help="data set; drawn parts if left out")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = parser.parse_args()
-    bundle = open_bundle(options.bundle)
-    with tempfile.TemporaryDirectory() as folder:
-        data = options.data or Path(folder) / "demo"
-        if not options.data:
-            write_dataset(data, seed=DEMO_SEED, train=1)
-        study = run_study(bundle, data)
-    environment = describe()
-    result = {
-        "schema_version": 1,
-        "study": "formats",
-        "date": date.today().isoformat(),
-        "device": environment["device"],
-        "data": data.name,
-        "bundle": {
-            "class_name": bundle.manifest.class_name,
-            "size": bundle.model.size,
-            "sha256": bundle.onnx_digests,
-        },
-        **study,
-        "environment": environment,
-    }
-    device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
-    path = options.out / f"formats_{data.name}_{device}_{result['date']}.json"
-    write_json(path, result)
-    print(path)
+    print(run("formats", arguments(__doc__).parse_args(), run_study))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def trade(
         )
         flips = 100 * len(judged["verdict_flips"]) / judged["images"]
         passed = judged["passed"] and (judged["auroc_drop"] is not None or flips <= max_drop)
-        figures = ("auroc_drop", "mask_error_max", "score_error_max")
+        figures = ("auroc_drop", "pro_drop", "mask_error_max", "score_error_max")
         trials.append(
             {"float_layers": kept, **{name: judged[name] for name in figures}}
             | {"verdict_flips": len(judged["verdict_flips"]), "passed": passed}

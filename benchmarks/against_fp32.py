@@ -1,0 +1,121 @@
+"""What the studies of precision share: their arguments, test images, judgement and result file."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.bundle import PACKAGED, Bundle, open_bundle, write_json
+from dad_edge.data.demo import write_dataset
+from dad_edge.data.layouts import GOOD, Item
+from dad_edge.environment import describe
+from dad_edge.metrics import PixelMetrics, image_auroc
+from dad_edge.preprocess import read_frame, to_mask
+from dad_edge.runtime.inspection import Inspector
+
+DEMO_SEED = 2
+"""Of the drawn parts; the demo bundle was trained on seed 0 and calibrated on seed 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one inspector says about the test images."""
+
+    scores: NDArray[np.float64]
+    maps: list[NDArray[np.float32]]
+    auroc: float | None
+    pro: float | None
+
+
+def judge(inspector: Inspector, items: Sequence[Item]) -> Judged:
+    """Inspect the test images."""
+    pixels, scores, maps = PixelMetrics(), [], []
+    for item in items:
+        found = inspector.inspect(read_frame(item.path))
+        shape = found.heat.shape[0], found.heat.shape[1]
+        marked = read_frame(item.mask).max(axis=2) if item.mask else None
+        truth = np.zeros(shape, bool) if marked is None else to_mask(marked, shape)
+        if item.kind == GOOD or truth.any():
+            pixels.update(found.score_map, truth)
+        scores.append(found.score)
+        maps.append(found.score_map)
+    defective = [item.kind != GOOD for item in items]
+    return Judged(np.array(scores), maps, image_auroc(scores, defective), pixels.pro())
+
+
+def differences(before: Judged, after: Judged, threshold: float) -> dict[str, Any]:
+    """What a precision changed; drops in points of 1/100."""
+
+    def drop(old: float | None, new: float | None) -> float | None:
+        return None if old is None or new is None else round(100 * (old - new), 4)
+
+    score = np.abs(before.scores - after.scores)
+    masks = [np.abs(a - b) for a, b in zip(before.maps, after.maps, strict=True)]
+    return {
+        "score_error_mean": round(float(score.mean()), 6),
+        "score_error_max": round(float(score.max()), 6),
+        "mask_error_mean": round(float(np.mean([m.mean() for m in masks])), 7),
+        "mask_error_max": round(float(max(m.max() for m in masks)), 5),
+        "image_auroc_drop_points": drop(before.auroc, after.auroc),
+        "pro_drop_points": drop(before.pro, after.pro),
+        "verdict_flips": int(((before.scores > threshold) != (after.scores > threshold)).sum()),
+    }
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The arguments of every study."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=PACKAGED)
+    parser.add_argument("--data", type=Path, help="data set; drawn parts if left out")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    return parser
+
+
+def run(
+    study: str,
+    options: argparse.Namespace,
+    measure: Callable[[Bundle, Path], dict[str, Any]],
+    train: int = 1,
+) -> Path:
+    """Measure a bundle on a data set and write `<study>_<data>_<device>_<date>.json`.
+
+    Args:
+        study: name of the study.
+        options: from `arguments`.
+        measure: bundle and data set → figures.
+        train: good parts of the train split, where the data set is drawn.
+    """
+    bundle = open_bundle(options.bundle)
+    environment = describe()
+    with tempfile.TemporaryDirectory() as folder:
+        data = options.data or Path(folder) / "demo"
+        if not options.data:
+            write_dataset(data, seed=DEMO_SEED, train=train)
+        figures = measure(bundle, data)
+    result = {
+        "schema_version": 1,
+        "study": study,
+        "date": date.today().isoformat(),
+        "device": environment["device"],
+        "data": data.name,
+        "bundle": {
+            "class_name": bundle.manifest.class_name,
+            "size": bundle.model.size,
+            "sha256": bundle.onnx_digests,
+        },
+        **figures,
+        "environment": environment,
+    }
+    device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
+    path: Path = options.out / f"{study}_{data.name}_{device}_{result['date']}.json"
+    write_json(path, result)
+    return path

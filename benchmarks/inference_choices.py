@@ -78,7 +78,7 @@ def run_study(run: Path, data: Path) -> list[dict[str, Any]]:
             truth = to_mask(read_frame(item.mask)[:, :, 0], (size, size))
         masks = {seed: masks_of(detector, image, noise[seed]) for seed in SEEDS}
         for steps, seed in choices:
-            score_map = np.mean([masks[seed][step] for step in steps], axis=0, dtype=np.float32)
+            score_map = np.stack([masks[seed][step] for step in steps]).mean(axis=0)
             if item.mask is not None or item.kind == GOOD:
                 pixels[steps, seed].update(score_map, truth)
             for top_k in TOP_K:

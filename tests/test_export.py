@@ -6,41 +6,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
+from exported_run import FUSIONS, exported_run, make_run
 
 from dad_edge.bundle import DENOISER, SEGMENTER, open_bundle
-from dad_edge.config import ModelConfig, Recipe
+from dad_edge.config import Recipe
 from dad_edge.errors import DadEdgeError, ModelError, StorageError, UsageError
 from dad_edge.export import OPSET, TOLERANCE, Parity, export, measure_parity, write_graphs
 from dad_edge.lint import lint
-from dad_edge.model.checkpoint import WEIGHTS, write_recipe, write_tensors
+from dad_edge.model.checkpoint import write_recipe
 from dad_edge.model.detector import Detector
 from dad_edge.quantize import to_fp16
 from dad_edge.runtime.inspector import open_inspector
 from tests.conftest import TINY
 
-GUIDED = replace(TINY, fusion="norm_guided", lambdas=(200, 400))
 
-
-def make_run(folder: Path, model: ModelConfig) -> Detector:
-    """A run with weights that are random everywhere, also where training starts from zero."""
-    torch.manual_seed(0)
-    detector = Detector(model).eval()
-    for parameter in detector.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    write_recipe(folder, Recipe(model=model))
-    write_tensors(folder / WEIGHTS, detector.state_dict(), {})
-    return detector
-
-
-@pytest.fixture(scope="module", params=[TINY, GUIDED], ids=["average", "norm-guided"])
-def exported(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Detector, Parity]:
-    folder = tmp_path_factory.mktemp("export")
-    detector = make_run(folder / "run", request.param)
-    _, parity = export(folder / "run", folder / "bundle", class_name="plate")
-    return folder / "bundle", detector, parity
+@pytest.fixture(scope="module", params=FUSIONS)
+def exported(request: pytest.FixtureRequest) -> tuple[Path, Detector, Parity]:
+    return exported_run(request.param)
 
 
 def test_the_bundle_agrees_with_pytorch(exported: tuple[Path, Detector, Parity]) -> None:
@@ -86,7 +68,7 @@ def test_nothing_is_left_to_fold_and_nothing_is_dead(
         assert "Gemm" not in {node.op_type for node in model.graph.node}
 
 
-@pytest.mark.parametrize("exported", [TINY], ids=["average"], indirect=True)
+@pytest.mark.parametrize("exported", ["average"], indirect=True)
 def test_the_same_weights_give_the_same_bytes(
     exported: tuple[Path, Detector, Parity], tmp_path: Path
 ) -> None:

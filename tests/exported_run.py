@@ -1,0 +1,41 @@
+"""A training run with random weights and the bundle exported from it, made once a test session."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from conftest import TINY
+
+from dad_edge.config import ModelConfig, Recipe
+from dad_edge.export import Parity, export
+from dad_edge.model.checkpoint import WEIGHTS, write_recipe, write_tensors
+from dad_edge.model.detector import Detector
+
+GUIDED = replace(TINY, fusion="norm_guided", lambdas=(200, 400))
+FUSIONS = {"average": TINY, "norm_guided": GUIDED}
+
+_FOLDER = tempfile.TemporaryDirectory()
+
+
+def make_run(folder: Path, model: ModelConfig, seed: int = 0) -> Detector:
+    """A run with weights that are random everywhere, also where training starts from zero."""
+    torch.manual_seed(seed)
+    detector = Detector(model).eval()
+    for parameter in detector.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    write_recipe(folder, Recipe(model=model))
+    write_tensors(folder / WEIGHTS, detector.state_dict(), {})
+    return detector
+
+
+@cache
+def exported_run(fusion: str) -> tuple[Path, Detector, Parity]:
+    """Bundle, detector and parity for one of `FUSIONS`; not to be written into."""
+    folder = Path(_FOLDER.name) / fusion
+    detector = make_run(folder / "run", FUSIONS[fusion])
+    _, parity = export(folder / "run", folder / "bundle", class_name="plate")
+    return folder / "bundle", detector, parity

@@ -84,6 +84,7 @@ class FakeDriver:
         self.sticky: Any = None
         self.late: Any = None
         """Status that the next work in a stream ends with."""
+        self.default_stream = FakeStream()
         self._failures: dict[str, tuple[int, Any]] = {}
         self._names = 1000
 
@@ -147,6 +148,8 @@ class FakeDriver:
         return any(s.graph is not None for s in self.live.get("stream", {}).values())
 
     def stream_of(self, handle: Any) -> FakeStream:
+        if int(handle) == 1:  # CU_STREAM_LEGACY
+            return self.default_stream
         return self.live["stream"][int(handle)]
 
     def enqueue(self, handle: Any, work: Work) -> None:

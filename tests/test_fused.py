@@ -335,7 +335,9 @@ def test_frames_on_the_device_are_not_copied_to_it(
     assert driver.allocations() == counted + 1, "the frame itself"
 
 
-def test_the_stream_that_writes_a_frame_is_waited_for(fused: Open, bundle: Bundle) -> None:
+def test_the_stream_that_writes_a_frame_is_waited_for(
+    fused: Open, bundle: Bundle, driver: FakeDriver
+) -> None:
     inspector = fused()
     device = inspector._device
     [frame] = frames_of((48, 64))
@@ -344,7 +346,15 @@ def test_the_stream_that_writes_a_frame_is_waited_for(fused: Open, bundle: Bundl
     source.bytes[:] = frame.ravel()
     device.copy_in(target.buffer.address, source.address, frame.size, stream)
     target.__cuda_array_interface__["stream"] = stream.number
-    assert_same([inspector.inspect(target)], [reference(bundle).inspect(frame)])
+    expected = reference(bundle).inspect(frame)
+    assert_same([inspector.inspect(target)], [expected])
+
+    # An interface that does not say gets the default stream waited for.
+    target = OnDevice(device, np.zeros_like(frame))
+    address = target.buffer.address
+    write = lambda: ctypes.memmove(address, source.address, frame.size)  # noqa: E731
+    driver.default_stream.pending.append(write)
+    assert_same([inspector.inspect(target)], [expected])
 
 
 def test_frames_on_the_device_that_cannot_be_taken(fused: Open) -> None:

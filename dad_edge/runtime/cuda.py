@@ -326,6 +326,7 @@ class Device:
         """Wait for all work, before what it uses is freed; what fails then has no one to tell."""
         if self.lost is None:
             with suppress(DeviceError):
+                self.use()
                 self._call("cuCtxSynchronize")
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Frames as the CUDA runtime takes them: NumPy arrays, or memory of a GPU library.
 
-PyTorch, CuPy, Numba and PyCUDA hand their memory over by `__cuda_array_interface__`, others by
-DLPack. Rows may lie any number of bytes apart; the pixels of a row have no gaps.
+CuPy, Numba and PyCUDA hand their memory over by `__cuda_array_interface__`, PyTorch and others by
+DLPack, which says what to wait for where an old interface does not. Rows may lie any number of
+bytes apart; the pixels of a row have no gaps.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dad_edge.runtime.ops_cuda import PixelFormat
 
 _CUDA, _CUDA_MANAGED = 2, 13  # kDLCUDA, kDLCUDAManaged
 _UNSIGNED = 1  # kDLUInt
+_DEFAULT_STREAM = 1  # cudaStreamLegacy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class DeviceFrame:
     pitch: int
     """Bytes from row to row."""
     foreign_stream: int | None
-    """Stream that writes the frame, 1 the default one; None if the frame is ready."""
+    """Stream that writes the frame, 1 the default one; None where there is nothing to wait for."""
     owner: object
     """Keeps the memory alive."""
 
@@ -75,13 +77,15 @@ def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | 
     if isinstance(frame, np.ndarray):
         return HostFrame(_geometry(frame.shape, str(frame.dtype), pixel_format), frame)
     interface = getattr(frame, "__cuda_array_interface__", None)
-    if interface is not None:
+    by_dlpack = hasattr(frame, "__dlpack__")
+    if interface is not None and ("stream" in interface or not by_dlpack):
         kind = np.dtype(interface["typestr"])
         geometry = _geometry(interface["shape"], str(kind), pixel_format)
         pitch = _pitch(interface.get("strides"), geometry)
         address = int(interface["data"][0])
-        return DeviceFrame(geometry, address, pitch, interface.get("stream"), frame)
-    if hasattr(frame, "__dlpack__"):
+        foreign = interface.get("stream", _DEFAULT_STREAM)
+        return DeviceFrame(geometry, address, pitch, foreign, frame)
+    if by_dlpack:
         if frame.__dlpack_device__()[0] not in (_CUDA, _CUDA_MANAGED):
             return describe(np.from_dlpack(frame), pixel_format, stream)
         return _from_dlpack(frame.__dlpack__(stream=stream), pixel_format)

@@ -182,6 +182,7 @@ class Lane:
 
     def close(self) -> None:
         """Give back what belongs to this lane; it has to be free."""
+        self._device.synchronize(self._uploads)  # a start that failed may have left a copy there
         for owned in reversed(self._owned):
             owned.close()
 

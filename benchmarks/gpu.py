@@ -51,7 +51,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> dict[str, list[str] |
     return {
         "doctor": [*package, "doctor", "--json"],
         "tests": [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"],
-        "speed": [sys.executable, str(Path(__file__).with_name("torch_speed.py"))],
+        "speed": [*package, "bench", "--study", "all", "--json"],
         **training,
     }
 

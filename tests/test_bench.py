@@ -267,3 +267,15 @@ def test_a_result_that_cannot_be_written_is_still_shown(
 def test_the_sizes_beside_a_bundle_are_the_other_recipes(tiny_bundle: Bundle) -> None:
     sizes = {plan.case.model.size for plan in plan_rows("main", tiny_bundle, device="cpu")}
     assert sizes == set(RECIPES)
+
+
+def test_a_study_whose_time_is_over_lists_what_is_left(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
+    plan = [Planned(case=replace(own, batch=n), studies=("main",)) for n in (1, 2)]
+    monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
+    monkeypatch.setattr(study, "LIMIT_S", 0.05)
+    found = run_study(tiny_bundle, seconds=0.1)
+    assert [row["batch"] for row in found["rows"]] == [1]
+    assert found["not_measured"][0]["reason"].startswith("left out: the study's")

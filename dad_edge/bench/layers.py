@@ -20,6 +20,7 @@ from dad_edge.graph_cost import LayerCost, layer_costs
 from dad_edge.runtime.engine_onnx import session_options
 from dad_edge.runtime.engine_openvino import cpu_settings, shared_core
 from dad_edge.runtime.engines import rows_of
+from dad_edge.runtime.openvino_graph import for_openvino
 
 Profiler = Literal["ONNX Runtime", "OpenVINO"]
 PROFILERS: tuple[Profiler, ...] = ("ONNX Runtime", "OpenVINO")
@@ -182,8 +183,13 @@ def _profile_onnx(path: Path, source: str, value: Any) -> list[Timed]:
 
 
 def _profile_openvino(path: Path, source: str, value: Any) -> list[Timed]:
+    import onnx
+
     core = shared_core()
-    model = core.read_model(path)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / path.name
+        onnx.save(for_openvino(onnx.load(path)), graph)
+        model = core.read_model(graph)
     model.reshape(list(value.shape))
     settings = cpu_settings(usable_cores()) | {"PERF_COUNT": True}
     request = core.compile_model(model, "CPU", settings).create_infer_request()

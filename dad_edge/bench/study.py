@@ -44,6 +44,8 @@ LONGEST_CALL_S: dict[StudyName, float] = {
     "scaling": 4.0,
 }
 """A row whose call is expected to take longer is left out, and says so."""
+LIMIT_S = 720.0
+"""Rows that a study has not begun by then are left out, and say so."""
 EXPECTED_SHARE = 0.4
 """Share of the peak that is expected of a row before it was measured."""
 NETWORK_CALLS = 30
@@ -77,6 +79,7 @@ def run_study(
     sensors = read_sensors()
     rows: list[dict[str, Any]] = []
     not_measured: list[dict[str, Any]] = []
+    started = time.perf_counter()
     with LoadWatch() as watch:
         for number, plan in enumerate(planned):
             about = plan.case.to_mapping() | {"studies": list(plan.studies)}
@@ -88,6 +91,7 @@ def run_study(
             length = seconds or max(SECONDS[name] for name in plan.studies)
             longest = max(LONGEST_CALL_S[name] for name in plan.studies)
             try:
+                _check_time(time.perf_counter() - started)
                 rows.append(about | measure_case(plan.case, frames, length, longest, peaks, report))
             except DadEdgeError as error:
                 not_measured.append(about | {"reason": error.message, "next": error.next_step})
@@ -179,6 +183,14 @@ def measure_case(
         "temperature_c": after["temperature_c"],
         "throttling": throttling(before, after),
     }
+
+
+def _check_time(passed_s: float) -> None:
+    if passed_s > LIMIT_S:
+        raise DadEdgeError(
+            f"left out: the study's {LIMIT_S / 60:g} minutes were over.",
+            "run a study with fewer rows, such as 'dad-edge bench --study table4'",
+        )
 
 
 def _check_expected(case: Case, longest_s: float, peaks: Peaks) -> None:

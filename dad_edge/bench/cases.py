@@ -145,11 +145,12 @@ def _table4(bundle: Bundle, device: Device) -> Iterator[Case]:
 
 def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:
     yield _torch(bundle.model, device, bundle=bundle)
-    lower: tuple[CasePrecision, ...] = ("fp16", "bf16") if device == "cuda" else ("bf16",)
+    if device == "cpu":
+        yield _torch(bundle.model, device, "bf16", bundle=bundle)
+    lower: tuple[CasePrecision, ...] = ("fp16", "bf16")
     for precision in lower:
-        yield _torch(bundle.model, device, precision, bundle=bundle)
-    if device == "cuda":
-        yield _torch(bundle.model, device, "fp16", bundle=bundle, engine="PyTorch compile")
+        yield _torch(bundle.model, "cuda", precision, bundle=bundle)
+    yield _torch(bundle.model, "cuda", "fp16", bundle=bundle, engine="PyTorch compile")
     yield from _engines(bundle, "fp32")
     yield from _engines(bundle, "int8")
     for size in _other_sizes(bundle):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
 from dad_edge import paper
 from dad_edge.bench.case import UNTRAINED
-from dad_edge.bench.table import configuration, figure, network, paper_fps, warnings
+from dad_edge.bench.table import by_network, configuration, figure, network, paper_fps, warnings
 
 
 def bench_markdown(result: dict[str, Any]) -> str:
@@ -24,8 +23,7 @@ def bench_markdown(result: dict[str, Any]) -> str:
         "| networks | runs on | frames/s | p50 ms | p99 ms | of roof | paper |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    order = sorted(result["rows"], key=lambda row: (network(row), -row["fps"]))
-    for name, group in groupby(order, key=network):
+    for name, group in by_network(result["rows"]):
         for row in group:
             share = row["share_of_roof"]
             reported = paper_fps(row) if row["size"] == "paper" else None

@@ -18,15 +18,13 @@ from dad_edge.bench.cost import Costs, bundle_cost, model_cost
 from dad_edge.bench.measure import Call
 from dad_edge.bench.untrained import untrained_bundle, untrained_detector, writable_copy
 from dad_edge.build import build, find_target
-from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
+from dad_edge.bundle import Bundle
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.environment import usable_cores
 from dad_edge.errors import DeviceError, ModelError, UsageError, require
-from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import HostInspector, open_inspector
-from dad_edge.runtime.ops_numpy import NumpyOps
+from dad_edge.runtime.inspector import open_graphs, open_inspector
 from dad_edge.runtime.sidecar import list_engines
 
 Frame = NDArray[np.uint8]
@@ -71,28 +69,32 @@ def open_case(case: Case, frames: Sequence[Frame]) -> Subject:
     check_here(case)
     started = time.perf_counter()
     threads = max(1, usable_cores() // case.cameras)
-    inspectors = [_open_inspector(case, threads) for _ in range(case.cameras)]
-    networks = _resident_networks(case) if case.device == "cuda" else None
-    opened = ExitStack()
-    if case.cameras == 1:
-        call = _batches(inspectors[0], frames, case)
-    else:
-        pool = opened.enter_context(ThreadPoolExecutor(case.cameras))
+    opener = _prepare(case, threads)
+    with ExitStack() as opening:
+        # An inspector may belong to the thread that opened it, so every camera has its own.
+        pools = [opening.enter_context(ThreadPoolExecutor(1)) for _ in range(case.cameras)]
+        inspectors = []
+        for pool in pools:
+            inspector = opener() if case.cameras == 1 else pool.submit(opener).result()
+            opening.callback(inspector.close)
+            inspectors.append(inspector)
         calls = [_batches(inspector, frames, case) for inspector in inspectors]
 
-        def call(index: int) -> dict[str, float]:
-            list(pool.map(lambda one: one(index), calls))
+        def together(index: int) -> dict[str, float]:
+            done = [pool.submit(call, index) for pool, call in zip(pools, calls, strict=True)]
+            for future in done:
+                future.result()
             return {}
 
-    return Subject(
-        call=call,
-        networks=networks,
-        backend=inspectors[0].backend,
-        threads=threads,
-        setup_s=time.perf_counter() - started,
-        costs=case_cost(case),
-        _open=opened,
-    )
+        return Subject(
+            call=calls[0] if case.cameras == 1 else together,
+            networks=_resident_networks(case) if case.device == "cuda" else None,
+            backend=inspectors[0].backend,
+            threads=threads,
+            setup_s=time.perf_counter() - started,
+            costs=case_cost(case),
+            _open=opening.pop_all(),
+        )
 
 
 def check_here(case: Case) -> None:
@@ -135,22 +137,17 @@ def _batches(inspector: Inspector, frames: Sequence[Frame], case: Case) -> Call:
     return call
 
 
-def _open_inspector(case: Case, threads: int) -> Inspector:
+def _prepare(case: Case, threads: int) -> Callable[[], Inspector]:
+    """Make what a case needs, such as its engine; returns what opens an inspector."""
     if case.engine.startswith("PyTorch"):
-        return _torch_inspector(case)
+        return lambda: _torch_inspector(case)
     bundle = case.bundle or untrained_bundle(case.model)
     if case.built is not None:
-        return open_inspector(bundle, engine=case.built, threads=threads)
+        return lambda: open_inspector(bundle, engine=case.built, threads=threads)
     if case.engine == "ONNX Runtime" and case.precision == "fp32":
-        return HostInspector(
-            NumpyOps(bundle.model, bundle.manifest.alpha_bar),
-            OnnxEngine(bundle.path / DENOISER, threads=threads),
-            OnnxEngine(bundle.path / SEGMENTER, threads=threads),
-            0.5,
-            ignore=bundle.ignore,
-        )
-    bundle, name = built_engine(bundle, case)
-    return open_inspector(bundle, engine=name, threads=threads)
+        return lambda: open_graphs(bundle, threads=threads)
+    place, name = built_engine(bundle, case)
+    return lambda: open_inspector(place, engine=name, threads=threads)
 
 
 def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:

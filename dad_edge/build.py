@@ -218,6 +218,7 @@ def build(
     name = f"{target.device}-{target.runtime}-{version}-{precision}"
     files, peaks = {}, []
     with StopRequest() as stop, new_folder(bundle.path / ENGINES / name, replace=True) as draft:
+        kernels = _kernels(target, draft / KERNEL_FOLDER, report)
         for graph in (DENOISER, SEGMENTER):
             report(0.0, 1.0, f"{graph}: typed graph")
             try:
@@ -239,7 +240,7 @@ def build(
             onnx_sha256=bundle.onnx_digests,
             calibration_sha256=digest if precision == "int8" else None,
             files=files,
-            kernels=_kernels(target, draft / KERNEL_FOLDER, report),
+            kernels=kernels,
             profiles=target.profiles,
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
@@ -256,7 +257,7 @@ def _kernels(target: Target, folder: Path, report: Report) -> dict[str, str]:
     """CUDA kernels for the target's GPUs, so that a device needs no compiler: file → sha256."""
     if target.runtime in CPU_RUNTIMES:
         return {}
-    report(1.0, 1.0, "CUDA kernels")
+    report(0.0, 1.0, "CUDA kernels")
     architectures = [f"sm_{capability.replace('.', '')}" for capability in target.capabilities]
     return {path.name: sha256_of(path) for path in write_cubins(folder, architectures)}
 

@@ -3,104 +3,204 @@
     python3 -m benchmarks.gpu --data DIR --minutes 9
 
 Runs with that machine's own Python and packages and downloads nothing. Each part is a process of
-its own, bounded in time; a part that cannot run says why and the others go on. `gpu.json` and the
-training's reports lie in --out.
+its own, bounded in time. A part that cannot run says why, and the others go on. `gpu.json`, the
+bundle with its engines, reports and pictures lie in --out. Exit code 1 if a part failed that could
+run here.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real_data import result_in
-from dad_edge.bundle import write_json
+from benchmarks.real_data import error_in, result_in
+from dad_edge.bundle import PACKAGED, write_json
 from dad_edge.environment import describe
+from dad_edge.gpu import describe_nvidia
 
 ROOT = Path(__file__).parents[1]
-SPARE_MINUTES = 5.0
-"""Time beyond the training limit that a part gets for start and end."""
+OUTPUT_CHARACTERS = 4000
+SANITIZER = "compute-sanitizer"
+SANITIZER_PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin")
+FOUND_BY_SANITIZER = 9
+STUDIES = ("main", "precision", "scaling", "table3", "table4")
+PRECISIONS = ("fp16", "int8", "fp32")
+TEST_OPTIONS = ("-m", "gpu", "-p", "no:cacheprovider", "-o", "addopts=-ra", "-W", "default")
+"""Without the plugins that a GPU machine may lack, and without strictness about its packages."""
 
 
-def parts(data: Path | None, minutes: float, out: Path) -> dict[str, list[str] | str]:
-    """Command of each part by name, or the reason why it is left out."""
-    package = [sys.executable, "-m", "dad_edge"]
-    run = out / "paper"
-    missing = "no data set: give --data DIR"
-    training: dict[str, list[str] | str] = {"training": missing, "evaluation": missing}
-    if data is not None:
-        source = ["--data", str(data), "--json"]
-        limits = ["--size", "paper", "--epochs", "1000000", "--max-minutes", str(minutes)]
-        training = {
-            "training": [
-                *package,
-                "train",
-                *source,
-                *limits,
-                "--device",
-                "cuda",
-                "--out",
-                str(run),
-            ],
-            "evaluation": [*package, "evaluate", *source, "--checkpoint", str(run)],
-        }
-    return {
-        "doctor": [*package, "doctor", "--json"],
-        "tests": [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"],
-        "speed": [*package, "bench", "--study", "all", "--json"],
-        **training,
-    }
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process."""
+
+    name: str
+    command: list[str]
+    minutes: float
+    """Limit of its time."""
+    obstacle: str | None = None
+    """Why it cannot run here; None if it can."""
 
 
-def run_part(command: list[str] | str, limit_s: float) -> dict[str, Any]:
-    """Run one part to its end or its limit."""
-    if isinstance(command, str):
-        return {"ok": False, "error": command}
+def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
+    """What is run, in order, each with what stands in its way.
+
+    Args:
+        data: data set for the training.
+        minutes: of the training.
+        out: folder of everything that is written.
+    """
+    found = describe_nvidia()
+    no_package = _missing("cv2", "onnx", "rich", "typer")
+    no_gpu = None if found["gpus"] else str(found["reason"] or "there is no NVIDIA GPU")
+    no_gpu = no_gpu or no_package
+    no_kernels = no_gpu or _missing("cuda.core", "cuda.bindings")
+    no_torch = no_gpu or _missing("torch")
+    no_tests = no_torch or _missing("pytest")
+    no_plan = no_kernels or _missing("tensorrt")
+    checker = shutil.which(SANITIZER, path=os.pathsep.join([os.environ["PATH"], *SANITIZER_PLACES]))
+    no_checker = no_kernels or (None if checker else f"{SANITIZER} is not in PATH")
+    python, package = [sys.executable], [sys.executable, "-m", "dad_edge"]
+    kernels = [*python, "-m", "benchmarks.kernel_speed"]
+    bundle = ["--bundle", str(out / "bundle"), "--json"]
+
+    def check(tool: str) -> Part:
+        options = ["--tool", tool, "--error-exitcode", str(FOUND_BY_SANITIZER)]
+        command = [checker or SANITIZER, *options, *kernels]
+        return Part(f"{tool} of the kernels", command, 10, no_checker)
+
+    def build(runtime: str, precision: str, obstacle: str | None, *options: str) -> Part:
+        command = [*package, "build", "--runtime", runtime, "--precision", precision, *options]
+        return Part(f"build {runtime} {precision}", [*command, *bundle], 15, obstacle)
+
+    ahead = [] if found["gpus"] else ["--compute-capability", "8.9"]
+    source = ["--data", str(data), "--json"]
+    training = ["--size", "paper", "--epochs", "1000000", "--max-minutes", str(minutes)]
+    run = str(out / "paper")
+    no_training = no_torch or (None if data else "no data set was named: --data DIR")
+    return [
+        Part("doctor", [*package, "doctor", "--json"], 3, no_package),
+        Part(
+            "tests", [*python, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"], 15, no_tests
+        ),
+        check("memcheck"),
+        check("racecheck"),
+        Part("kernels", kernels, 5, no_kernels),
+        *(build("tensorrt", precision, no_plan) for precision in PRECISIONS),
+        build("tensorrt-rtx", "fp16", no_package or _missing("tensorrt_rtx"), *ahead),
+        Part("verify", [*package, "verify", *bundle], 10, no_plan),
+        *(
+            Part(f"bench {study}", [*package, "bench", "--study", study, *bundle], 12, no_gpu)
+            for study in STUDIES
+        ),
+        Part("demo", [*package, "demo", "--out", str(out / "demo"), *bundle], 5, no_plan),
+        Part(
+            "training",
+            [*package, "train", *source, *training, "--device", "cuda", "--out", run],
+            minutes + 5,
+            no_training,
+        ),
+        Part(
+            "evaluation",
+            [*package, "evaluate", *source, "--checkpoint", run, "--out", str(out / "evaluation")],
+            15,
+            no_training,
+        ),
+    ]
+
+
+def _missing(*modules: str) -> str | None:
+    """Which package of these is not installed, in words."""
+    for module in modules:
+        try:
+            found = find_spec(module) is not None
+        except ModuleNotFoundError:  # of the package that it lies in
+            found = False
+        if not found:
+            return f"package '{module}' is not installed in {sys.executable}"
+    return None
+
+
+def run_part(part: Part) -> dict[str, Any]:
+    """Run one part to its end or its limit; at the limit it ends with all its processes.
+
+    Returns:
+        `state`: `done`, `failed` or `cannot run`; `reason` of the latter two; `seconds`,
+        `exit_code`, and `result` or the end of `output`.
+    """
+    if part.obstacle:
+        return {"state": "cannot run", "reason": part.obstacle}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_s
+        process = subprocess.Popen(
+            part.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         )
-    except (subprocess.TimeoutExpired, OSError) as error:
-        return {
-            "ok": False,
-            "seconds": round(time.perf_counter() - started, 1),
-            "error": str(error),
-        }
+    except OSError as error:
+        return {"state": "cannot run", "reason": f"{part.command[0]}: {error.strerror}"}
+    late = False
+    try:
+        stdout, stderr = process.communicate(timeout=part.minutes * 60)
+    except subprocess.TimeoutExpired:
+        late = True
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
     row: dict[str, Any] = {
-        "ok": done.returncode == 0,
-        "exit_code": done.returncode,
+        "state": "done" if process.returncode == 0 else "failed",
+        "exit_code": process.returncode,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    if (result := result_in(done.stdout)) is not None:
-        row["result"] = result
-    elif done.stdout:
-        row["output"] = done.stdout[-2000:]
-    return row if row["ok"] else row | {"error": done.stderr[-1000:]}
+    if late:
+        row["reason"] = f"ended after its limit of {part.minutes:g} minutes"
+    elif process.returncode:
+        row["reason"] = error_in(stderr)
+    if (result := result_in(stdout)) is not None:
+        return row | {"result": result}
+    return row | {"output": stdout[-OUTPUT_CHARACTERS:]}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="data set for a timed training at paper size")
     parser.add_argument("--minutes", type=float, default=9.0, help="limit of the training")
     parser.add_argument("--out", type=Path, default=Path("gpu-out"))
     options = parser.parse_args()
-    limit_s = (options.minutes + SPARE_MINUTES) * 60
-    rows = {}
-    data = options.data.resolve() if options.data else None
-    for name, command in parts(data, options.minutes, options.out.resolve()).items():
-        print(f"{name} …", file=sys.stderr, flush=True)
-        rows[name] = row = run_part(command, limit_s)
-        print("  done" if row["ok"] else f"  cannot: {row.get('error', '')}", file=sys.stderr)
-        study = {"schema_version": 1, "study": "gpu", "environment": describe(), "parts": rows}
-        write_json(options.out / "gpu.json", study)
-    print(options.out / "gpu.json")
+    out = options.out.resolve()
+    if not (out / "bundle").exists():
+        shutil.copytree(PACKAGED, out / "bundle")
+    study: dict[str, Any] = {"schema_version": 2, "study": "gpu", "environment": describe()}
+    study["parts"] = rows = {}
+    for part in parts(options.data and options.data.resolve(), options.minutes, out):
+        print(f"{part.name} …", file=sys.stderr, flush=True)
+        rows[part.name] = row = run_part(part)
+        reason = f": {row['reason']}" if "reason" in row else f" in {row['seconds']} s"
+        print(f"    {row['state']}{reason}", file=sys.stderr, flush=True)
+        write_json(out / "gpu.json", study)
+    print(out / "gpu.json")
+    return 1 if any(row["state"] == "failed" for row in rows.values()) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,8 @@
 
 Work is deferred as far as CUDA allows: a stream runs only when something waits for it, so that a
 missing wait, or a buffer written too early, changes results. A stream being captured records into
-its graph, and whatever CUDA refuses then is refused here too.
+its graph, and whatever CUDA refuses then is refused here too. Where no driver is installed, every
+kind of call goes to the real bindings as well, which convert its arguments before they miss it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from kernel_host import kernel_library
 
+from dad_edge.gpu import load_driver
 from dad_edge.runtime.cuda import STICKY
 
 real: Any = pytest.importorskip(
@@ -67,6 +69,19 @@ class FakeEvent:
     happened_s: float | None = None
 
 
+_converted: set[tuple[object, ...]] = set()
+
+
+def _convert(name: str, arguments: tuple[Any, ...]) -> None:
+    """Let the real bindings convert arguments of these types; they raise a TypeError for others."""
+    kinds = (name, *map(type, arguments))
+    if kinds in _converted or load_driver() is not None:
+        return
+    with pytest.raises(RuntimeError):
+        getattr(real, name)(*arguments)
+    _converted.add(kinds)
+
+
 class FakeDriver:
     """Stands for the module `cuda.bindings.driver`; enums and structures are the real ones."""
 
@@ -85,6 +100,7 @@ class FakeDriver:
         self.late: Any = None
         """Status that the next work in a stream ends with."""
         self.default_stream = FakeStream()
+        self.functions: dict[int, str] = {}
         self._failures: dict[str, tuple[int, Any]] = {}
         self._names = 1000
 
@@ -100,6 +116,7 @@ class FakeDriver:
 
         def counted(*arguments: Any) -> Any:
             self.calls[name] += 1
+            _convert(name, arguments)
             if name in ("cuGetErrorName", "cuGetErrorString", "cuDevicePrimaryCtxReset"):
                 return value(*arguments)
             if self.sticky is not None:
@@ -173,7 +190,8 @@ class FakeDriver:
         return (OK,)
 
     def cuDeviceGet(self, ordinal: int) -> Any:
-        return (OK, ordinal) if ordinal == 0 else (Result.CUDA_ERROR_INVALID_DEVICE, None)
+        found = OK if ordinal == 0 else Result.CUDA_ERROR_INVALID_DEVICE
+        return found, real.CUdevice(ordinal)
 
     def cuDeviceGetName(self, length: int, dev: Any) -> Any:
         return OK, b"Fake GPU\0\0"
@@ -183,7 +201,7 @@ class FakeDriver:
 
     def cuDevicePrimaryCtxRetain(self, dev: Any) -> Any:
         self.retained += 1
-        return OK, "context"
+        return OK, real.CUcontext(1)
 
     def cuDevicePrimaryCtxRelease(self, dev: Any) -> Any:
         self.retained -= 1
@@ -356,7 +374,12 @@ class FakeDriver:
     def cuModuleGetFunction(self, hmod: Any, name: bytes) -> Any:
         if b".text." + name + b"\0" not in self.live["module"][int(hmod)]:
             return Result.CUDA_ERROR_NOT_FOUND, None
-        return OK, name.decode()
+        return OK, self._function(name.decode())
+
+    def _function(self, name: str) -> Any:
+        self._names += 1
+        self.functions[self._names] = name
+        return real.CUfunction(self._names)
 
     def cuLaunchKernel(
         self,
@@ -375,17 +398,18 @@ class FakeDriver:
         if blockDimX > 1024 or not gridDimX * gridDimY * blockDimX:
             return (Result.CUDA_ERROR_INVALID_VALUE,)
         # Any number of threads is right for it, and a thousand threads of the host are slow.
-        threads = min(blockDimX, 16) if f == "pool_score" else blockDimX
+        name = self.functions[int(f)]
+        threads = min(blockDimX, 16) if name == "pool_score" else blockDimX
         library = kernel_library()
         sizes = (ctypes.c_uint * 64)()
-        count = getattr(library, f"sizes_{f}")(sizes)
+        count = getattr(library, f"sizes_{name}")(sizes)
         pointers = (ctypes.c_void_p * count).from_address(kernelParams)
         copies = [ctypes.string_at(pointers[i], sizes[i]) for i in range(count)]
 
         def run() -> None:
             values = [ctypes.create_string_buffer(copy, len(copy)) for copy in copies]
             table = (ctypes.c_void_p * count)(*map(ctypes.addressof, values))
-            getattr(library, f"launch_{f}")(gridDimX, gridDimY, threads, table)
+            getattr(library, f"launch_{name}")(gridDimX, gridDimY, threads, table)
 
         self.enqueue(hStream, run)
         return (OK,)
@@ -399,10 +423,11 @@ class FakeDriver:
     def cuStreamEndCapture(self, hStream: Any) -> Any:
         stream = self.stream_of(hStream)
         graph, stream.graph = stream.graph, None
-        return OK, self._add("graph", graph)
+        return OK, real.CUgraph(self._add("graph", graph))
 
     def cuGraphInstantiate(self, hGraph: Any, flags: int) -> Any:
-        return OK, self._add("executable graph", list(self.live["graph"][hGraph]))
+        captured = list(self.live["graph"][int(hGraph)])
+        return OK, real.CUgraphExec(self._add("executable graph", captured))
 
     def cuGraphDestroy(self, hGraph: Any) -> Any:
         self._take("graph", hGraph)
@@ -413,6 +438,6 @@ class FakeDriver:
         return (OK,)
 
     def cuGraphLaunch(self, hGraphExec: Any, hStream: Any) -> Any:
-        for work in self.live["executable graph"][hGraphExec]:
+        for work in self.live["executable graph"][int(hGraphExec)]:
             self.enqueue(hStream, work)
         return (OK,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -355,6 +356,17 @@ def test_the_stream_that_writes_a_frame_is_waited_for(
     write = lambda: ctypes.memmove(address, source.address, frame.size)  # noqa: E731
     driver.default_stream.pending.append(write)
     assert_same([inspector.inspect(target)], [expected])
+
+
+def test_a_frame_on_the_device_is_held_until_it_is_copied(fused: Open) -> None:
+    inspector = fused()
+    frame = OnDevice(inspector._device, frames_of((48, 64))[0])
+    alive = weakref.ref(frame)
+    lane = inspector.submit([frame])
+    del frame
+    assert alive() is not None
+    inspector.collect(lane)
+    assert alive() is None
 
 
 def test_frames_on_the_device_that_cannot_be_taken(fused: Open) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,3 +99,17 @@ def test_without_cuda_core_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MissingDependency) as caught:
         compile_cubin("pool", "sm_90")
     assert "dad-edge[cuda]" in caught.value.next_step
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+@pytest.mark.parametrize("arch", ["sm_75", "sm_87", "sm_120"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_no_register_is_spilled(name: str, arch: str, tmp_path: Path) -> None:
+    source = kernel_compiler._FOLDER / f"{name}.cu"
+    out = ["-o", str(tmp_path / "cubin"), str(source)]
+    command = ["nvcc", f"-arch={arch}", "-std=c++17", "-cubin", "-Xptxas=-v", *out]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    registers = [int(count) for count in re.findall(r"Used (\d+) registers", told)]
+    assert len(registers) == len(ENTRY_POINTS[name])
+    assert max(registers) <= 64, "1024 threads, as pool_score has, share 65536 registers"
+    assert set(re.findall(r"(\d+) bytes spill", told)) == {"0"}

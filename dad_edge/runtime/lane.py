@@ -130,6 +130,8 @@ class Lane:
         sizes = {str(i): c.rows * c.row_bytes for i, c in enumerate(self._canvases)}
         self._places = _places({"header": _HEADER, **sizes})
         self._owned: list[Owned] = []
+        self._held: list[object] = []
+        """Keeps frames in device memory alive while they are copied."""
         self._graph: Graph | None = None
         self._host = device.allocate_host(self._places["end"])
         self._owned.append(self._host)
@@ -172,6 +174,7 @@ class Lane:
         """Wait for the results; the lane is free again."""
         self._device.synchronize(self._done)
         self.busy = False
+        self._held.clear()
         firsts = accumulate((batch.places["end"] for batch in self._batches), initial=0)
         found = [self._read(*each) for each in zip(firsts, self._batches, strict=False)]
         pairs, maps, scores, heats = (
@@ -213,6 +216,7 @@ class Lane:
             self._check(frame, canvas)
             if frame.foreign_stream is not None:
                 device.wait_for_foreign(stream, frame.foreign_stream, self._foreign)
+            self._held.append(frame.owner)
             place = self._frames + self._places[str(index)]
             rows, width = canvas.rows, canvas.row_bytes
             device.copy_rows(place, frame.address, frame.pitch, width, rows, stream)

@@ -122,6 +122,8 @@ def supported_capabilities(trt: Any) -> list[str]:
 
 
 def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
+    # What the graph keeps in FP32 is there for its precision; TF32 has no more of it than FP16.
+    config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:

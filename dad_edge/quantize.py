@@ -90,6 +90,9 @@ def load_graph(path: Path) -> onnx.ModelProto:
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph in FP16 between casts: inputs and outputs stay float32, so do `FLOAT_OPS`.
 
+    The first convolution stays float32 too: in the segmenter it takes the small difference between
+    the image and its estimate, which rounding both to FP16 would drown.
+
     Raises:
         ModelError: a weight is outside the range of FP16, or the types do not fit together.
     """
@@ -106,12 +109,10 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     def cast(source: str, target: str, to: int) -> None:
         nodes.append(helper.make_node("Cast", [source], [target], f"{target}_cast", to=to))
 
-    for value in graph.input:
-        if value.type.tensor_type.elem_type == single:
-            as_half[value.name] = f"{value.name}_fp16"
-            cast(value.name, as_half[value.name], half)
+    inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type == single}
+    first = {node.output[0] for node in convolutions(model)[:1]}
     for node in graph.node:
-        is_float = node.op_type in FLOAT_OPS
+        is_float = node.op_type in FLOAT_OPS or node.output[0] in first
         for index, source in enumerate(node.input):
             if source in weights:
                 if is_float or index in FLOAT_INPUTS.get(node.op_type, ()):
@@ -119,12 +120,16 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
                 else:
                     as_half.setdefault(source, f"{source}_fp16")
                     node.input[index] = as_half[source]
+            elif source in inputs:
+                if not is_float and node.op_type != "Shape":
+                    if source not in as_half:
+                        as_half[source] = f"{source}_fp16"
+                        cast(source, as_half[source], half)
+                    node.input[index] = as_half[source]
             elif is_float and source:
                 widened = f"{source}_{node.name or node.output[0]}_fp32"
-                cast(as_half.get(source, source), widened, single)
+                cast(source, widened, single)
                 node.input[index] = widened
-            elif source in as_half:
-                node.input[index] = as_half[source]
         _retype_attributes(node)
         nodes.append(node)
         if is_float:

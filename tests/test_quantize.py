@@ -49,6 +49,26 @@ def test_fp16_graph_stays_near_fp32_and_keeps_its_interface(noisy: np.ndarray) -
     assert types["ones"] == types["doubling"] == TensorProto.FLOAT
 
 
+def test_the_first_convolution_sees_what_fp16_would_round_away() -> None:
+    """Two images that differ by less than FP16 resolves near 1, as image and estimate may."""
+    model = small_segmenter()
+    weight = next(w for w in model.graph.initializer if w.name == "w_stem")
+    values = numpy_helper.to_array(weight).copy()
+    values[:, 3:] = -values[:, :3]
+    weight.CopyFrom(numpy_helper.from_array(values * np.float32(1000), weight.name))
+    pair = np.full((1, 6, 32, 32), 0.9, np.float32)
+    same, other = pair.copy(), pair.copy()
+    other[:, 3:] += np.float32(2e-4)
+    half = to_fp16(model)
+    assert lint(half) == []
+    types = {w.name: w.data_type for w in half.graph.initializer}
+    assert types["w_stem"] == types["b_stem"] == TensorProto.FLOAT
+    assert types["w_middle_fp16"] == TensorProto.FLOAT16
+    expected = _run(model, other) - _run(model, same)
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(_run(half, other) - _run(half, same), expected, atol=2e-3)
+
+
 def test_group_norm_statistics_survive_what_fp16_cannot_hold() -> None:
     loud = np.random.default_rng(0).normal(0, 9000, (2, 3, 32, 32)).astype(np.float32)
     assert np.isfinite(_run(to_fp16(small_denoiser()), loud)).all()

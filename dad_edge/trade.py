@@ -141,31 +141,32 @@ def _engines(
     layers: Mapping[str, Sequence[str]],
     frames: Sequence[Frame],
 ) -> list[dict[str, Any]]:
-    """Size and speed on this machine: FP32, all layers in INT8, and the choice."""
+    """Size and median time of FP32, all layers in INT8, and the choice where it is another.
+
+    The three take turns at every frame, so that other work on the machine meets them alike.
+    """
     originals = {name: load_graph(bundle.path / name) for name in (DENOISER, SEGMENTER)}
     rows = [("fp32", originals, reference)]
-    for name, kept in (("int8, all layers", {}), ("int8, chosen layers", layers)):
+    choices: dict[str, Mapping[str, Sequence[str]]] = {"int8, all layers": {}}
+    if layers:
+        choices["int8, chosen layers"] = layers
+    for name, kept in choices.items():
         graphs = graphs_with(bundle, kept)
         rows.append((name, graphs, inspector_of(bundle, graphs)))
+    spent: dict[str, list[float]] = {name: [] for name, _, _ in rows}
+    for frame in list(frames) * TIMED_ROUNDS:
+        for name, _, inspector in rows:
+            start = time.perf_counter()
+            inspector.inspect(frame)
+            spent[name].append((time.perf_counter() - start) * 1e3)
     return [
         {
             "engine": name,
             "bytes": sum(graph.ByteSize() for graph in graphs.values()),
-            "ms_per_frame": round(_milliseconds(inspector, frames), 2),
+            "ms_per_frame": round(statistics.median(spent[name]), 2),
         }
-        for name, graphs, inspector in rows
+        for name, graphs, _ in rows
     ]
-
-
-def _milliseconds(inspector: Inspector, frames: Sequence[Frame]) -> float:
-    """Median time of one frame, after one of warm-up."""
-    inspector.inspect(frames[0])
-    spent = []
-    for frame in list(frames) * TIMED_ROUNDS:
-        start = time.perf_counter()
-        inspector.inspect(frame)
-        spent.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(spent)
 
 
 def describe(found: Trade) -> str:

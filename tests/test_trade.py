@@ -75,6 +75,7 @@ def test_the_limit_of_the_engine_is_the_limit_of_its_gate(
     """With any drop allowed nothing needs to be float, and the gate agrees later on."""
     found = trade(bundle, data_images(data), 100)
     assert found.choice.float_layers == {}
+    assert [row["engine"] for row in found.report["engines"]] == ["fp32", "int8, all layers"]
     monkeypatch.setitem(TOLERANCES, "int8", Tolerance(None, None, 0.0, 1.0))
     engine = build(bundle, "int8", CPU, layers=found.choice)
     assert verify(bundle, engine.name, data_images(data))["passed"]

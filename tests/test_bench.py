@@ -193,6 +193,7 @@ def test_a_gpu_is_measured_as_the_authors_run_it_and_as_it_is_deployed(
         ("PyTorch eager", "fp16"),
         ("PyTorch eager", "bf16"),
         ("PyTorch compile", "fp16"),
+        ("PyTorch CUDA graph", "fp16"),
         ("TensorRT", "fp16"),
         ("TensorRT", "int8"),
         ("TensorRT-RTX", "fp16"),

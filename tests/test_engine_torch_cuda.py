@@ -18,6 +18,8 @@ from test_engine_torch import GUIDED, make_detector
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'train')")
 pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda')")
 
+from dad_edge.bench import subject  # noqa: E402
+from dad_edge.bench.case import Case  # noqa: E402
 from dad_edge.config import ModelConfig  # noqa: E402
 from dad_edge.errors import UsageError  # noqa: E402
 from dad_edge.model.ablations import SegmentationAD  # noqa: E402
@@ -28,6 +30,7 @@ from dad_edge.runtime.engine_torch_cuda import (  # noqa: E402
     TorchPrecision,
     fused_torch_inspector,
 )
+from dad_edge.runtime.inspection import STAGES  # noqa: E402
 
 
 @pytest.fixture
@@ -116,4 +119,15 @@ def test_a_pass_makes_no_tensor_from_the_host(
 def test_an_ablation_without_noise_is_refused(driver: FakeDriver) -> None:
     with pytest.raises(UsageError, match="SegmentationAD puts no noise on the image"):
         fused_torch_inspector(SegmentationAD(TINY))  # type: ignore[arg-type]
+    assert driver.left() == {}
+
+
+def test_the_bench_measures_it(
+    driver: FakeDriver, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    case = Case(model=TINY, engine="PyTorch CUDA graph", precision="fp16", device="cuda")
+    with subject.open_case(case, [dark_frame]) as ready:
+        assert ready.backend.startswith("CUDA kernels on Fake GPU + PyTorch")
+        assert tuple(ready.call(0)) == STAGES
     assert driver.left() == {}

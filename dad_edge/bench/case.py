@@ -9,7 +9,13 @@ from dad_edge.bundle import Bundle
 from dad_edge.config import RECIPES, Fusion, Method, ModelConfig, SizeName
 
 EngineName = Literal[
-    "PyTorch eager", "PyTorch compile", "ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT-RTX"
+    "PyTorch eager",
+    "PyTorch compile",
+    "PyTorch CUDA graph",
+    "ONNX Runtime",
+    "OpenVINO",
+    "TensorRT",
+    "TensorRT-RTX",
 ]
 CasePrecision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 Device = Literal["cpu", "cuda"]

@@ -20,6 +20,8 @@ METHODS: tuple[Method, ...] = ("SegmentationAD", "DRAEM+", "DenoisingAD", "Diffu
 GUIDED = (200, 400)
 """Time steps of the journal version."""
 CPU_ENGINES: tuple[EngineName, ...] = ("ONNX Runtime", "OpenVINO")
+TORCH_FAST: tuple[EngineName, ...] = ("PyTorch compile", "PyTorch CUDA graph")
+"""Faster than PyTorch's eager mode; the second with everything else of the frame in the graph."""
 GPU_ENGINES: tuple[EngineName, ...] = ("TensorRT", "TensorRT-RTX")
 _NAMES: dict[str, EngineName] = {
     "onnxruntime": "ONNX Runtime",
@@ -150,7 +152,8 @@ def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:
     lower: tuple[CasePrecision, ...] = ("fp16", "bf16")
     for precision in lower:
         yield _torch(bundle.model, "cuda", precision, bundle=bundle)
-    yield _torch(bundle.model, "cuda", "fp16", bundle=bundle, engine="PyTorch compile")
+    for engine in TORCH_FAST:
+        yield _torch(bundle.model, "cuda", "fp16", bundle=bundle, engine=engine)
     yield from _engines(bundle, "fp32")
     yield from _engines(bundle, "int8")
     for size in _other_sizes(bundle):
@@ -158,7 +161,8 @@ def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:
         yield _torch(model, device)
         if device == "cuda":
             yield _torch(model, device, "fp16")
-            yield _torch(model, device, "fp16", engine="PyTorch compile")
+            for engine in TORCH_FAST:
+                yield _torch(model, device, "fp16", engine=engine)
         yield deployed(model, device)
 
 

@@ -180,6 +180,12 @@ def _torch_inspector(case: Case) -> Inspector:
     from dad_edge.runtime.engine_torch import torch_inspector
 
     detector = untrained_detector(case.model)
+    if case.engine == "PyTorch CUDA graph":
+        from dad_edge.runtime.engine_torch_cuda import fused_torch_inspector
+
+        if case.precision not in ("fp32", "fp16", "bf16"):
+            raise UsageError(f"{case.engine} has no {case.precision}.", "choose fp32, fp16 or bf16")
+        return fused_torch_inspector(detector, precision=case.precision)  # type: ignore[arg-type]
     denoise, score = _networks(torch, detector, case)
     detector.denoise, detector.score = denoise, score  # type: ignore[method-assign]
     return torch_inspector(detector, device=case.device)
@@ -210,7 +216,7 @@ def _networks(torch: Any, detector: Any, case: Case) -> tuple[Any, Any]:
 
 def _resident_networks(case: Case) -> Callable[[], object] | None:
     """Both networks on tensors that stay on the device, for the time without copies."""
-    if not case.engine.startswith("PyTorch"):
+    if case.engine not in ("PyTorch eager", "PyTorch compile"):
         return None
     torch = require("torch", "train", "run networks in PyTorch")
     detector = untrained_detector(case.model)

@@ -17,6 +17,7 @@ from dad_edge.errors import ModelError  # noqa: E402
 from dad_edge.model import checkpoint  # noqa: E402
 from dad_edge.model.detector import Detector  # noqa: E402
 from dad_edge.runtime.engine_torch import (  # noqa: E402
+    TorchEngine,
     open_torch_inspector,
     torch_engines,
     torch_inspector,
@@ -89,3 +90,15 @@ def test_a_run_on_disk_inspects(tmp_path: Path, dark_frame: np.ndarray) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         open_torch_inspector(tmp_path)
+
+
+def test_cudnn_stays_on() -> None:
+    """Its flags switch it off unless they are told not to."""
+    seen = []
+
+    def forward(value: torch.Tensor) -> torch.Tensor:
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return value
+
+    TorchEngine(forward, "x", "y").run({"x": np.zeros(1, np.float32)})
+    assert seen == [(True, False)]

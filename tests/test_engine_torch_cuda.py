@@ -23,6 +23,7 @@ from dad_edge.bench.case import Case  # noqa: E402
 from dad_edge.config import ModelConfig  # noqa: E402
 from dad_edge.errors import UsageError  # noqa: E402
 from dad_edge.model.ablations import SegmentationAD  # noqa: E402
+from dad_edge.model.denoiser import Denoiser  # noqa: E402
 from dad_edge.runtime import engine_torch_cuda  # noqa: E402
 from dad_edge.runtime.engine_torch import torch_inspector  # noqa: E402
 from dad_edge.runtime.engine_torch_cuda import (  # noqa: E402
@@ -114,6 +115,23 @@ def test_a_pass_makes_no_tensor_from_the_host(
         for name in ("tensor", "as_tensor", "from_numpy", "full", "arange"):
             monkeypatch.setattr(torch, name, None)
         assert np.isfinite(inspector.inspect(dark_frame).score)
+
+
+def test_cudnn_stays_on(
+    driver: FakeDriver, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flags switch it off unless they are told not to."""
+    seen = set()
+    predict = Denoiser.predict
+
+    def watched(self: Denoiser, *arguments: Any) -> Any:
+        seen.add((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return predict(self, *arguments)
+
+    monkeypatch.setattr(Denoiser, "predict", watched)
+    with fused_torch_inspector(make_detector(TINY), precision="fp32") as inspector:
+        inspector.inspect(dark_frame)
+    assert seen == {(True, False)}
 
 
 def test_an_ablation_without_noise_is_refused(driver: FakeDriver) -> None:

@@ -206,7 +206,7 @@ def _networks(torch: Any, detector: Any, case: Case) -> tuple[Any, Any]:
         def forward(value: Any) -> Any:
             if not with_tf32:
                 return network(value.to(kind)).float()
-            with torch.backends.cudnn.flags(allow_tf32=True):
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
                 return network(value)
 
         return forward

@@ -48,7 +48,7 @@ class TorchEngine:
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         torch = self._torch
         value = torch.from_numpy(np.ascontiguousarray(inputs[self._source])).to(self._device)
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             result = self._forward(value)
         return {self._target: result.cpu().numpy()}
 

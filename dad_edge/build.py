@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +22,7 @@ from dad_edge.bundle import (
     write_whole,
 )
 from dad_edge.config import Precision, RuntimeName
-from dad_edge.environment import shared_memory_mib, user_cache
+from dad_edge.environment import peak_memory_mib, shared_memory_mib, user_cache
 from dad_edge.errors import DadEdgeError, UsageError
 from dad_edge.fp16_range import check_fp16_range
 from dad_edge.kernels.compile import write_cubins
@@ -288,9 +287,8 @@ def _build_network(
             model = for_openvino(model)
         path = draft / graph
         write_whole(path, model.SerializeToString(deterministic=True))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
-        return file, round(peak, 1)
+        return file, peak_memory_mib()
     model = typed_graph(bundle, graph, precision, rest="fp16", keep_float=keep)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 from importlib import metadata
@@ -105,6 +106,14 @@ def shared_memory_mib(root: Path = Path("/")) -> int | None:
     """
     memory = _memory_gib(root)
     return round(memory * 1024) if memory is not None and _jetson(root) else None
+
+
+def peak_memory_mib() -> float:
+    """Largest memory of this process so far, in MiB, without that of the process it came from."""
+    # ru_maxrss is passed on from parent to child, through exec too.
+    match = re.search(r"^VmHWM:\s+(\d+) kB", read_text(Path("/proc/self/status")), re.MULTILINE)
+    kib = int(match.group(1)) if match else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kib / 1024, 1)
 
 
 def user_cache() -> Path:

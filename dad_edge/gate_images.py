@@ -75,11 +75,16 @@ def data_images(root: Path) -> Images:
     return Images(root.resolve().name, True, tuple(item.kind for item in items), load)
 
 
-def demo_images(bundle: Bundle) -> Images:
-    """Drawn parts of the demo product, good ones and defective ones in turn."""
+def demo_images(bundle: Bundle, pairs: int | None = None) -> Images:
+    """Drawn parts of the demo product, good ones and defective ones in turn.
+
+    Args:
+        bundle: that is to be judged.
+        pairs: number of each; `DEMO_PAIRS` if None.
+    """
     from dad_edge.data.demo import KINDS, PRODUCT, draw, part_seed
 
-    kinds = [k for i in range(DEMO_PAIRS) for k in (GOOD, KINDS[i % len(KINDS)])]
+    kinds = [k for i in range(pairs or DEMO_PAIRS) for k in (GOOD, KINDS[i % len(KINDS)])]
 
     def load(index: int) -> Sample:
         kind, part = kinds[index], index // 2

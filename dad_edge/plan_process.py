@@ -22,6 +22,7 @@ from typing import Any
 from dad_edge import errors
 from dad_edge.bundle import read_json, sha256_of, write_whole
 from dad_edge.config import from_mapping, to_mapping
+from dad_edge.environment import peak_memory_mib
 from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, StorageError, writing
 from dad_edge.phases import BuildLog
 from dad_edge.plan import PlanJob, Report, build_plan, check_stop
@@ -65,18 +66,18 @@ def build_in_process(
     with writing(path):
         graph.write_bytes(model)
         write_whole(order, json.dumps(to_mapping(job)).encode())
-    last, peak = _run(order, stop, report)
+    last = _run(order, stop, report)
     graph.unlink()
     order.unlink()
     if "error" in last:
         raise _error_of(last["error"])
     if last["bytes"] != path.stat().st_size or last["sha256"] != sha256_of(path):
         raise StorageError(f"{path.name} was not written whole.", "check the disk, build again")
-    return BuiltPlan(last["sha256"], last["bytes"], peak)
+    return BuiltPlan(last["sha256"], last["bytes"], last["peak_memory_mib"])
 
 
-def _run(order: Path, stop: StopRequest, report: Report) -> tuple[dict[str, Any], float]:
-    """The last message of the child, and its peak memory in MiB."""
+def _run(order: Path, stop: StopRequest, report: Report) -> dict[str, Any]:
+    """The last message of the child."""
     above = str(Path(__file__).resolve().parent.parent)
     paths = (above, os.environ.get("PYTHONPATH"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
@@ -100,12 +101,11 @@ def _run(order: Path, stop: StopRequest, report: Report) -> tuple[dict[str, Any]
         child.kill()
         child.wait()
         raise
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    code = child.wait()
     check_stop(stop)
     if not last.keys() & {"bytes", "error"}:
-        raise _death_of(child.returncode, log)
-    return last, round(usage.ru_maxrss / 1024, 1)
+        raise _death_of(code, log)
+    return last
 
 
 def _follow(
@@ -177,6 +177,7 @@ def main() -> None:
             outcome: dict[str, Any] = {
                 "bytes": len(plan),
                 "sha256": hashlib.sha256(plan).hexdigest(),
+                "peak_memory_mib": peak_memory_mib(),
             }
         except DadEdgeError as error:
             outcome = {

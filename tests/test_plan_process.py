@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_networks import make_network_bundle
 
@@ -74,6 +75,11 @@ def test_the_builder_gets_the_profiles_and_options(bundle: Bundle) -> None:
     assert sidecar.peak_memory_mib > 10
     log = bundle.path / ENGINES / sidecar.name / "build.log"
     assert log.read_text() == "started\nstarted\n"
+
+
+def test_the_peak_memory_is_that_of_the_builder_alone(bundle: Bundle) -> None:
+    held = np.ones(64 << 20)  # 512 MiB, more than the child needs
+    assert build(bundle, "fp16", _target()).peak_memory_mib < held.nbytes / 2**20
 
 
 def test_a_hardware_compatible_plan_is_named_for_all_its_gpus(bundle: Bundle) -> None:

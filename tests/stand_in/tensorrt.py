@@ -29,6 +29,7 @@ class MemoryPoolType(enum.Enum):
 
 class BuilderFlag(enum.Enum):
     VERSION_COMPATIBLE = 0
+    TF32 = 1
 
 
 class HardwareCompatibilityLevel(enum.Enum):
@@ -54,7 +55,7 @@ class TimingCache:
 
 class Config:
     def __init__(self) -> None:
-        self.told: dict[str, Any] = {"profiles": [], "flags": []}
+        self.told: dict[str, Any] = {"profiles": [], "flags": ["TF32"]}
         self.progress_monitor: Any = None
         self.builder_optimization_level = 3
         self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
@@ -67,6 +68,9 @@ class Config:
 
     def set_flag(self, flag: BuilderFlag) -> None:
         self.told["flags"].append(flag.name)
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        self.told["flags"].remove(flag.name)
 
     def create_timing_cache(self, content: bytes) -> TimingCache | None:
         return None if content == b"of another version" else TimingCache(content)

@@ -33,7 +33,7 @@ class Case:
     batch: int = 1
     """Frames inspected together."""
     cameras: int = 1
-    """Sources that are inspected at the same time, each by an inspector of its own."""
+    """Sources: on a CPU each has an inspector of its own, on a GPU they take turns on one."""
     decode: bool = False
     """Begin with the frame as a JPEG file in memory, not as pixels."""
     bundle: Bundle | None = None

@@ -71,23 +71,17 @@ def open_case(case: Case, frames: Sequence[Frame]) -> Subject:
     threads = max(1, usable_cores() // case.cameras)
     opener = _prepare(case, threads)
     with ExitStack() as opening:
-        # An inspector may belong to the thread that opened it, so every camera has its own.
-        pools = [opening.enter_context(ThreadPoolExecutor(1)) for _ in range(case.cameras)]
-        inspectors = []
-        for pool in pools:
-            inspector = opener() if case.cameras == 1 else pool.submit(opener).result()
-            opening.callback(inspector.close)
-            inspectors.append(inspector)
-        calls = [_batches(inspector, frames, case) for inspector in inspectors]
-
-        def together(index: int) -> dict[str, float]:
-            done = [pool.submit(call, index) for pool, call in zip(pools, calls, strict=True)]
-            for future in done:
-                future.result()
-            return {}
-
+        if case.cameras == 1 or case.device == "cuda":
+            inspectors = [opening.enter_context(opener())]
+            call = _batches(inspectors[0], frames, case)
+            if case.cameras > 1:
+                call = _in_turn(call, case.cameras)
+        else:
+            inspectors = [opening.enter_context(opener()) for _ in range(case.cameras)]
+            pool = opening.enter_context(ThreadPoolExecutor(case.cameras))
+            call = _at_once([_batches(one, frames, case) for one in inspectors], pool)
         return Subject(
-            call=calls[0] if case.cameras == 1 else together,
+            call=call,
             networks=_resident_networks(case) if case.device == "cuda" else None,
             backend=inspectors[0].backend,
             threads=threads,
@@ -95,6 +89,28 @@ def open_case(case: Case, frames: Sequence[Frame]) -> Subject:
             costs=case_cost(case),
             _open=opening.pop_all(),
         )
+
+
+def _in_turn(call: Call, cameras: int) -> Call:
+    """One frame of every camera, one after the other: a GPU's inspector belongs to one thread."""
+
+    def turn(index: int) -> dict[str, float]:
+        for camera in range(cameras):
+            call(index * cameras + camera)
+        return {}
+
+    return turn
+
+
+def _at_once(calls: Sequence[Call], pool: ThreadPoolExecutor) -> Call:
+    """One frame of every camera at the same time, each on its own inspector."""
+
+    def together(index: int) -> dict[str, float]:
+        for future in [pool.submit(call, index) for call in calls]:
+            future.result()
+        return {}
+
+    return together
 
 
 def check_here(case: Case) -> None:
@@ -107,6 +123,8 @@ def check_here(case: Case) -> None:
         torch = require("torch", "train", "run networks in PyTorch")
         if case.device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("PyTorch finds no CUDA device.", "run 'dad-edge doctor'")
+    elif case.bundle is not None and case.built is not None:
+        check_engine(case.bundle, case.built)
     else:
         find_target(RUNTIMES[case.engine])
 

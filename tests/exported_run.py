@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from conftest import TINY
+from torch.nn import functional
 
 from dad_edge.config import ModelConfig, Recipe
 from dad_edge.export import Parity, export
@@ -22,13 +23,24 @@ _FOLDER = tempfile.TemporaryDirectory()
 
 
 def make_run(folder: Path, model: ModelConfig, seed: int = 0) -> Detector:
-    """A run with weights that are random everywhere, also where training starts from zero."""
+    """A run whose score maps depend on the image, as they do after training.
+
+    Weights are random everywhere, also where training starts from zero, the statistics of the
+    normalizations are those of images, and the head is steep. With other statistics the deep
+    layers are constant, and every backend agrees with every other.
+    """
     torch.manual_seed(seed)
-    detector = Detector(model).eval()
-    for parameter in detector.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    detector = Detector(model).train()
+    with torch.no_grad():
+        for weights in detector.parameters():
+            weights.add_(0.05 * torch.randn(weights.shape))
+        for _ in range(40):
+            coarse = torch.rand(8, 3, 6, 6)
+            image = functional.interpolate(coarse, size=model.image_size, mode="bilinear")
+            detector.segment(image, image + 0.3 * torch.randn(image.shape))
+        detector.segmenter.head.weight.mul_(4)
     write_recipe(folder, Recipe(model=model))
-    write_tensors(folder / WEIGHTS, detector.state_dict(), {})
+    write_tensors(folder / WEIGHTS, detector.eval().state_dict(), {})
     return detector
 
 

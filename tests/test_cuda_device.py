@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exported_run import make_run
 
 from dad_edge.config import Recipe, TrainConfig
 from dad_edge.data.dataset import Batch
 from dad_edge.model import noise
-from dad_edge.model.detector import Detector
 from dad_edge.parallel import Processes
 from dad_edge.runtime.engine_torch import torch_inspector
 from dad_edge.trainer import Trainer
@@ -23,11 +23,10 @@ pytestmark = [
 ]
 
 
-def test_the_engine_agrees_with_the_cpu(dark_frame: np.ndarray, bright_frame: np.ndarray) -> None:
-    torch.manual_seed(0)
-    detector = Detector(TINY).eval()
-    for parameter in detector.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+def test_the_engine_agrees_with_the_cpu(
+    tmp_path: Path, dark_frame: np.ndarray, bright_frame: np.ndarray
+) -> None:
+    detector = make_run(tmp_path, TINY)
     frames = [dark_frame, bright_frame]
     expected = torch_inspector(detector, device="cpu").inspect_batch(frames)
     found = torch_inspector(detector, device="cuda").inspect_batch(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -247,12 +248,14 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
     from dad_edge.runtime.sidecar import read_sidecar
 
     inspectors = {"FP32 graphs": open_graphs(bundle)}
-    for name in engines:
-        sidecar = read_sidecar(bundle, name)
-        heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
-        inspectors[heading] = open_inspector(bundle, engine=name, even_if_rejected=True)
     path = bundle.path / REPORTS / ENGINES_PICTURE
-    write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
+    with ExitStack() as opened:
+        for name in engines:
+            sidecar = read_sidecar(bundle, name)
+            heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
+            inspector = open_inspector(bundle, engine=name, even_if_rejected=True)
+            inspectors[heading] = opened.enter_context(inspector)
+        write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
     say(f"pictures: {path}, and of the worst images in {path.parent}/<engine>/")
 
 

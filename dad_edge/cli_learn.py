@@ -255,7 +255,7 @@ def evaluate_command(
     # A folder that cannot be written is known before the work, not after it.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar("inspecting") as show:
+    with candidate.inspector, progress_bar("inspecting") as show:
         report = evaluate(candidate, data, chosen_split, show)
     page = write_report(report, folder)
     Console(stderr=True).print(report_tables(report))

@@ -131,18 +131,17 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         Interrupted: Ctrl-C or SIGTERM; what was inspected by then is written.
     """
     source = demo_source(parts, defect_rate=_DEFECT_RATE)
-    inspector = open_inspector(bundle)
-    announce(bundle, inspector)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    files = {
-        "video": out / VIDEO,
-        "contact sheet": out / SHEET,
-        "log": out / RESULTS,
-    }
-    header = describe(bundle, inspector, source, seed=0, fresh_noise=False)
-    truth = TruthSink()
-    with StopRequest() as stop:
+    with open_inspector(bundle) as inspector, StopRequest() as stop:
+        announce(bundle, inspector)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        files = {
+            "video": out / VIDEO,
+            "contact sheet": out / SHEET,
+            "log": out / RESULTS,
+        }
+        header = describe(bundle, inspector, source, seed=0, fresh_noise=False)
+        truth = TruthSink()
         sinks = [
             JsonLinesSink(files["log"], header, inspector.threshold),
             VideoSink(files["video"], source, make_annotator(bundle, inspector)),

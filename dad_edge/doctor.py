@@ -117,8 +117,8 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
                 )
             )
         doing = "inspect a frame"
-        inspector = open_inspector(bundle)
-        inspection = inspector.inspect(draw(0).image)
+        with open_inspector(bundle) as inspector:
+            inspection = inspector.inspect(draw(0).image)
     except DadEdgeError as error:
         detail = f"chosen by {reason}: {error.message}"
         checks.append(Check(group, doing, "problem", detail, error.next_step))

@@ -75,6 +75,18 @@ def test_tensorrt_rtx_has_every_member_too() -> None:
     assert hasattr(tensorrt_rtx.DynamicShapesKernelSpecializationStrategy, "EAGER")
 
 
+@pytest.mark.tensorrt
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"
+)
+def test_tensorrt_rtx_gives_its_own_reason(tmp_path: Path) -> None:
+    """The real runtime, which needs a driver to open a plan and a plan to open one."""
+    (tmp_path / "bad.plan").write_bytes(b"something else" * 100)
+    with pytest.raises(ModelError, match=r"TensorRT-RTX \d.* refuses .*bad\.plan: \S") as caught:
+        TensorRtEngine("tensorrt-rtx", tmp_path / "bad.plan", "fp16")
+    assert "it gave no reason" not in caught.value.message
+
+
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     fake = FakeDriver()

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from fake_cuda import FakeDriver
 from fake_tensorrt import make_plan, make_tensorrt
-from small_networks import make_network_bundle
+from small_networks import make_network_bundle, write_images
 
 from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle, sha256_of
+from dad_edge.cli_learn import evaluate_command
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.gate_images import demo_images
 from dad_edge.kernels import compile as kernel_compiler
@@ -203,6 +204,19 @@ def test_the_accuracy_gate_judges_it(
     assert "ONNX Runtime" in report["reference"]
     assert read_sidecar(bundle, name).gate.passed
     assert (bundle.path / REPORTS / name / "verify.json").is_file()
+    assert driver.left() == {}
+
+
+def test_the_evaluation_runs_on_it_and_gives_it_back(
+    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver, tmp_path: Path
+) -> None:
+    add_engine(bundle, cubins)
+    data = tmp_path / "data"
+    for index, kind in enumerate(("train/good", "test/good", "test/bad")):
+        write_images(data / kind, 2, low=40 * index)
+    evaluate_command(data, "test", bundle.path, None, None, "auto", tmp_path / "report", False)
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert "CUDA kernels on Fake GPU" in json.dumps(report)
     assert driver.left() == {}
 
 

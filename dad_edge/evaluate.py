@@ -29,6 +29,7 @@ from dad_edge.metrics import (
 from dad_edge.pictures import InspectedImage
 from dad_edge.preprocess import read_frame, to_frame, to_mask
 from dad_edge.report import ImageScore, Report
+from dad_edge.runtime.engines import find_engine
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import thresholds_for
@@ -62,7 +63,7 @@ class Candidate:
 def bundle_candidate(
     bundle: Bundle, *, engine: str | None = None, seed: int = 0, threads: int | None = None
 ) -> Candidate:
-    """A bundle on ONNX Runtime.
+    """A bundle on the runtime that it is deployed with.
 
     Args:
         bundle: a checked bundle.
@@ -71,6 +72,7 @@ def bundle_candidate(
         threads: threads that compute; all usable cores if None.
     """
     digests = _digests(bundle.path, MANIFEST) | bundle.manifest.sha256
+    engine = engine or find_engine(bundle)
     thresholds, _ = thresholds_for(bundle, engine)
     return Candidate(
         open_inspector(bundle, engine=engine, seed=seed, threads=threads),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle, open_bundle
 from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import DeviceError, MissingDependency, ModelError
+from dad_edge.evaluate import bundle_candidate
 from dad_edge.gate_images import data_images
 from dad_edge.runtime import engine_openvino, engines
 from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.engine_openvino import SHAPES, OpenvinoEngine, openvino_version
-from dad_edge.runtime.engines import check_engine, open_graph, why_not_here
+from dad_edge.runtime.engines import check_engine, find_engine, open_graph, why_not_here
 from dad_edge.runtime.inspector import open_inspector
-from dad_edge.runtime.sidecar import read_sidecar
+from dad_edge.runtime.sidecar import Gate, read_sidecar, write_sidecar
 from dad_edge.verify import verify
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra 'openvino')")
@@ -128,6 +130,27 @@ def test_an_engine_of_another_version_is_refused(bundle: Bundle, monkeypatch: An
     assert "--runtime openvino" in caught.value.next_step
 
 
+def test_an_accepted_int8_engine_runs_where_none_is_named(
+    bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray
+) -> None:
+    write_images(tmp_path / "data/train/good", 12)
+    calibrate(bundle, list_items(tmp_path / "data", "train"), false_reject_rate=0.1)
+    bundle = open_bundle(bundle.path)
+    build(bundle, "fp16", TARGET)
+    sidecar = build(bundle, "int8", TARGET)
+    folder = bundle.path / ENGINES / sidecar.name
+    assert find_engine(bundle) is None, "the accuracy gate has not run"
+    write_sidecar(folder, replace(sidecar, gate=Gate(passed=False, reason="flips")))
+    assert find_engine(bundle) is None
+    write_sidecar(folder, replace(sidecar, gate=Gate(passed=True, reason="passed")))
+    assert find_engine(bundle) == sidecar.name
+    assert "OpenVINO" in open_inspector(bundle, threads=1).backend
+    assert "OpenVINO" in bundle_candidate(bundle, threads=1).inspector.backend
+    write_sidecar(folder, replace(sidecar, onnx_sha256={}, gate=Gate(passed=True, reason="passed")))
+    assert find_engine(bundle) is None, "it was built from other graphs"
+    assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
+
+
 def test_without_the_package_its_engines_say_so(bundle: Bundle, monkeypatch: Any) -> None:
     name = build(bundle, "fp32", TARGET).name
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda module: None)
@@ -156,6 +179,7 @@ from pathlib import Path
 from dad_edge.runtime.engine_openvino import OpenvinoEngine, load_openvino
 load_openvino()
 import sys
+from dataclasses import replace
 assert "openvino_telemetry" not in sys.modules
 OpenvinoEngine(Path(sys.argv[1]), threads=1, rows=2)
 assert not asked, asked

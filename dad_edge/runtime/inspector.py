@@ -17,7 +17,7 @@ from dad_edge.runtime.engine_tensorrt import TensorRtEngine
 from dad_edge.runtime.engines import (
     CPU_RUNTIMES,
     accepted_engine,
-    find_gpu_engine,
+    find_engine,
     load_engine,
 )
 from dad_edge.runtime.fused import FusedInspector, keep_mask
@@ -137,14 +137,14 @@ def open_inspector(
         seed: key of the noise.
         fresh_noise: new noise for every frame.
         threads: threads that compute on a CPU; all usable cores if None.
-        engine: name of a built engine; if None a TensorRT engine for this machine's GPU, or the
-            bundle's graphs in FP32 on the CPU where there is none.
+        engine: name of a built engine; if None a TensorRT engine for this machine's GPU, or on the
+            CPU an accepted INT8 engine of OpenVINO, or the bundle's graphs in FP32.
         even_if_rejected: open a named engine that the accuracy gate rejected too.
 
     Raises:
         DeviceError, ModelError: the engine does not fit (see `accepted_engine`), or the GPU failed.
     """
-    engine = engine or find_gpu_engine(bundle)
+    engine = engine or find_engine(bundle)
     if engine is None:
         return open_graphs(bundle, seed=seed, fresh_noise=fresh_noise, threads=threads)
     sidecar = accepted_engine(bundle, engine, even_if_rejected=even_if_rejected)

@@ -13,7 +13,7 @@ from dad_edge import __version__
 from dad_edge.bundle import Bundle
 from dad_edge.environment import package_versions
 from dad_edge.errors import StorageError, UsageError, writing
-from dad_edge.runtime.engines import find_gpu_engine
+from dad_edge.runtime.engines import find_engine
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import thresholds_for
@@ -77,7 +77,7 @@ def stream(
                 "choose another --out, or remove that file first",
             )
     bundle = open_bundle()
-    engine = engine or find_gpu_engine(bundle)
+    engine = engine or find_engine(bundle)
     thresholds, origin = thresholds_for(bundle, engine)
     opened = open_inspector(bundle, engine=engine, seed=seed, fresh_noise=fresh_noise)
     bundle = replace(bundle, thresholds=thresholds)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,19 @@ def test_networks_whose_tensors_stay_on_the_device_run_in_every_precision() -> N
             run()
             ran.append(case.name)
     assert len(set(ran)) == 6
+
+
+def test_without_pytorch_the_bundle_is_measured_and_the_rest_says_why(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
+    others = [replace(own, bundle=None), replace(own, engine="PyTorch eager")]
+    plan = [Planned(case=case, studies=("main",)) for case in (own, *others)]
+    monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = run_study(tiny_bundle, seconds=0.1)
+    assert [row["engine"] for row in found["rows"]] == ["ONNX Runtime"]
+    for row in found["not_measured"]:
+        assert row["reason"].startswith("package 'torch' is not installed")
+        assert row["next"] == "pip install 'dad-edge[train]'"
+    assert len(found["not_measured"]) == 2

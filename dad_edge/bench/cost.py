@@ -60,7 +60,7 @@ def model_cost(model: ModelConfig, batch: int = 1) -> Costs:
     Raises:
         MissingDependency: PyTorch is not installed.
     """
-    torch = require("torch", "train", "count the arithmetic of a network")
+    torch = require("torch", "train", "make an untrained network")
     from dad_edge.model.ablations import DirectDetector, build_detector
 
     with torch.device("meta"), torch.no_grad():

@@ -28,7 +28,7 @@ def untrained_detector(model: ModelConfig) -> AnyDetector:
     Raises:
         MissingDependency: PyTorch is not installed.
     """
-    torch = require("torch", "train", "make untrained networks of this size")
+    torch = require("torch", "train", "make an untrained network")
     from dad_edge.model.ablations import build_detector
 
     with torch.random.fork_rng(devices=[]):
@@ -55,7 +55,7 @@ def untrained_bundle(model: ModelConfig) -> Bundle:
             return open_bundle(path)
         except DadEdgeError:
             shutil.rmtree(path, ignore_errors=True)
-    require("onnxscript", "train", "export a network of this size")
+    require("onnxscript", "train", "export an untrained network")
     from dad_edge.export import write_graphs
 
     detector = untrained_detector(model)

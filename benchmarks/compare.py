@@ -1,6 +1,6 @@
 """Tell a regression from noise between two results of `dad-edge bench`.
 
-Exit code: 0 no row that can be told is slower, 1 a row is slower, 2 the files cannot be compared,
+Exit code: 0 no row that can be told is slower, 1 a row is slower or has begun to fail, 2 the files cannot be compared,
 3 all figures are too unsure to tell.
 """
 
@@ -35,12 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for name, verdict, change in verdicts:
         print(f"{verdict:12} {change:+7.1%} median latency  {name}")
-    for name in sorted(_rows(before).keys() - _rows(after).keys()):
-        print(f"{'missing':12} {'':7} in {chosen.after.name}  {name}")
     found = {verdict for _, verdict, _ in verdicts}
-    if "slower" in found:
+    for name, reason in lost(before, after):
+        found.add(verdict := "failed" if reason.startswith("failed") else "missing")
+        print(f"{verdict:12} {reason}  {name}")
+    if found & {"slower", "failed"}:
         return 1
-    return 3 if found == {"cannot tell"} else 0
+    return 0 if found & {"same", "faster"} else 3
 
 
 def read_result(path: Path) -> Row:
@@ -81,6 +82,13 @@ def compare(before: Row, after: Row) -> list[tuple[str, str, float]]:
             "measure the same size, λ and backend twice",
         )
     return [(name, *_judge(old[name], new[name])) for name in shared]
+
+
+def lost(before: Row, after: Row) -> list[tuple[str, str]]:
+    """Name of every row that only the first result has, and why the second has it not."""
+    reasons = {row["name"]: row["reason"] for row in after["not_measured"]}
+    gone = sorted(_rows(before).keys() - _rows(after).keys())
+    return [(name, reasons.get(name, "not in the second study")) for name in gone]
 
 
 def _rows(result: Row) -> dict[str, Row]:

@@ -16,6 +16,7 @@ def _result(p50: float = 10.0) -> dict:
     return {
         "schema_version": 2,
         "environment": {"device": "a CPU, 2 cores"},
+        "not_measured": [],
         "rows": [
             {
                 "name": "DiffusionAD nano 128 px, λ 100, 200, ONNX Runtime cpu fp32",
@@ -84,3 +85,15 @@ def test_a_row_that_cannot_be_told_hides_no_other(
     assert [line.split()[0] for line in shown.splitlines()] == ["same", "cannot", "missing"]
     after["rows"][0] = _result(15.0)["rows"][0]
     assert _run(tmp_path, before, after) == 1
+
+
+def test_a_row_that_has_begun_to_fail_is_a_regression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = _result(), _result()
+    before["rows"].append(before["rows"][0] | {"name": "other engine"})
+    after["not_measured"] = [{"name": "other engine", "reason": "failed: RuntimeError: shape"}]
+    assert _run(tmp_path, before, after) == 1
+    assert "failed       failed: RuntimeError: shape  other engine" in capsys.readouterr().out
+    after["not_measured"] = [{"name": "other engine", "reason": "left out: too slow here"}]
+    assert _run(tmp_path, before, after) == 0

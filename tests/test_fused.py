@@ -202,8 +202,12 @@ def test_graphs_of_old_geometries_are_given_back(
     fused: Open, bundle: Bundle, driver: FakeDriver
 ) -> None:
     inspector, expected = fused(), reference(bundle)
-    for frame in frames_of(*((30 + i, 40) for i in range(7))):
+    frames = frames_of(*((30 + i, 40) for i in range(7)))
+    for frame in frames:
         assert_same([inspector.inspect(frame)], [expected.inspect(frame)])
+    assert driver.left()["executable graph"] == 4
+    found = list(inspector.inspect_each(frames))
+    assert_same(found, [expected.inspect(frame) for frame in frames])
     assert driver.left()["executable graph"] == 4
 
 

@@ -13,6 +13,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import DataError, Interrupted, StorageError, writing
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.seams import Inspection
 from dad_edge.signals import StopRequest
 from dad_edge.stream import loop
 from dad_edge.stream.loop import run_stream
@@ -212,3 +213,85 @@ def test_an_image_smaller_than_the_model_is_warned_about_once(
     summary = run_stream(Source("test", frames()), inspector, [Recorder()])
     assert summary.smaller_than_model == summary.frames == 3
     assert capsys.readouterr().err.count("smaller than the model's 32×32") == 1
+
+
+class Overlapped:
+    """An inspector that notes what begins and what ends, one frame ahead."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self.events: list[tuple[str, int]] = []
+        self._inspector = inspector
+
+    def inspect(self, frame: np.ndarray) -> Inspection:
+        raise AssertionError("frames are begun and collected")
+
+    def submit(self, frames: list[np.ndarray]) -> np.ndarray:
+        if frames[0].shape[0] == 1:
+            raise DataError("a bad frame.", "give another")
+        self.events.append(("begin", int(frames[0][0, 0, 0])))
+        return frames[0]
+
+    def collect(self, lane: np.ndarray) -> list[Inspection]:
+        self.events.append(("end", int(lane[0, 0, 0])))
+        return self._inspector.inspect_batch([lane])
+
+
+def numbered(index: int) -> np.ndarray:
+    return np.full((40, 40, 3), index, np.uint8)
+
+
+def test_a_frame_that_is_there_begins_before_the_one_before_it_ends(inspector: Inspector) -> None:
+    ready = threading.Event()
+
+    def frames() -> Frames:
+        for index in range(3):
+            yield frame(numbered(index), index)
+        now = datetime.now(timezone.utc)
+        yield Unreadable("x.png", 3, now, DataError("x is damaged.", "copy it again"))
+        yield frame(numbered(3), 4)
+        ready.set()
+
+    class Late(Overlapped):
+        def submit(self, frames: list[np.ndarray]) -> np.ndarray:
+            ready.wait(5)  # all frames are in hand before the first begins
+            return super().submit(frames)
+
+    sink, overlapped = Recorder(), Late(inspector)
+    with pytest.raises(DataError, match="1 of 5 pictures"):
+        run_stream(Source("test", frames()), overlapped, [sink])
+    begun = [("begin", 0), ("begin", 1), ("end", 0), ("begin", 2), ("end", 1), ("end", 2)]
+    assert overlapped.events == [*begun, ("begin", 3), ("end", 3)]
+    assert [result.frame.index for result in sink.results] == [0, 1, 2, 4]
+
+
+def test_a_result_does_not_wait_for_a_frame_that_is_not_there(inspector: Inspector) -> None:
+    overlapped = Overlapped(inspector)
+
+    def frames() -> Frames:
+        yield frame(numbered(0), 0)
+        deadline = time.perf_counter() + 10
+        while ("end", 0) not in overlapped.events and time.perf_counter() < deadline:
+            time.sleep(0.01)
+        yield frame(numbered(1), 1)
+
+    run_stream(Source("test", frames(), live=False), overlapped, [Recorder()])
+    assert overlapped.events == [("begin", 0), ("end", 0), ("begin", 1), ("end", 1)]
+
+
+def test_what_is_on_its_way_is_not_lost_at_the_end(inspector: Inspector) -> None:
+    def endless() -> Frames:
+        for index in range(200):
+            yield frame(numbered(index), index)
+
+    sink, overlapped = Recorder(), Overlapped(inspector)
+    assert run_stream(Source("a", endless()), overlapped, [sink], max_frames=3).frames == 3
+    assert [result.frame.index for result in sink.results] == [0, 1, 2]
+
+    def with_a_bad_one() -> Frames:
+        yield frame(numbered(0), 0)
+        yield frame(np.zeros((1, 4, 3), np.uint8), 1)
+
+    sink = Recorder()
+    with pytest.raises(DataError, match="a bad frame"):
+        run_stream(Source("b", with_a_bad_one()), Overlapped(inspector), [sink])
+    assert [result.frame.index for result in sink.results] == [0]

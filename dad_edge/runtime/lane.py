@@ -142,8 +142,8 @@ class Lane:
             self._owned.append(buffer)
             self._frames = buffer.address
         self._results = device.allocate_host(sum(batch.places["end"] for batch in batches))
-        self._arrived, self._foreign, self._done = (device.event() for _ in range(3))
-        self._started = device.event(timing=True)
+        self._foreign, self._done = device.event(), device.event()
+        self._started, self._arrived = device.event(timing=True), device.event(timing=True)
         self._ticks = [[device.event(timing=True) for _ in range(len(STAGES) + 1)] for _ in batches]
         self._owned += [self._results, self._arrived, self._foreign, self._done, self._started]
         self._owned += [event for ticks in self._ticks for event in ticks]
@@ -185,7 +185,8 @@ class Lane:
 
     def close(self) -> None:
         """Give back what belongs to this lane; it has to be free."""
-        self._device.synchronize(self._uploads)  # a start that failed may have left a copy there
+        for stream in (self._uploads, self._work):  # a start that failed may have left work there
+            self._device.synchronize(stream)
         for owned in reversed(self._owned):
             owned.close()
 
@@ -294,13 +295,13 @@ class Lane:
         )
 
     def _times(self) -> dict[str, float]:
-        """Milliseconds of every stage; inject begins with the copy in, pool has the copy out."""
+        """Milliseconds of every stage; inject has the copy in, pool has the copy out."""
         elapsed = self._device.elapsed_ms
         times = dict.fromkeys(STAGES, 0.0)
         for ticks in self._ticks:
             for stage, start, end in zip(STAGES, ticks, ticks[1:], strict=False):
                 times[stage] += elapsed(start, end)
-        times["inject"] += elapsed(self._started, self._ticks[0][0])
+        times["inject"] += elapsed(self._started, self._arrived)
         return times
 
 

@@ -2,7 +2,8 @@
 
 The reader waits when files come faster than they are inspected; a live source keeps only its
 newest frame instead, and the dropped ones are counted. Results are never dropped. The inspection
-runs in the caller's thread, which is the one that opened the backend.
+runs in the caller's thread, which is the one that opened the backend. On a GPU, a frame that is
+already there is copied in while the one before it is computed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,15 @@ class Inspects(Protocol):
     """What the loop needs of an inspector."""
 
     def inspect(self, frame: NDArray[np.uint8]) -> Inspection: ...
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """An inspector that begins a frame while the one before is still under way."""
+
+    def submit(self, frames: Sequence[NDArray[np.uint8]]) -> Any: ...
+
+    def collect(self, lane: Any) -> list[Inspection]: ...
 
 
 def warn(text: str) -> None:
@@ -107,6 +117,9 @@ class _Run:
         )
         self._results: Handover[Result | Unreadable] = Handover(_RESULTS_WAITING)
         self._inspected = threading.Event()
+        self._overlaps = isinstance(inspector, Overlapping)
+        self._on_its_way: Callable[[], Result] | None = None
+        """Waits for the frame that was begun last."""
 
     def run(self, max_frames: int | None) -> Summary:
         self._started = time.perf_counter()
@@ -166,26 +179,56 @@ class _Run:
         taken = 0
         while max_frames is None or taken < max_frames:
             if self.stop.requested or any(sink.wants_stop for sink in self._sinks):
-                return
+                break
             if self._results.error is not None:
                 return
-            item = self._frames.get(_POLL_S)
+            # A result on its way waits for the next frame only where that one is there already.
+            item = self._frames.get(0.0 if self._on_its_way else _POLL_S)
             if item is not None:
                 taken += 1
-                if not self._results.put(self._inspect(*item)):
+                if not self._take(*item):
+                    return
+            elif self._on_its_way:
+                if not self._finish():
                     return
             elif self._frames.finished():
                 if self._frames.error is not None:
                     raise self._frames.error
                 return
+        self._finish()
 
-    def _inspect(self, item: Frame | Unreadable, read_at: float) -> Result | Unreadable:
+    def _take(self, item: Frame | Unreadable, read_at: float) -> bool:
+        """Start the inspection of a frame, then finish the one before; False if none is wanted."""
         if isinstance(item, Unreadable):
             self._summary.unreadable += 1
             self.first_unreadable = self.first_unreadable or item.error.message
-            return item
+            return self._finish() and self._results.put(item)
         in_hand = time.perf_counter()
-        inspection = self._inspector.inspect(item.image)
+        try:
+            collect = self._begin(item.image)
+        except BaseException:
+            self._finish()
+            raise
+        wanted = self._finish()
+        self._on_its_way = lambda: self._result(item, collect(), in_hand, read_at)
+        return wanted and (self._overlaps or self._finish())
+
+    def _begin(self, image: NDArray[np.uint8]) -> Callable[[], Inspection]:
+        """Start an inspection, or do it where the inspector does one thing at a time."""
+        if isinstance(self._inspector, Overlapping):
+            lane, collect = self._inspector.submit([image]), self._inspector.collect
+            return lambda: collect(lane)[0]
+        inspection = self._inspector.inspect(image)
+        return lambda: inspection
+
+    def _finish(self) -> bool:
+        """Hand over the result of the frame on its way, if any; False if none is wanted."""
+        finish, self._on_its_way = self._on_its_way, None
+        return finish is None or self._results.put(finish())
+
+    def _result(
+        self, item: Frame, inspection: Inspection, in_hand: float, read_at: float
+    ) -> Result:
         latency_ms = (time.perf_counter() - in_hand) * 1e3
         self._summary.frames += 1
         self._summary.verdicts[inspection.verdict] += 1

@@ -1,7 +1,7 @@
 """Tell a regression from noise between two results of `dad-edge bench`.
 
-Exit code: 0 no row that can be told is slower, 1 a row is slower or has begun to fail, 2 the files cannot be compared,
-3 all figures are too unsure to tell.
+Exit code: 0 no row that can be told is slower, 1 a row is slower or has begun to fail, 2 the files
+cannot be compared, 3 all figures are too unsure to tell.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Engine as 'build' named it; if left out one for this GPU, else FP32 on the CPU.",
+        help="Engine as 'build' named it; if left out the fastest here that the gate accepted.",
     ),
 ]
 DataOption = Annotated[

@@ -189,6 +189,19 @@ def test_two_frames_are_on_their_way_at_once(fused: Open, bundle: Bundle) -> Non
     assert_same([inspector.collect(lane)[0] for lane in waiting], found[:2])
 
 
+def test_results_that_nobody_takes_do_not_stand_in_the_way(fused: Open) -> None:
+    inspector = fused()
+    frames = frames_of(*[(48, 64)] * 3)
+    for _ in range(3):
+        for _ in inspector.inspect_each(frames):
+            break
+    bad = np.zeros((4, 4), np.uint8)
+    for _ in range(3):
+        with pytest.raises(DataError):
+            list(inspector.inspect_each([frames[0], bad]))
+    assert len(list(inspector.inspect_each(frames))) == 3
+
+
 def test_a_frame_may_change_as_soon_as_it_was_submitted(fused: Open, bundle: Bundle) -> None:
     inspector = fused()
     [frame] = frames_of((48, 64))

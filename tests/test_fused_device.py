@@ -90,6 +90,15 @@ def test_every_kind_of_frame(fused: FusedInspector) -> None:
         assert_same([fused.inspect(nv12, "nv12")], [expected.inspect(as_bgr)], 1e-4)
 
 
+def test_a_frame_of_cupy(fused: FusedInspector) -> None:
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    [frame] = frames_of((48, 64))
+    with fused:
+        expected = [fused.inspect(frame)]
+        with cupy.cuda.Stream(non_blocking=True):
+            assert_same([fused.inspect(cupy.asarray(frame))], expected, 1e-6)
+
+
 def test_frames_follow_each_other_without_new_memory(fused: FusedInspector) -> None:
     frames = frames_of(*[(480, 640)] * 20)
     with fused:

@@ -98,14 +98,17 @@ class FusedInspector(Inspector):
         self, frames: Iterable[Any], pixel_format: PixelFormat = "bgr"
     ) -> Iterator[Inspection]:
         """Inspect frames one by one, copying each in while the one before is computed."""
-        waiting = None
-        for frame in frames:
-            submitted = self.submit([frame], pixel_format)
+        waiting: Lane | None = None
+        try:
+            for frame in frames:
+                before, waiting = waiting, self.submit([frame], pixel_format)
+                if before is not None:
+                    yield self.collect(before)[0]
             if waiting is not None:
                 yield self.collect(waiting)[0]
-            waiting = submitted
-        if waiting is not None:
-            yield self.collect(waiting)[0]
+        finally:
+            if waiting is not None and waiting.busy:
+                waiting.finish()  # whoever asked for the results went away
 
     def submit(self, frames: Sequence[Any], pixel_format: PixelFormat = "bgr") -> Lane:
         """Start the inspection of frames together; two may be on their way at once.

@@ -1,12 +1,11 @@
 """Whether FP16 can hold every activation of a bundle, for any image.
 
 Asked of the FP32 graphs on extreme frames, because a runtime on a CPU computes FP16 graphs in FP32
-and would not overflow. Peaks are reduced inside the graph, so that memory does not grow by it.
+and would not overflow. Peaks are reduced inside the graph, right behind every layer.
 """
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.framing import plan, views
+from dad_edge.lean_engine import LeanEngine
 from dad_edge.quantize import LARGEST_FP16, load_graph
-from dad_edge.runtime.engine_onnx import OnnxEngine
 from dad_edge.runtime.ops_numpy import NumpyOps
 
 if TYPE_CHECKING:
@@ -92,26 +91,26 @@ def check_fp16_range(bundle: Bundle) -> None:
             )
 
 
-def _watched(path: Path) -> OnnxEngine:
+def _watched(path: Path) -> LeanEngine:
     """A graph with the peak of every activation among its outputs, on ONNX Runtime."""
     import onnx
 
     model = load_graph(path)
-    for name in _activations(model):
-        absolute, peak = f"{name}_abs", f"{name}{_PEAK}"
-        model.graph.node.extend(
-            [
-                onnx.helper.make_node("Abs", [name], [absolute]),
-                onnx.helper.make_node("ReduceMax", [absolute], [peak], keepdims=0),
-            ]
-        )
-        model.graph.output.append(
-            onnx.helper.make_tensor_value_info(peak, onnx.TensorProto.FLOAT, [])
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        onnx.save(model, copy)
-        return OnnxEngine(copy)
+    activations = set(_activations(model))
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in activations.intersection(node.output):
+            # Right behind the node, so that its output need not be kept for longer.
+            absolute, peak = f"{name}_abs", f"{name}{_PEAK}"
+            nodes.append(onnx.helper.make_node("Abs", [name], [absolute]))
+            nodes.append(onnx.helper.make_node("ReduceMax", [absolute], [peak], keepdims=0))
+            model.graph.output.append(
+                onnx.helper.make_tensor_value_info(peak, onnx.TensorProto.FLOAT, [])
+            )
+    model.graph.ClearField("node")
+    model.graph.node.extend(nodes)
+    return LeanEngine(model)
 
 
 def _activations(model: onnx.ModelProto) -> list[str]:

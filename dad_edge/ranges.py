@@ -8,7 +8,6 @@ edges that are the same whatever came first, so the order of the images does not
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import ModelError
-from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.lean_engine import LeanEngine
 
 if TYPE_CHECKING:
     import onnx
@@ -152,10 +151,7 @@ class Observer:
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             for name in sorted(inside - set(self._outputs))
         )
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            onnx.save(model, copy)
-            self._engine = OnnxEngine(copy)
+        self._engine = LeanEngine(model)
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Count, and give the graph's outputs."""

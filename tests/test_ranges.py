@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +95,25 @@ def test_the_observer_counts_the_inputs_of_every_convolution(tmp_path: Path) -> 
     assert denoiser.ranges("min-max")["x_t"] == (float(2 * x_t.min()), float(2 * x_t.max()))
     assert denoiser.histograms["both"].counts.sum() == 2 * 2 * 16 * 32 * 32
     assert set(Observer(tmp_path / "segmenter.onnx").histograms) == {"pair", "one", "two"}
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """Four more images would add 400 MiB if anything were kept of them."""
+    onnx.save(small_denoiser(), tmp_path / "denoiser.onnx")
+    code = f"""
+import resource, sys
+import numpy as np
+from pathlib import Path
+from dad_edge.ranges import Observer
+observer = Observer(Path({str(tmp_path / "denoiser.onnx")!r}))
+x_t = np.zeros((512, 3, 32, 32), np.float32)
+for count in range(9):
+    observer.run({{"x_t": x_t}})
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    peaks = [float(line) for line in done.stdout.split()]
+    assert peaks[8] - peaks[4] < 60, peaks

@@ -230,7 +230,7 @@ def judge(
     reference = verify.open_reference(bundle, checkpoint)
     reports = []
     for name in engines:
-        if parts:
+        if parts and not engine_thresholds.are_derived(bundle, name):
             with progress_bar(f"thresholds {name}") as progress:
                 engine_thresholds.derive_thresholds(bundle, name, parts, progress)
         with progress_bar(f"accuracy gate {name}") as progress:

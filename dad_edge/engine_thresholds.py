@@ -15,7 +15,7 @@ from dad_edge.data.layouts import Item, list_items
 from dad_edge.errors import DataError, UsageError
 from dad_edge.preprocess import read_frame
 from dad_edge.runtime.inspector import open_inspector
-from dad_edge.runtime.sidecar import write_engine_thresholds
+from dad_edge.runtime.sidecar import OF_ENGINE, thresholds_for, write_engine_thresholds
 
 
 def parts_of(
@@ -71,6 +71,11 @@ def why_not_derived(bundle: Bundle, items: Sequence[Item]) -> str | None:
         if name not in paths or sha256_of(paths[name]) != digest:
             return f"the bundle was calibrated on another {name}"
     return None
+
+
+def are_derived(bundle: Bundle, engine: str) -> bool:
+    """Whether an engine has thresholds of its own that still hold."""
+    return thresholds_for(bundle, engine)[1] == OF_ENGINE
 
 
 def derive_thresholds(

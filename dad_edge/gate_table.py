@@ -14,9 +14,9 @@ def gate_table(reports: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table(title="Accuracy gate")
-    table.add_column("engine", overflow="fold", min_width=27)
-    for heading in ("mask\nerror", "score\nerror", "AUROC\ndrop", "PRO\ndrop", "flips", "gate"):
-        table.add_column(heading, justify="right", min_width=6)
+    table.add_column("engine", overflow="fold", min_width=22)
+    for heading in ("mask\nerror", "score\nerror", "AUROC\npoints", "PRO\npoints", "flips", "gate"):
+        table.add_column(heading, justify="right", min_width=5)
     for report in reports:
         table.add_row(
             report["engine"],
@@ -28,16 +28,14 @@ def gate_table(reports: Sequence[dict[str, Any]]) -> Table:
             "passed" if report["passed"] else "FAILED",
         )
     last = reports[-1]
-    table.caption = (
-        f"{last['images']} images of {last['source']}; same noise; against {last['reference']}"
-    )
+    table.caption = f"{last['images']} images of {last['source']}; against {last['reference']}"
     if last["auroc_drop"] is None:
         table.caption += "; AUROC needs good and defective parts of this product: --data FOLDER"
     return table
 
 
 def _points(drop: float | None) -> str:
-    return "not judged" if drop is None else f"{100 * drop:.2f} pt"
+    return "–" if drop is None else f"{round(-100 * drop, 2) + 0.0:+.2f}"
 
 
 def rejection(report: dict[str, Any]) -> str:

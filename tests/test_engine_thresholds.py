@@ -13,7 +13,7 @@ from dad_edge.build import Target, build
 from dad_edge.bundle import ENGINES, Bundle, open_bundle, write_thresholds
 from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
-from dad_edge.engine_thresholds import derive_thresholds, parts_of
+from dad_edge.engine_thresholds import are_derived, derive_thresholds, parts_of
 from dad_edge.errors import UsageError
 from dad_edge.evaluate import bundle_candidate
 from dad_edge.runtime.inspector import open_inspector
@@ -40,7 +40,9 @@ def test_an_engine_gets_the_quantile_of_its_own_scores(bundle: Bundle, good: Pat
     items, reason = parts_of(bundle, good, None)
     assert items is not None
     assert reason is None
+    assert not are_derived(bundle, name)
     found = derive_thresholds(bundle, name, items)
+    assert are_derived(bundle, name)
     scores = sorted(_scores(bundle, name, good))
     assert found.image_threshold == scores[5], "the 6th of 6 at a rate of 0.2"
     assert bundle.thresholds is not None
@@ -70,6 +72,7 @@ def test_the_operators_file_holds_once_it_was_edited(bundle: Bundle, good: Path)
     assert thresholds is not None
     assert thresholds.image_threshold == 0.99
     assert origin == "thresholds.json of the bundle, which was changed since"
+    assert not are_derived(edited, name)
     assert open_inspector(edited, engine=name).threshold == 0.99
 
 

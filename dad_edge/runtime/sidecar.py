@@ -20,6 +20,8 @@ from dad_edge.errors import ModelError
 
 SIDECAR = "engine.json"
 ENGINE_THRESHOLDS = "thresholds.json"
+OF_ENGINE = f"{ENGINE_THRESHOLDS} of the engine"
+"""Where thresholds come from that an engine has of its own."""
 KERNEL_FOLDER = "kernels"
 """Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
@@ -177,7 +179,7 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
     own = from_mapping(EngineThresholds, read_json(path), str(path))
     if own.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
         return bundle.thresholds, f"{THRESHOLDS} of the bundle, which was changed since"
-    return own.thresholds, f"{THRESHOLDS} of the engine"
+    return own.thresholds, OF_ENGINE
 
 
 def plan_differences(

@@ -55,17 +55,27 @@ def test_a_group_norm_with_weights_of_its_own_stays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(written, tmp_path, drawn(3)), run(model, tmp_path, drawn(3)))
 
 
-def test_behind_a_concatenation_it_stays_float(tmp_path: Path) -> None:
+def test_behind_a_concatenation_the_levels_are_unsigned_and_the_same(tmp_path: Path) -> None:
     model = to_int8(small_denoiser(), RANGES)
     written = for_openvino(model)
-    assert ops_of(model)["QuantizeLinear"] == 2
-    assert ops_of(written)["QuantizeLinear"] == 1
-    (quantizer,) = (node for node in written.graph.node if node.op_type == "QuantizeLinear")
-    assert quantizer.input[0] == "down"
-    (merge,) = (node for node in written.graph.node if node.output[0] == "merged")
-    assert list(merge.input[:2]) == ["both", "w_merge_dq"]
+    zeros = {
+        node.output[0]: next(
+            numpy_helper.to_array(weight)
+            for weight in written.graph.initializer
+            if weight.name == node.input[2]
+        )
+        for node in written.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    }
+    for name in ("both_q", "both_dq"):
+        assert (zeros[name].dtype, int(zeros[name])) == (np.uint8, 128)
+    for name in ("down_q", "down_dq", "w_merge_dq", "w_middle_dq"):
+        assert zeros[name].dtype == np.int8
+        assert not zeros[name].any()
     expected, found = run(model, tmp_path, drawn(3)), run(written, tmp_path, drawn(3))
-    assert np.abs(found - expected).max() < 0.1
+    assert np.abs(expected - run(small_denoiser(), tmp_path, drawn(3))).mean() > 1e-3
+    # GroupNorm is written out too, so that a value here and there falls on the next level.
+    assert np.abs(found - expected).mean() < 1e-3
 
 
 def test_graphs_without_either_are_unchanged(tmp_path: Path) -> None:

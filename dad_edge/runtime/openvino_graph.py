@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
+UINT8_MIDDLE = 128
+
 
 def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
     """A typed graph as OpenVINO should get it.
@@ -25,32 +27,32 @@ def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
 
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _leave_concatenations_float(result.graph)
+    _quantize_concatenations_unsigned(result.graph)
     _write_out_group_norms(result.graph)
     _drop_unused(result.graph)
     onnx.checker.check_model(result)
     return result
 
 
-def _leave_concatenations_float(graph: onnx.GraphProto) -> None:
-    """Take out the Q/DQ nodes that follow a `Concat`.
+def _quantize_concatenations_unsigned(graph: onnx.GraphProto) -> None:
+    """Write the Q/DQ nodes that follow a `Concat` in UINT8, with 128 for 0: the same levels.
 
-    OpenVINO 2025.1 to 2026.4 moves the quantization of a concatenation to before it and rounds
-    there to whole numbers instead of to quantization levels, without a warning. The weights of the
-    convolutions behind it keep their INT8 values and are dequantized once, as the graph is loaded.
+    OpenVINO 2025.1 to 2026.4 moves the quantization of a concatenation to before it. With INT8
+    values it then rounds to whole numbers instead of to quantization levels, without a warning.
     """
+    from onnx import numpy_helper
+
     makers = {name: node for node in graph.node for name in node.output}
-    source_of: dict[str, str] = {}
+    shifted: dict[str, str] = {}
     for node in graph.node:
-        quantizer = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if quantizer is None or quantizer.op_type != "QuantizeLinear":
-            continue
-        source = quantizer.input[0]
-        if source in makers and makers[source].op_type == "Concat":
-            source_of[node.output[0]] = source
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = source_of.get(name, name)
+        maker = makers.get(node.input[0]) if node.input else None
+        if node.op_type == "QuantizeLinear" and maker and maker.op_type == "Concat":
+            shifted[node.output[0]] = node.input[2] = f"{node.output[0]}_middle"
+        elif node.op_type == "DequantizeLinear" and node.input[0] in shifted:
+            node.input[2] = shifted[node.input[0]]
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(UINT8_MIDDLE, np.uint8), name) for name in shifted.values()
+    )
 
 
 class _GroupNorm(NamedTuple):

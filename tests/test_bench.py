@@ -67,6 +67,14 @@ def test_every_row_adds_up(result: dict[str, Any]) -> None:
     assert ablation["lambdas"] == []
 
 
+def test_rows_are_compared_with_the_same_networks_in_pytorch(result: dict[str, Any]) -> None:
+    own, *_, ablation = result["rows"]
+    assert ablation["times_eager"] == 1
+    assert own["times_eager"] is None
+    eager = own | {"engine": "PyTorch eager", "fps": own["fps"] / 4}
+    assert study.times_eager(own, [ablation, eager | {"batch": 2}, eager]) == pytest.approx(4)
+
+
 def test_what_cannot_run_here_says_why_and_the_others_go_on(result: dict[str, Any]) -> None:
     (row,) = result["not_measured"]
     assert row["engine"] == "TensorRT"
@@ -128,7 +136,7 @@ def test_the_tables_show_every_row_and_the_paper_within_100_columns(
 ) -> None:
     text = shown(result)
     assert max(map(len, text.splitlines())) <= 100
-    for words in ("OpenVINO fp32", "2 cameras", "batch 2, with JPEG decoding", "DRAEM+ nano"):
+    for words in ("OpenVINO fp32", "2 cameras", "batch 2, from JPEG", "DRAEM+ nano"):
         assert words in text
     for row in FPS_ROWS:
         assert f"{row.fps:.2f}" in text

@@ -62,7 +62,7 @@ class Case:
         if self.cameras > 1:
             parts.append(f"{self.cameras} cameras")
         if self.decode:
-            parts.append("with JPEG decoding")
+            parts.append("from JPEG")
         return ", ".join(parts)
 
     def to_mapping(self) -> dict[str, Any]:

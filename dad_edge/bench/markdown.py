@@ -6,7 +6,15 @@ from typing import Any
 
 from dad_edge import paper
 from dad_edge.bench.case import UNTRAINED
-from dad_edge.bench.table import by_network, configuration, figure, network, paper_fps, warnings
+from dad_edge.bench.table import (
+    by_network,
+    configuration,
+    figure,
+    network,
+    paper_fps,
+    share_of_roof,
+    warnings,
+)
 
 
 def bench_markdown(result: dict[str, Any]) -> str:
@@ -17,23 +25,23 @@ def bench_markdown(result: dict[str, Any]) -> str:
         f"# Measured on {environment['device']}",
         "",
         f"{result['date'][:10]}, study `{result['study']}`, commit {environment['commit'] or '–'}, "
-        f"dad-edge {packages.get('dad-edge', '–')}. One frame in hand → verdict; roof: frames/s at "
-        "the device's measured peaks.",
+        f"dad-edge {packages.get('dad-edge', '–')}. One frame in hand → verdict; × eager: of "
+        "PyTorch in FP32, as the authors run it; roof: frames/s at the device's measured peaks.",
         "",
-        "| networks | runs on | frames/s | p50 ms | p99 ms | of roof | paper |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| networks | runs on | frames/s | × eager | p50 ms | p99 ms | of roof | paper |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, group in by_network(result["rows"]):
         for row in group:
-            share = row["share_of_roof"]
             reported = paper_fps(row) if row["size"] == "paper" else None
             cells = (
                 name + (" °" if row["weights"] == UNTRAINED else ""),
                 configuration(row),
                 ("~" if row["unstable"] else "") + figure(row["fps"]),
+                figure(row["times_eager"]),
                 figure(row["latency_ms"]["p50"]),
                 figure(row["latency_ms"]["p99"]),
-                "–" if share is None else f"{share:.0%}",
+                share_of_roof(row),
                 figure(reported),
             )
             lines.append(f"| {' | '.join(cells)} |")

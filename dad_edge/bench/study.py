@@ -102,7 +102,7 @@ def run_study(
     progress("measuring the peak again", 1.0)
     peaks.measure_again()
     for row in rows:
-        row |= limits(row, peaks)
+        row |= limits(row, peaks) | {"times_eager": times_eager(row, rows)}
     after = read_sensors()
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -254,6 +254,17 @@ def limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
         "memory_fps": rounded(roof.memory_fps),
         "share_of_roof": rounded(row["fps"] / roof.fps),
     }
+
+
+def times_eager(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float | None:
+    """Frames/s of a row ÷ those of the same networks as the authors run them; None without them."""
+    same = ("method", "lambdas", "size", "image_size")
+    for other in rows:
+        plain = (other["batch"], other["cameras"], other["decode"]) == (1, 1, False)
+        authors = other["engine"] == "PyTorch eager" and other["precision"] in ("fp32", "tf32")
+        if authors and plain and all(other[key] == row[key] for key in same):
+            return rounded(row["fps"] / other["fps"])
+    return None
 
 
 def _layers(bundle: Bundle, peaks: Peaks) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def configuration(row: Row) -> str:
     if row["cameras"] > 1:
         parts.append(f"{row['cameras']} cameras")
     if row["decode"]:
-        parts.append("with JPEG decoding")
+        parts.append("from JPEG")
     return ", ".join(parts)
 
 
@@ -96,6 +96,11 @@ def by_network(rows: list[Row]) -> list[tuple[str, list[Row]]]:
     return [
         (name, sorted(group, key=lambda row: -float(row["fps"]))) for name, group in groups.items()
     ]
+
+
+def share_of_roof(row: Row) -> str:
+    """The share of the roof that a row reaches."""
+    return "–" if row["share_of_roof"] is None else f"{row['share_of_roof']:.0%}"
 
 
 def paper_fps(row: Row) -> float | None:
@@ -141,11 +146,12 @@ def _rows(result: dict[str, Any]) -> Table:
         title="Measured: frame in hand → verdict",
         title_justify="left",
         caption=(f"paper: its frames/s; {paper.GPU}. " if compared else "")
-        + "roof: frames/s at the measured peaks.",
+        + "× eager: of PyTorch in FP32, as the authors run it. of roof: of the frames/s that the "
+        "measured peaks allow.",
         caption_justify="left",
     )
     table.add_column("networks and what runs them")
-    for heading in ("frames/s", "p50 ms", "p99 ms", "roof", "of roof"):
+    for heading in ("frames/s", "× eager", "p50 ms", "p99 ms", "of roof"):
         table.add_column(heading, justify="right")
     if compared:
         table.add_column("paper", justify="right")
@@ -153,15 +159,14 @@ def _rows(result: dict[str, Any]) -> Table:
         table.add_section()
         table.add_row(f"[bold]{name}[/bold]")
         for row in group:
-            share, roof = row["share_of_roof"], row["roof_fps"]
             reported = paper_fps(row) if row["size"] == "paper" else None
             table.add_row(
                 f"  {configuration(row)}" + (" °" if row["weights"] == UNTRAINED else ""),
                 ("~" if row["unstable"] else "") + figure(row["fps"]),
+                figure(row["times_eager"]),
                 figure(row["latency_ms"]["p50"]),
                 figure(row["latency_ms"]["p99"]),
-                figure(roof),
-                "–" if share is None else f"{share:.0%}",
+                share_of_roof(row),
                 *((figure(reported),) if compared else ()),
             )
     if any(row["weights"] == UNTRAINED for row in result["rows"]):
@@ -173,6 +178,8 @@ def _stages(row: Row) -> Table:
     table = Table(
         title=f"Where the time goes: {configuration(row)}, {network(row)}",
         title_justify="left",
+        caption=_roof_in_words(row),
+        caption_justify="left",
     )
     table.add_column("stage")
     for heading in ("p50 ms", "p99 ms", "share", "GFLOP", "GFLOP/s"):
@@ -191,6 +198,15 @@ def _stages(row: Row) -> Table:
     whole = (figure(latency["p50"]), figure(latency["p99"]), "100%", figure(row["gflop"]))
     table.add_row("frame → verdict", *whole, style="bold")
     return table
+
+
+def _roof_in_words(row: Row) -> str | None:
+    if row["roof_fps"] is None:
+        return None
+    return (
+        f"Its roof at the measured peaks: {figure(row['arithmetic_fps'])} frames/s by arithmetic, "
+        f"{figure(row['memory_fps'])} by memory; {share_of_roof(row)} reached."
+    )
 
 
 def _layers(profiles: list[dict[str, Any]]) -> Group:

@@ -72,7 +72,10 @@ def plan_rows(
 
 
 def deployed(bundle_or_model: Bundle | ModelConfig, device: Device) -> Case:
-    """How a bundle, or an untrained model, is deployed on this device."""
+    """How a bundle's graphs, or an untrained model, are deployed on this device.
+
+    On a CPU that is ONNX Runtime in FP32, as `open_inspector` does where no engine was built.
+    """
     bundle = bundle_or_model if isinstance(bundle_or_model, Bundle) else None
     model = bundle.model if bundle else bundle_or_model
     assert isinstance(model, ModelConfig)
@@ -80,8 +83,7 @@ def deployed(bundle_or_model: Bundle | ModelConfig, device: Device) -> Case:
         here = importlib.util.find_spec("tensorrt") or not importlib.util.find_spec("tensorrt_rtx")
         engine: EngineName = "TensorRT" if here else "TensorRT-RTX"
         return Case(model=model, bundle=bundle, engine=engine, precision="fp16", device="cuda")
-    engine = "OpenVINO" if importlib.util.find_spec("openvino") else "ONNX Runtime"
-    return Case(model=model, bundle=bundle, engine=engine)
+    return Case(model=model, bundle=bundle, engine="ONNX Runtime")
 
 
 def _built(bundle: Bundle, name: str) -> Case:

@@ -95,6 +95,8 @@ class FakeDriver:
         self.calls: Counter[str] = Counter()
         self.live: dict[str, dict[int, Any]] = {}
         self.retained = 0
+        self.haste: np.random.Generator | None = None
+        """If given, streams also run ahead of whoever waits for them, at random."""
         self.reset_heals = True
         self.sticky: Any = None
         self.late: Any = None
@@ -173,6 +175,10 @@ class FakeDriver:
         """Put work into a stream, or into the graph it is captured to."""
         stream = self.stream_of(handle)
         (stream.pending if stream.graph is None else stream.graph).append(work)
+        if self.haste is not None and self.haste.random() < 0.5:
+            busy = [s for s in self.live["stream"].values() if s.pending]
+            for one in busy[: self.haste.integers(len(busy) + 1)]:
+                self._drain(one, one.done + int(self.haste.integers(len(one.pending) + 1)))
 
     def _drain(self, stream: FakeStream, upto: int | None = None) -> Any:
         while stream.pending and (upto is None or stream.done < upto):

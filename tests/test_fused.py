@@ -189,6 +189,30 @@ def test_two_frames_are_on_their_way_at_once(fused: Open, bundle: Bundle) -> Non
     assert_same([inspector.collect(lane)[0] for lane in waiting], found[:2])
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("model", [TINY, TILED], ids=["plain", "tiled"])
+def test_any_order_that_cuda_allows_gives_the_same(
+    fused: Open, bundle: Bundle, driver: FakeDriver, seed: int, model: ModelConfig
+) -> None:
+    driver.haste = rng = np.random.default_rng(seed)
+    driver.attributes["INTEGRATED"] = seed % 2
+    inspector, expected = fused(model, fresh_noise=True), reference(bundle, model, fresh_noise=True)
+    frames = frames_of((48, 64), (20, 31), (40, 40), (33, 57), (21, 30))
+    waiting: list[tuple[Any, list[Inspection]]] = []
+    for _ in range(16):
+        batch = [frames[i] for i in rng.integers(0, 5, rng.integers(1, 4))]
+        given = [frame.copy() for frame in batch]
+        lane = inspector.submit(given)
+        for frame in given:
+            frame[:] = 255
+        waiting.append((lane, expected.inspect_batch(batch)))
+        if len(waiting) == 2:
+            lane, wanted = waiting.pop(0)
+            assert_same(inspector.collect(lane), wanted)
+    for lane, wanted in waiting:
+        assert_same(inspector.collect(lane), wanted)
+
+
 def test_results_that_nobody_takes_do_not_stand_in_the_way(fused: Open) -> None:
     inspector = fused()
     frames = frames_of(*[(48, 64)] * 3)

@@ -185,6 +185,21 @@ def test_the_gate_decides_between_engines(bundle: Bundle, cubins: Path, trt: Mod
     open_inspector(bundle, engine=half.name, even_if_rejected=True).close()
 
 
+def test_an_engine_that_does_not_fit_any_more_gives_way_or_says_so(
+    bundle: Bundle, cubins: Path, trt: ModuleType
+) -> None:
+    half = add_engine(bundle, cubins)
+    single = add_engine(bundle, cubins, precision="fp32", onnx_sha256={})
+    assert find_gpu_engine(bundle) == half.name
+    write_sidecar(bundle.path / ENGINES / half.name, replace(half, onnx_sha256={}))
+    with pytest.raises(ModelError, match=r"does not fit: built from another denoiser\.onnx"):
+        open_inspector(bundle)
+    for sidecar in (half, single):
+        write_sidecar(bundle.path / ENGINES / sidecar.name, replace(sidecar, format=1))
+    assert find_gpu_engine(bundle) is None
+    assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
+
+
 def test_a_changed_kernel_is_refused(bundle: Bundle, cubins: Path, trt: ModuleType) -> None:
     name = add_engine(bundle, cubins).name
     kernel = bundle.path / ENGINES / name / KERNEL_FOLDER / "pool-sm_89.cubin"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, sha256_of
@@ -58,17 +59,28 @@ def find_gpu_engine(bundle: Bundle) -> str | None:
     """The engine that runs on the GPU of this machine where none is named, if there is one.
 
     One that the accuracy gate accepted goes before one that it has not judged; one that it
-    rejected is not taken.
+    rejected is not taken. Where all that are left do not fit the bundle any more, one of them is
+    named, so that opening it says so: a line that had a GPU does not fall back to the CPU unsaid.
     """
     found = []
-    for name in list_engines(bundle):
-        sidecar = read_sidecar(bundle, name)
+    for name, sidecar in _readable(bundle):
         rejected = sidecar.gate.passed is False
         if sidecar.runtime in CPU_RUNTIMES or rejected or why_not_here(sidecar) is not None:
             continue
         place = _GPU_PREFERENCE.index(sidecar.precision)
-        found.append((not sidecar.gate.passed, place, name))
-    return min(found)[2] if found else None
+        differs = bool(_differences(bundle, name, sidecar))
+        found.append((differs, not sidecar.gate.passed, place, name))
+    return min(found)[-1] if found else None
+
+
+def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:
+    """The engines of a bundle but those of another version of this program or with damage."""
+    for name in list_engines(bundle):
+        try:
+            sidecar = read_sidecar(bundle, name)
+        except ModelError:
+            continue
+        yield name, sidecar
 
 
 def find_cpu_engine(bundle: Bundle) -> str | None:
@@ -76,8 +88,7 @@ def find_cpu_engine(bundle: Bundle) -> str | None:
 
     That is INT8 on OpenVINO. ONNX Runtime computes INT8 slower than FP32 and FP16 in FP32.
     """
-    for name in list_engines(bundle):
-        sidecar = read_sidecar(bundle, name)
+    for name, sidecar in _readable(bundle):
         kind = sidecar.runtime, sidecar.precision
         if kind != ("openvino", "int8") or not sidecar.gate.passed or why_not_here(sidecar):
             continue

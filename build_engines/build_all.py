@@ -20,7 +20,7 @@ from dad_edge.build import Target, build, describe, find_target
 from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
 from dad_edge.config import Precision, RuntimeName, read_toml
 from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
-from dad_edge.gate_images import demo_images
+from dad_edge.gate_images import images_of
 from dad_edge.progress import progress_bar
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.sidecar import BuilderOptions, build_command
@@ -88,8 +88,14 @@ def show_target(path: Path) -> None:
         print(f"    {command}")
 
 
-def build_target(bundle: Bundle, path: Path) -> bool:
-    """Build all precisions of one target; whether the accuracy gate rejected none of them."""
+def build_target(bundle: Bundle, path: Path, data: Path | None = None) -> bool:
+    """Build all precisions of one target; whether the accuracy gate rejected none of them.
+
+    Args:
+        bundle: a checked bundle in a folder that may be written.
+        path: file of the target.
+        data: data set that the gate judges on; parts of the demo product if None.
+    """
     file = read_toml(TargetFile, path)
     try:
         target = target_of(file)
@@ -104,7 +110,7 @@ def build_target(bundle: Bundle, path: Path) -> bool:
         if reason := why_not_here(sidecar):
             print(f"{path.stem}: accuracy gate NOT RUN, {reason}")
             continue
-        report = verify(bundle, sidecar.name, demo_images(bundle))
+        report = verify(bundle, sidecar.name, images_of(bundle, data))
         verdict = "passed" if report["passed"] else f"FAILED: {'; '.join(report['failures'])}"
         print(f"{path.stem}: accuracy gate {verdict}")
         accepted &= report["passed"]
@@ -117,6 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the engines of every target.")
     parser.add_argument("--target", choices=names, help="one target; without it all")
     parser.add_argument("--bundle", type=Path, help="bundle folder, as for dad-edge")
+    parser.add_argument("--data", type=Path, help="data set that the accuracy gate judges on")
     parser.add_argument("--list", action="store_true", help="build nothing")
     options = parser.parse_args(arguments)
     chosen = [options.target] if options.target else names
@@ -128,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         path, reason = find_bundle(options.bundle)
         bundle = open_bundle(writable_bundle(path))
         print(f"bundle: {bundle.path} ({reason})")
-        accepted = [build_target(bundle, TARGETS / f"{name}.toml") for name in chosen]
+        accepted = [build_target(bundle, TARGETS / f"{name}.toml", options.data) for name in chosen]
     except DadEdgeError as error:
         print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)
         return error.exit_code

@@ -23,7 +23,7 @@ from dad_edge.bundle import (
 )
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.environment import peak_memory_mib, shared_memory_mib, user_cache
-from dad_edge.errors import DadEdgeError, UsageError
+from dad_edge.errors import DadEdgeError, Interrupted, UsageError
 from dad_edge.fp16_range import check_fp16_range
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.plan import PlanJob, check_stop
@@ -224,8 +224,9 @@ def build(
                 files[graph], peak = _build_network(
                     bundle, graph, precision, layers, target, version, draft, stop, report
                 )
-            except BaseException:
-                _keep_log(draft, bundle.path / REPORTS / name)
+            except DadEdgeError as error:
+                if not isinstance(error, Interrupted):
+                    _keep_log(draft, bundle.path / REPORTS / name)
                 raise
             peaks.append(peak)
             check_stop(stop)

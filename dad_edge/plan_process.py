@@ -30,8 +30,8 @@ from dad_edge.signals import StopRequest
 
 LOG = "build.log"
 _POLL_S = 0.2
-_PATIENCE_S = 20.0
-"""How long a builder may take to heed a signal before it is killed."""
+_PATIENCE_S = 2.0
+"""How long a builder may take to heed a signal before it is killed; it has nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)

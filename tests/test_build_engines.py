@@ -19,6 +19,17 @@ def test_every_target_is_readable_and_names_its_gpus(path: Path) -> None:
     assert bool(target.compute_capabilities) == (target.runtime not in CPU_RUNTIMES)
 
 
+def test_a_target_may_set_the_builders_options(tmp_path: Path) -> None:
+    (tmp_path / "new.toml").write_text(
+        'runtime = "tensorrt"\nprecisions = ["fp16"]\ncompute_capabilities = ["9.0"]\n'
+        "frames = [8]\n[options]\nversion_compatible = true\noptimization_level = 5\n"
+    )
+    assert read_toml(TargetFile, tmp_path / "new.toml").commands == [
+        "dad-edge build --precision fp16 --runtime tensorrt --frames 8 --optimization-level 5 "
+        "--version-compatible"
+    ]
+
+
 def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "new.toml").write_text('runtime = "onnxruntime"\nprecision = ["fp16"]\n')
     with pytest.raises(ModelError, match="unknown key 'precision'"):

@@ -119,11 +119,14 @@ def test_a_builder_that_dies_leaves_a_reason_and_a_log_but_no_engine(
     assert log.read_text().startswith("started")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_builder(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+@pytest.mark.parametrize(
+    ("does", "number"),
+    [("wait", signal.SIGINT), ("wait", signal.SIGTERM), ("stick", signal.SIGTERM)],
+)
+def test_a_signal_ends_the_builder(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, does: str, number: signal.Signals
 ) -> None:
-    monkeypatch.setenv("STAND_IN", "wait")
+    monkeypatch.setenv("STAND_IN", does)
     sent: list[str] = []
 
     def interrupt(done: float, total: float, note: str) -> None:
@@ -135,6 +138,7 @@ def test_a_signal_reaches_the_builder(
         build(bundle, "fp16", _target(), interrupt)
     assert caught.value.exit_code == 128 + number
     assert _leftovers(bundle) == []
+    assert not (bundle.path / REPORTS).exists(), "an interruption needs no explanation"
 
 
 COMMAND = """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import typer.main
 
 from dad_edge.cli import app
@@ -7,6 +9,7 @@ from dad_edge.runtime.sidecar import (
     SIDECAR_FORMAT,
     BuilderOptions,
     Gate,
+    LayerChoice,
     Sidecar,
     plan_differences,
     rebuild_command,
@@ -74,6 +77,10 @@ def test_the_command_to_rebuild_is_one_that_exists_and_keeps_the_options() -> No
         "dad-edge build --precision int8 --runtime tensorrt --frames 1 --frames 2 --frames 4 "
         "--workspace-mib 512 --version-compatible"
     )
+    kept = LayerChoice(float_layers={}, max_drop=0.5)
+    assert rebuild_command(replace(_sidecar(), layers=kept)).endswith(
+        "--max-drop 0.5 --data FOLDER"
+    )
     context = (
         typer.main.get_command(app)
         .commands["build"]
@@ -81,4 +88,5 @@ def test_the_command_to_rebuild_is_one_that_exists_and_keeps_the_options() -> No
             "build", command.split()[2:]
         )
     )
-    assert context.params["frames"] == (1, 2, 4) or context.params["frames"] == [1, 2, 4]
+    assert list(context.params["frames"]) == [1, 2, 4]
+    assert context.params["version_compatible"] is True

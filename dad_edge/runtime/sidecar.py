@@ -266,10 +266,13 @@ def build_command(
 
 def rebuild_command(sidecar: Sidecar) -> str:
     """The command that builds an engine again, for the machine it is run on."""
-    return build_command(
+    command = build_command(
         sidecar.runtime,
         sidecar.precision,
         capabilities=capabilities_of(sidecar),
         frames=tuple(sorted({n for _, best, most in sidecar.profiles for n in (best, most)})),
         options=sidecar.options,
     )
+    if sidecar.layers.max_drop is not None:
+        command += f" --max-drop {sidecar.layers.max_drop:g} --data FOLDER"
+    return command

@@ -1,7 +1,7 @@
 """A stand-in for TensorRT's builder: same names, and a plan that says how it was configured.
 
-`STAND_IN` in the environment chooses what the builder does: `kill`, `crash`, `fail`, `wait`, or
-a `big` plan.
+`STAND_IN` in the environment chooses what the builder does: `kill`, `crash`, `fail`, `wait`,
+`stick` (deaf to the monitor), or a `big` plan.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class Builder:
             os.kill(os.getpid(), signal.SIGKILL)
         if does == "crash":
             os.abort()
+        if does == "stick":
+            time.sleep(60)
         if does == "fail":
             self.logger.log(ILogger.ERROR, "Tactic needs more memory.")
             return None

@@ -8,9 +8,8 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dad_edge import __version__
 from dad_edge.bench.case import UNTRAINED
 from dad_edge.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_manifest
 from dad_edge.config import ModelConfig, to_mapping
@@ -48,8 +47,7 @@ def untrained_bundle(model: ModelConfig) -> Bundle:
         MissingDependency: PyTorch or its exporter is not installed.
         StorageError: the temporary folder cannot be written.
     """
-    text = json.dumps([__version__, to_mapping(model)], sort_keys=True)
-    path = cache() / hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = cache() / _key(to_mapping(model))
     if (path / MANIFEST).is_file():
         try:
             return open_bundle(path)
@@ -76,12 +74,20 @@ def writable_copy(bundle: Bundle) -> Bundle:
     """A copy of a bundle in the temporary folder, with the engines built there before."""
     if bundle.path.parent == cache():
         return bundle
-    text = json.dumps(bundle.manifest.sha256, sort_keys=True)
-    path = cache() / f"copy-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    path = cache() / f"copy-{_key(bundle.manifest.sha256)}"
     if not (path / MANIFEST).is_file():
         with new_folder(path, replace=True) as draft:
             shutil.copytree(bundle.path, draft, dirs_exist_ok=True)
     return open_bundle(path)
+
+
+def _key(what: dict[str, Any]) -> str:
+    """Name of a folder for something that was made by exactly this code."""
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    package = Path(__file__).parents[1]
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def cache() -> Path:

@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import typer.main
 
+from dad_edge.bundle import Bundle
 from dad_edge.cli import app
 from dad_edge.errors import DadEdgeError
 
@@ -115,3 +118,19 @@ def test_the_tree_names_every_file_once_and_only_files_that_exist() -> None:
     named = {p for p in files if p in listed or whole & set(p.parents)}
     empty = {p for p in files if p.name == "__init__.py" and not (ROOT / p).stat().st_size}
     assert sorted(map(str, files - named - empty)) == []
+
+
+def test_the_python_of_the_readme_runs(
+    tiny_bundle: Bundle,
+    dark_frame: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL)
+    monkeypatch.chdir(tiny_bundle.path.parent)
+    cv2.imwrite("part.png", dark_frame)
+    exec(compile(code, "README.md", "exec"), {})
+    backend, result = capsys.readouterr().out.splitlines()
+    assert backend.startswith("NumPy + ONNX Runtime")
+    assert result.startswith("good 0.")
+    assert result.endswith("(32, 32)")

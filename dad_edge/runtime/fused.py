@@ -50,7 +50,17 @@ class FusedInspector(Inspector):
         fresh_noise: bool = False,
         ignore: Mask | None = None,
     ) -> None:
-        """It closes the device, the ops and the engines; the other arguments are as in the others.
+        """
+        Args:
+            device: where; closed with this inspector, like everything below.
+            ops: the kernels, made with the `keep_mask` of `ignore`.
+            denoiser: `x_t` → `noise`.
+            segmenter: `pair` → `mask`.
+            threshold: scores above it are defects.
+            fresh_noise: new noise for every batch; by default the same part always gets the same
+                score.
+            ignore: (H,W) of any size, laid over every frame: True where nothing is inspected. It
+                cannot be changed later.
 
         Raises:
             ModelError: the networks and the kernels are for different types of elements.

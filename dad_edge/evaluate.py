@@ -54,6 +54,8 @@ class Candidate:
     """Which weights these are, for the report; no paths."""
     reports: Path
     """Folder where its reports belong."""
+    origin: str = CALIBRATED
+    """Where the threshold comes from."""
 
     def default_folder(self, root: Path, split: Split) -> Path:
         """Folder of the report where the user names none."""
@@ -73,7 +75,7 @@ def bundle_candidate(
     """
     digests = _digests(bundle.path, MANIFEST) | bundle.manifest.sha256
     engine = engine or find_engine(bundle)
-    thresholds, _ = thresholds_for(bundle, engine)
+    thresholds, origin = thresholds_for(bundle, engine)
     return Candidate(
         open_inspector(bundle, engine=engine, seed=seed, threads=threads),
         bundle.model,
@@ -81,6 +83,7 @@ def bundle_candidate(
         seed,
         {"bundle": {"class_name": bundle.manifest.class_name, "sha256": digests}},
         Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
+        f"from {origin}",
     )
 
 
@@ -260,7 +263,7 @@ def _threshold(
 ) -> tuple[float, str]:
     """The threshold of the report and where it comes from."""
     if candidate.threshold is not None:
-        return candidate.threshold, CALIBRATED
+        return candidate.threshold, candidate.origin
     best = best_f1_threshold(scores, is_defect)
     return (ARBITRARY_THRESHOLD, ARBITRARY) if best is None else (best, ORACLE)
 

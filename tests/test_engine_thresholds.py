@@ -15,7 +15,7 @@ from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
 from dad_edge.engine_thresholds import are_derived, derive_thresholds, parts_of
 from dad_edge.errors import UsageError
-from dad_edge.evaluate import bundle_candidate
+from dad_edge.evaluate import CALIBRATED, bundle_candidate
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import thresholds_for
 
@@ -52,7 +52,10 @@ def test_an_engine_gets_the_quantile_of_its_own_scores(bundle: Bundle, good: Pat
     assert thresholds_for(bundle, None)[0] == bundle.thresholds
     assert open_inspector(bundle, engine=name).threshold == found.image_threshold
     assert open_inspector(bundle).threshold == bundle.thresholds.image_threshold
-    assert bundle_candidate(bundle, engine=name).threshold == found.image_threshold
+    candidate = bundle_candidate(bundle, engine=name)
+    assert candidate.threshold == found.image_threshold
+    assert candidate.origin == "from thresholds.json of the engine"
+    assert bundle_candidate(bundle).origin == CALIBRATED
 
 
 def _scores(bundle: Bundle, name: str, good: Path) -> list[float]:

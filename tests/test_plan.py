@@ -147,6 +147,23 @@ def test_the_parser_gives_its_own_reason() -> None:
 
 @rtx
 @pytest.mark.tensorrt
+def test_a_build_shows_the_reason_of_the_parser_in_its_process(tmp_path: Path) -> None:
+    """An operator of the ONNX standard that TensorRT does not have."""
+    segmenter = small_segmenter()
+    last = segmenter.graph.node[-1]
+    assert list(last.output) == ["mask"]
+    last.output[0] = "chance"
+    segmenter.graph.node.append(helper.make_node("Bernoulli", ["chance"], ["mask"], "throw"))
+    bundle = make_network_bundle(tmp_path / "bundle", segmenter)
+    with pytest.raises(ModelError, match=r"cannot read segmenter.onnx: .*Bernoulli"):
+        build(bundle, "fp16", find_target(capabilities=("8.6",)))
+    assert list((bundle.path / ENGINES).iterdir()) == []
+    (log,) = (bundle.path / "reports").glob("*/build.log")
+    assert "Bernoulli" in log.read_text()
+
+
+@rtx
+@pytest.mark.tensorrt
 def test_mixed_types_are_refused_with_the_reason() -> None:
     model = to_fp16(small_denoiser())
     node = next(n for n in model.graph.node if n.op_type == "Mul")

@@ -200,7 +200,7 @@ class FakeDriver:
         return found, real.CUdevice(ordinal)
 
     def cuDeviceGetName(self, length: int, dev: Any) -> Any:
-        return OK, b"Fake GPU\0\0"
+        return OK, b"Fake GPU\0".ljust(length)
 
     def cuDeviceGetAttribute(self, attrib: Any, dev: Any) -> Any:
         return OK, self.attributes[attrib.name.removeprefix("CU_DEVICE_ATTRIBUTE_")]

@@ -382,7 +382,8 @@ def closed_on_error(device: Device) -> Iterator[None]:
 
 
 def _text(value: bytes) -> str:
-    return value.decode(errors="replace").rstrip("\0")
+    """Text of the driver, which may lie in a longer buffer with anything behind its end."""
+    return value.split(b"\0")[0].decode(errors="replace")
 
 
 def _sentence(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 from small_networks import make_network_bundle, sensitive_segmenter, write_images
 
 from dad_edge import cli
@@ -16,6 +18,7 @@ from dad_edge.calibrate import calibrate
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import UsageError
 from dad_edge.gate_images import data_images, demo_images
+from dad_edge.quantize import typed_graph
 from dad_edge.runtime.sidecar import LayerChoice, read_sidecar
 from dad_edge.trade import REPORT, describe, trade
 from dad_edge.verify import TOLERANCES, Tolerance, verify
@@ -67,6 +70,22 @@ def test_the_layer_that_int8_ruins_stays_float_and_the_gate_passes(
     repaired = build(bundle, "int8", CPU, layers=found.choice)
     assert read_sidecar(bundle, repaired.name).layers == found.choice
     assert verify(bundle, repaired.name, images)["passed"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"
+)
+def test_the_layers_found_on_the_cpu_hold_for_tensorrt(bundle: Bundle, data: Path) -> None:
+    found = trade(bundle, data_images(data), 0.5)
+    target = Target(runtime="tensorrt-rtx", capabilities=("8.9",), frames=(1,))
+    engine = build(bundle, "int8", target, layers=found.choice)
+    assert read_sidecar(bundle, engine.name).layers == found.choice
+    graph = typed_graph(
+        bundle, SEGMENTER, "int8", rest="fp16", keep_float=found.choice.float_layers[SEGMENTER]
+    )
+    types = {weight.name: weight.data_type for weight in graph.graph.initializer}
+    assert types["w_sensitive_fp16"] == TensorProto.FLOAT16
+    assert types["w_calm_q"] == types["w_quiet_q"] == TensorProto.INT8
 
 
 def test_the_limit_of_the_engine_is_the_limit_of_its_gate(

@@ -23,10 +23,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real_data import error_in, result_in
-from dad_edge.bundle import PACKAGED, write_json
-from dad_edge.environment import describe
-from dad_edge.gpu import describe_nvidia
+try:
+    from benchmarks.real_data import error_in, result_in
+    from dad_edge.bundle import PACKAGED, write_json
+    from dad_edge.environment import describe
+    from dad_edge.gpu import describe_nvidia
+except ModuleNotFoundError as error:
+    print(
+        f"error: package '{error.name}' is not installed in {sys.executable}; all parts need it.\n"
+        "next: name a Python that has this project's packages: make gpu PYTHON=python3.11",
+        file=sys.stderr,
+    )
+    sys.exit(5)
 
 ROOT = Path(__file__).parents[1]
 OUTPUT_CHARACTERS = 4000

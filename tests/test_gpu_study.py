@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -99,6 +100,17 @@ def test_packages_and_tools_that_are_missing_are_named(
     absent.clear()
     found = {part.name: part.obstacle for part in parts(None, 9, tmp_path)}
     assert found["training"] == found["evaluation"] == "no data set was named: --data DIR"
+
+
+def test_a_python_without_the_core_is_told_in_two_lines() -> None:
+    code = "import runpy, sys; sys.modules['cv2'] = None; runpy.run_module('benchmarks.gpu')"
+    environment = {**os.environ, "PYTHONPATH": str(gpu.ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 5
+    error, next_step = done.stderr.splitlines()
+    assert error.startswith("error: package 'cv2' is not installed in ")
+    assert next_step.startswith("next: name a Python that has")
 
 
 def test_a_package_within_a_package_that_is_missing_is_named() -> None:

@@ -320,3 +320,12 @@ def test_without_pytorch_the_bundle_is_measured_and_the_rest_says_why(
         assert row["reason"].startswith("package 'torch' is not installed")
         assert row["next"] == "pip install 'dad-edge[train]'"
     assert len(found["not_measured"]) == 2
+
+
+def test_the_bundles_own_networks_run_its_weights_in_every_study(tiny_bundle: Bundle) -> None:
+    own = RECIPES["nano"].model
+    bundle = replace(tiny_bundle, manifest=replace(tiny_bundle.manifest, model=own))
+    rows = plan_rows("table4", bundle, device="cpu")
+    deployed_rows = [plan.case for plan in rows if plan.case.engine != "PyTorch eager"]
+    assert [case.bundle is bundle for case in deployed_rows if case.model == own] == [True]
+    assert [case.bundle for case in deployed_rows if case.model != own] == [None] * 3

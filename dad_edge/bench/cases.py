@@ -144,7 +144,8 @@ def _table4(bundle: Bundle, device: Device) -> Iterator[Case]:
         models.append(recipe_model(size, lambdas=GUIDED, fusion="norm_guided"))
         yield from (_torch(model, device) for model in models)
         if size != "paper" or device == "cuda":
-            yield from (deployed(model, device) for model in models)
+            own = [bundle if model == bundle.model else model for model in models]
+            yield from (deployed(what, device) for what in own)
 
 
 def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:

@@ -167,6 +167,8 @@ def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:
             for engine in TORCH_FAST:
                 yield _torch(model, device, "fp16", engine=engine)
         yield deployed(model, device)
+        if device == "cpu":
+            yield Case(model=model, engine="OpenVINO")
 
 
 def _other_sizes(bundle: Bundle) -> list[SizeName]:

@@ -85,8 +85,10 @@ def test_nano(tmp_path: Path, fusion: Fusion, precision: Precision) -> None:
 
 
 @pytest.mark.timeout(900)  # the export alone takes half a minute of a free core
-def test_edge(tmp_path: Path) -> None:
+def test_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript", reason="the exporter is not installed")
+    # Extreme frames take longer than both plans, and random weights would say nothing.
+    monkeypatch.setattr("dad_edge.build.check_fp16_range", lambda bundle: None)
     from dad_edge.bench.untrained import untrained_bundle
 
     made = untrained_bundle(RECIPES["edge"].model)

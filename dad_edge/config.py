@@ -206,8 +206,6 @@ class TrainConfig:
     foreground: Foreground = "auto"
     """Where synthetic anomalies may lie: on the object, on a random part of a texture, or `auto`:
     decided from the images."""
-    jitter: float = 0.0
-    """Largest shift, zoom, turn and change of brightness of a training image, as a share."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 for no clipping."""
     compile: bool = False
@@ -228,9 +226,9 @@ class TrainConfig:
         )
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.", "use 0.99")
-        if min(self.focal_weight, self.jitter, self.grad_clip, self.seed) < 0:
+        if min(self.focal_weight, self.grad_clip, self.seed) < 0:
             raise UsageError(
-                "focal_weight, jitter, grad_clip and seed must be 0 or more.", "correct the value"
+                "focal_weight, grad_clip and seed must not be negative.", "correct the value"
             )
         if self.epochs < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
             raise UsageError(

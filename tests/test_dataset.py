@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY, save_discs
 
 from dad_edge.config import TrainConfig
-from dad_edge.data.dataset import TrainingSet, jittered, load_square
+from dad_edge.data.dataset import TrainingSet, load_square
 from dad_edge.errors import DataError
 
 
@@ -17,8 +17,8 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_discs(tmp_path_factory.mktemp("data"), 5)
 
 
-def open_set(root: Path, **settings: float) -> TrainingSet:
-    return TrainingSet(root, TINY, TrainConfig(**{"batch_size": 4, **settings}))  # type: ignore[arg-type]
+def open_set(root: Path, **settings: int) -> TrainingSet:
+    return TrainingSet(root, TINY, TrainConfig(**{"batch_size": 4, **settings}))
 
 
 def test_batches_are_half_normal_half_synthetic(discs: Path) -> None:
@@ -47,44 +47,6 @@ def test_a_batch_depends_on_seed_and_step_only(discs: Path) -> None:
     other = open_set(discs, seed=4).batch(0)
     assert (other.frames != expected[0].frames).any()
     assert (expected[0].frames != expected[1].frames).any()
-
-
-def test_jitter_moves_image_mask_and_original_alike() -> None:
-    original = np.full((64, 64, 3), 100, np.uint8)
-    mask = np.zeros((64, 64), bool)
-    mask[20:44, 16:36] = True
-    frame = original.copy()
-    frame[mask] = 200
-    centres, lights = [], []
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        moved, marked, plain = jittered(rng, 0.1, frame, mask, original)
-        light = plain[0, 0, 0] / 100
-        assert (plain == plain[0, 0, 0]).all()
-        # Bilinear edges are half way between; what is surely inside or outside agrees.
-        assert (marked == (moved[..., 0] > 150 * light)).mean() > 0.98
-        rows, columns = np.nonzero(marked)
-        centres.append((rows.mean() - 31.5, columns.mean() - 25.5))
-        lights.append(light)
-    assert 0.9 <= min(lights) < 0.95 < 1.05 < max(lights) <= 1.1
-    reach = np.abs(centres).max(axis=0)
-    assert (reach > 3).all()
-    assert (reach < 0.1 * 64 + 2).all()
-
-
-def test_jitter_depends_on_seed_and_step_only(discs: Path) -> None:
-    plain, first, second = (
-        open_set(discs),
-        open_set(discs, jitter=0.05),
-        open_set(discs, jitter=0.05),
-    )
-    assert (plain.batch(0).frames != first.batch(0).frames).any()
-    assert (first.batch(0).frames != first.batch(0).originals).any()
-    for step in (1, 0):
-        whole, part = second.batch(step), first.batch(step, slice(1, 3))
-        np.testing.assert_array_equal(whole.frames[1:3], part.frames)
-        np.testing.assert_array_equal(whole.masks[1:3], part.masks)
-        np.testing.assert_array_equal(whole.originals[1:3], part.originals)
 
 
 def test_an_epoch_shows_different_images(discs: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,7 +101,7 @@ class TrainingSet:
             plans.append(of)
             if progress:
                 progress(len(wholes), len(paths))
-        self._batch_size, self._seed, self._jitter = train.batch_size, train.seed, train.jitter
+        self._batch_size, self._seed = train.batch_size, train.seed
         self.foregrounds = _of_views(find_foregrounds(wholes, train.foreground), plans, kept)
         whole_frame = is_plain(model.framing) and ignore is None
         self._synthesizer = Synthesizer(
@@ -141,46 +140,7 @@ class TrainingSet:
                 frames[place], masks[place] = self._synthesizer.draw(
                     rng, originals[place], int(chosen[row])
                 )
-            if self._jitter:
-                rng = np.random.default_rng((self._seed, 2, step, row))
-                frames[place], masks[place], originals[place] = jittered(
-                    rng, self._jitter, frames[place], masks[place], originals[place]
-                )
         return Batch(frames, masks, originals)
-
-
-def jittered(
-    rng: np.random.Generator,
-    most: float,
-    frame: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
-    original: NDArray[np.uint8],
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]:
-    """One training image, shifted, zoomed, turned and made brighter or darker, all a little.
-
-    Args:
-        rng: source of chance.
-        most: largest shift as a share of the side, zoom and brightness as a share of 1, turn in
-            radians.
-        frame: (S,S,3) uint8.
-        mask: (S,S) bool.
-        original: (S,S,3) uint8, changed as `frame` is.
-    """
-    side = len(mask)
-    right, down, zoom, turn, light = rng.uniform(-most, most, 5)
-    centre = (side - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), np.degrees(turn), 1 + zoom)
-    matrix[:, 2] += side * right, side * down
-
-    def moved(picture: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
-        return cv2.warpAffine(
-            picture, matrix, (side, side), flags=interpolation, borderMode=cv2.BORDER_REFLECT_101
-        )
-
-    def lit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return cv2.convertScaleAbs(moved(picture, cv2.INTER_LINEAR), alpha=1 + light)
-
-    return lit(frame), moved(mask.astype(np.uint8), cv2.INTER_NEAREST) > 0, lit(original)
 
 
 def _of_views(

@@ -1,6 +1,6 @@
 """Table 3 and Table 4 of the paper on any data set: every row trained and evaluated alike.
 
-    python benchmarks/ablations.py --data DIR --size nano --epochs 60
+    python -m benchmarks.ablations --data DIR --size nano --epochs 60
 
 Each row is `dad-edge train` and `dad-edge evaluate` in processes of their own, with the same seed,
 images and number of epochs. λ says nothing about training, so rows that differ in it alone are one
@@ -14,11 +14,11 @@ import argparse
 import shutil
 import sys
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.real_data import run_stage, slug
+from benchmarks.naming import result_file, slug
+from benchmarks.real_data import run_stage
 from dad_edge.bundle import write_json
 from dad_edge.config import RECIPES, Recipe, SizeName, to_mapping
 from dad_edge.environment import describe
@@ -127,8 +127,7 @@ def main() -> None:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
     work = (options.work or Path("runs") / f"ablations-{data.name}").resolve()
     environment = describe()
-    date = datetime.now(timezone.utc).date().isoformat()
-    path = options.out / f"ablations_{data.name}_{slug(environment['device'])}_{date}.json"
+    path = result_file(options.out, "ablations", environment["device"], data.name)
     rows: dict[str, dict[str, Any]] = {}
     for name in options.rows or known:
         recipe, paper = known[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.naming import result_file
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle, write_json
 from dad_edge.data.demo import write_dataset
 from dad_edge.data.layouts import GOOD, Item
 from dad_edge.environment import describe
+from dad_edge.evaluate import read_truth, truth_on
 from dad_edge.metrics import PixelMetrics, image_auroc
-from dad_edge.preprocess import read_frame, to_mask
+from dad_edge.preprocess import read_frame
 from dad_edge.runtime.inspection import Inspector
 
 DEMO_SEED = 2
@@ -40,12 +41,11 @@ def judge(inspector: Inspector, items: Sequence[Item]) -> Judged:
     """Inspect the test images."""
     pixels, scores, maps = PixelMetrics(), [], []
     for item in items:
-        found = inspector.inspect(read_frame(item.path))
-        shape = found.heat.shape[0], found.heat.shape[1]
-        marked = read_frame(item.mask).max(axis=2) if item.mask else None
-        truth = np.zeros(shape, bool) if marked is None else to_mask(marked, shape)
-        if item.kind == GOOD or truth.any():
-            pixels.update(found.score_map, truth)
+        frame = read_frame(item.path)
+        found = inspector.inspect(frame)
+        mask = read_truth(item, frame)
+        if item.kind == GOOD or mask is not None:
+            pixels.update(found.score_map, truth_on(found.score_map, mask, inspector.ignore))
         scores.append(found.score)
         maps.append(found.score_map)
     defective = [item.kind != GOOD for item in items]
@@ -115,7 +115,6 @@ def run(
         **figures,
         "environment": environment,
     }
-    device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
-    path: Path = options.out / f"{study}_{data.name}_{device}_{result['date']}.json"
+    path = result_file(options.out, study, environment["device"], data.name)
     write_json(path, result)
     return path

@@ -1,6 +1,6 @@
 """TensorRT-RTX engines of untrained networks ahead of time: what parses, and what it costs.
 
-    python benchmarks/ahead_of_time.py --out benchmarks/results
+    python -m benchmarks.ahead_of_time --out benchmarks/results
 
 Builds both networks of every size in every fusion and precision for three generations of RTX cards
 at once, each in a process of its own, with the profile of batches that `dad-edge build` uses and
@@ -11,7 +11,6 @@ ahead_<device>_<date>.json and prints the rows as Markdown.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.naming import result_file
 from dad_edge.bench.untrained import untrained_bundle
 from dad_edge.build import Target
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, Calibration, write_json
@@ -144,8 +144,7 @@ def main() -> None:
         "rows": rows,
         "environment": environment,
     }
-    device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
-    path = options.out / f"ahead_{device}_{result['date']}.json"
+    path = result_file(options.out, "ahead", environment["device"])
     write_json(path, result)
     print(markdown(rows))
     print(path)

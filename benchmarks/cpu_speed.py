@@ -1,6 +1,6 @@
 """CPU runtimes with their threads pinned: frames per second, steps around the networks, memory.
 
-    python benchmarks/cpu_speed.py --threads 1 2 --out benchmarks/results
+    python -m benchmarks.cpu_speed --threads 1 2 --out benchmarks/results
 
 ONNX Runtime and OpenVINO in FP32 and INT8 run the bundle's graphs, PyTorch untrained networks of
 the same size. Every row is a process of its own on as many cores as it has threads. Writes
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.endurance import resident_mib
-from benchmarks.real_data import error_in, result_in, slug
+from benchmarks.naming import result_file
+from benchmarks.real_data import error_in, result_in
 from dad_edge.bench.case import Case, CasePrecision, EngineName
 from dad_edge.bench.measure import measure, summary
 from dad_edge.bench.study import draw_frames
@@ -104,9 +105,9 @@ def main() -> None:
     result |= {"rows": rows, "environment": environment}
     print(json.dumps(result, indent=2))
     if options.out:
-        name = f"cpu-speed_{slug(environment['device'])}_{result['date']}.json"
-        write_json(options.out / name, result)
-        print(f"wrote {options.out / name}", file=sys.stderr)
+        file = result_file(options.out, "cpu-speed", environment["device"])
+        write_json(file, result)
+        print(f"wrote {file}", file=sys.stderr)
 
 
 if __name__ == "__main__":

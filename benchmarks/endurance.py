@@ -1,6 +1,6 @@
 """Frames in a row through one CPU inspector: memory stays flat, equal frames get equal scores.
 
-    python benchmarks/endurance.py --frames 100000 --out benchmarks/results
+    python -m benchmarks.endurance --frames 100000 --out benchmarks/results
 
 The networks are single convolutions, so that a hundred thousand frames take minutes and every step
 around them runs as it does on a line. Frames of three sizes come in turn. Exit code 1 if memory
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.naming import result_file
 from dad_edge.bundle import DENOISER, SEGMENTER
 from dad_edge.config import ModelConfig, RuntimeName
 from dad_edge.environment import describe
@@ -125,8 +126,7 @@ def main() -> int:
     text = json.dumps(result | {"rows": rows, "environment": environment}, indent=2)
     print(text)
     if options.out:
-        device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
-        file = options.out / f"endurance_{device}_{date.today().isoformat()}.json"
+        file = result_file(options.out, "endurance", environment["device"])
         file.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {file}", file=sys.stderr)
     return 0 if all(row["passed"] for row in rows) else 1

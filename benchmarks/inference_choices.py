@@ -1,6 +1,6 @@
 """What λ and K change for weights that are already trained: no row trains anything.
 
-    python benchmarks/inference_choices.py --run runs/bottle-nano --data DIR
+    python -m benchmarks.inference_choices --run runs/bottle-nano --data DIR
 
 The masks of every λ are computed once; rows average some of them and pool the K highest pixels.
 Several noise draws show how much of a difference is chance. Figures in percent, one JSON file.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.real_data import slug
+from benchmarks.naming import result_file
 from dad_edge.bundle import sha256_of, write_json
 from dad_edge.config import ModelConfig
 from dad_edge.data.digest import digest_items
 from dad_edge.data.layouts import GOOD, list_items
 from dad_edge.environment import describe
+from dad_edge.evaluate import read_truth, truth_on
 from dad_edge.metrics import PixelMetrics, image_auroc
 from dad_edge.model.checkpoint import WEIGHTS, load_detector
 from dad_edge.model.detector import Detector
 from dad_edge.model.noise import normal
-from dad_edge.preprocess import read_frame, to_image, to_mask
+from dad_edge.preprocess import read_frame, to_image
 from dad_edge.runtime.ops_numpy import top_mean
 
 LAMBDAS = (25, 50, 100, 150, 200, 300)
@@ -72,14 +72,14 @@ def run_study(run: Path, data: Path) -> list[dict[str, Any]]:
     pixels = {choice: PixelMetrics() for choice in choices}
     scores: dict[tuple[Any, ...], list[float]] = {key: [] for key in product(choices, TOP_K)}
     for number, item in enumerate(items, 1):
-        image = to_image(read_frame(item.path), size, model.value_range)
-        truth = np.zeros((size, size), bool)
-        if item.mask is not None:
-            truth = to_mask(read_frame(item.mask)[:, :, 0], (size, size))
+        frame = read_frame(item.path)
+        image = to_image(frame, size, model.value_range)
+        mask = read_truth(item, frame)
+        truth = truth_on(image[0], mask, None)
         masks = {seed: masks_of(detector, image, noise[seed]) for seed in SEEDS}
         for steps, seed in choices:
             score_map = np.stack([masks[seed][step] for step in steps]).mean(axis=0)
-            if item.mask is not None or item.kind == GOOD:
+            if mask is not None or item.kind == GOOD:
                 pixels[steps, seed].update(score_map, truth)
             for top_k in TOP_K:
                 value = top_mean(score_map.reshape(1, -1), top_k)[0]
@@ -121,8 +121,7 @@ def main() -> None:
         "rows": rows,
         "environment": environment,
     }
-    date = datetime.now(timezone.utc).date().isoformat()
-    path = options.out / f"inference-choices_{name}_{slug(environment['device'])}_{date}.json"
+    path = result_file(options.out, "inference-choices", environment["device"], name)
     write_json(path, study)
     for row in rows:
         steps = ", ".join(map(str, row["lambdas"]))

@@ -1,6 +1,6 @@
 """Time of every CUDA kernel against the bytes it moves and the GPU's copy bandwidth.
 
-    python benchmarks/kernel_speed.py --out benchmarks/results
+    python -m benchmarks.kernel_speed --out benchmarks/results
 
 Needs a GPU, `cuda-core` and `cuda-bindings`. Each kernel runs in a CUDA graph between two events,
 after a large copy, so that it finds nothing in the L2 cache; that copy gives the bandwidth too. The
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.naming import result_file
 from dad_edge.config import RECIPES, Fusion, ModelConfig, SizeName
 from dad_edge.environment import describe
 from dad_edge.errors import DadEdgeError
@@ -179,8 +179,7 @@ def main() -> None:
     text = json.dumps(result, indent=2)
     print(text)
     if options.out:
-        name = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")
-        file = options.out / f"kernels_{name}_{date.today().isoformat()}.json"
+        file = result_file(options.out, "kernels", device.name)
         file.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {file}", file=sys.stderr)
 

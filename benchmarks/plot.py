@@ -1,6 +1,6 @@
 """Draw accuracy against latency from results of `dad-edge bench` and evaluations.
 
-    python benchmarks/plot.py BENCH.json ... --accuracy REPORT.json ... --out plot.png
+    python -m benchmarks.plot BENCH.json ... --accuracy REPORT.json ... --out plot.png
 
 An accuracy file is a `report.json` of `dad-edge evaluate` for a bundle, or any result that holds
 one. A row without an accuracy is left out; the reason is printed.

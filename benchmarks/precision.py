@@ -1,6 +1,6 @@
 """Precision against size and speed: every engine of a bundle that can be built on this machine.
 
-    python benchmarks/precision.py --bundle bundle --data DIR --out benchmarks/results
+    python -m benchmarks.precision --bundle bundle --data DIR --out benchmarks/results
 
 Copies the bundle, builds FP32, FP16 and INT8 for every runtime that is here, and for RTX cards
 ahead of time; judges each engine that can run here with the accuracy gate and measures its speed.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import dad_edge
+from benchmarks.naming import result_file
 from dad_edge.bench.measure import measure, summary
 from dad_edge.bench.study import draw_frames
 from dad_edge.build import Target, find_target
@@ -226,9 +226,8 @@ def main() -> None:
         "rows": rows,
         "environment": environment,
     }
-    names = (bundle.manifest.class_name, environment["device"])
-    subject, device = (re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-") for name in names)
-    path = options.out / f"precision_{subject}_{device}_{result['date']}.json"
+    subject = bundle.manifest.class_name
+    path = result_file(options.out, "precision", environment["device"], subject)
     write_json(path, result)
     print(markdown(rows))
     print(path)

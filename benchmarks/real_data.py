@@ -1,6 +1,6 @@
 """One data set through every stage, as a user would run it, into one JSON file.
 
-    python benchmarks/real_data.py --data DIR --minutes 30
+    python -m benchmarks.real_data --data DIR --minutes 30
 
 Each stage is the `dad-edge` command in a process of its own. A stage that fails costs its row, not
 the study: its error stands in the result. Models and reports stay in the work folder; the result
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dad_edge
+from benchmarks.naming import result_file
 from dad_edge.bundle import write_json
 from dad_edge.environment import describe
 from dad_edge.model.checkpoint import STATE
@@ -120,11 +120,6 @@ def error_in(stderr: str) -> str:
     return stderr[start if start >= 0 else -ERROR_CHARACTERS :].strip()[:ERROR_CHARACTERS]
 
 
-def slug(text: str) -> str:
-    """A name in lower case for a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
 def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, Any]:
     """Run all stages in the work folder and say on stderr how each went.
 
@@ -174,7 +169,7 @@ def main() -> None:
     if (work / "bundle").exists():
         parser.error(f"{work} holds a finished study: remove it or choose another --work")
     study = run_study(data, options.size, options.minutes, work)
-    path = options.out / f"real_{data.name}_{slug(study['device'])}_{study['date']}.json"
+    path = result_file(options.out, "real", study["device"], data.name)
     write_json(path, study)
     print(path)
 

@@ -1,6 +1,6 @@
 """Speed of anomaly synthesis on one core: synthetic images a second of processor time.
 
-    python benchmarks/synthesis_speed.py --out benchmarks/results
+    python -m benchmarks.synthesis_speed --out benchmarks/results
 
 Drawn images, one process, one thread of OpenCV. Processor time is counted, so that other work on
 the machine changes the figures little. Writes synthesis_<device>_<date>.json.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from datetime import date
@@ -20,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.naming import result_file
 from dad_edge.data.synthesis import (
     Synthesizer,
     perlin_mask,
@@ -84,8 +84,7 @@ def main() -> None:
     text = json.dumps(result | measure(options.seconds) | {"environment": environment}, indent=2)
     print(text)
     if options.out:
-        device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
-        file = options.out / f"synthesis_{device}_{date.today().isoformat()}.json"
+        file = result_file(options.out, "synthesis", environment["device"])
         file.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {file}", file=sys.stderr)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other are slow on a busy machine
 
@@ -24,6 +26,9 @@ from dad_edge.bundle import (
 )
 from dad_edge.config import DenoiserConfig, ModelConfig, SegmenterConfig
 from dad_edge.model.diffusion import alpha_bar_table
+
+if TYPE_CHECKING:
+    from fake_cuda import FakeDriver
 
 TINY = ModelConfig(
     size="nano",
@@ -122,3 +127,13 @@ def save_discs(root: Path, count: int) -> Path:
         frame = np.where(disc[:, :, None], 170, 40) + rng.normal(0, 5, (48, 48, 3))
         cv2.imwrite(str(folder / f"{index:03}.png"), frame.clip(0, 255).astype(np.uint8))
     return root
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    """A CUDA driver on host memory in the place of the real one."""
+    from fake_cuda import FakeDriver
+
+    fake = FakeDriver()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", fake)
+    return fake

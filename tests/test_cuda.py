@@ -15,13 +15,6 @@ from dad_edge.errors import DeviceError, MissingDependency
 from dad_edge.runtime.cuda import STICKY, Device
 
 
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
-    fake = FakeDriver()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", fake)
-    return fake
-
-
 def test_the_fake_takes_the_arguments_that_the_real_functions_take() -> None:
     functions = {name: f for name, f in vars(FakeDriver).items() if re.match(r"cu[A-Z]", name)}
     assert len(functions) > 30

@@ -88,13 +88,6 @@ def test_tensorrt_rtx_gives_its_own_reason(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
-    fake = FakeDriver()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", fake)
-    return fake
-
-
-@pytest.fixture
 def trt(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = make_tensorrt(driver)
     monkeypatch.setitem(sys.modules, "tensorrt", module)

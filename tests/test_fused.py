@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,13 +43,6 @@ SCORE, MAP = 2e-6, 3e-6
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_network_bundle(tmp_path_factory.mktemp("fused") / "bundle")
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
-    fake = FakeDriver()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", fake)
-    return fake
 
 
 Open = Callable[..., FusedInspector]

@@ -51,13 +51,6 @@ def cubins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
-    fake = FakeDriver()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", fake)
-    return fake
-
-
-@pytest.fixture
 def trt(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """TensorRT 10.3.0 beside one GPU of compute capability 8.9, and no compiler."""
 

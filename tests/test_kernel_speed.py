@@ -20,9 +20,7 @@ pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda
 GUIDED = replace(TINY, fusion="norm_guided", lambdas=(200, 400))
 
 
-def test_every_kernel_has_its_time_and_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = FakeDriver()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
+def test_every_kernel_has_its_time_and_its_bytes(driver: FakeDriver) -> None:
     device = Device()
     for model in (TINY, GUIDED):
         row = measure(device, model, 2, "f16", frame=(48, 64), repeats=2, flush_bytes=4096)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.real_data import error_in, result_in, run_stage, slug, stages
+from benchmarks.naming import slug
+from benchmarks.real_data import error_in, result_in, run_stage, stages
 from dad_edge.cli import app
 
 

@@ -185,7 +185,10 @@ def _axes(picture: Picture, points: Sequence[Point]) -> tuple[Any, Any]:
 
 
 def _label(picture: Picture, point: Point, x: float, y: float, taken: list[_Box]) -> None:
-    """Write a mark's label where it hides nothing, if there is such a place."""
+    """Write a mark's label where it hides nothing, if there is such a place.
+
+    A line leads to the mark where the label does not lie beside it.
+    """
     scratch = np.zeros((64, WIDTH, 3), np.uint8)
     width = draw_text(scratch, point.label, (0, 40), _TEXT, INK, room=WIDTH)
     boxes: list[_Box] = []
@@ -196,6 +199,10 @@ def _label(picture: Picture, point: Point, x: float, y: float, taken: list[_Box]
     free = [box for box in inside if not any(_meet(box, other) for other in taken)]
     box = (free or inside or boxes)[0]
     taken.append(box)
+    near = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
+    if math.dist(near, (x, y)) > 2 * _MARK:
+        ends = [(round(x), round(y)), (round(near[0]), round(near[1]))]
+        cv2.line(picture, *ends, point.colour, 1, cv2.LINE_AA)
     origin = (round(box[0]), round(box[3]) - 4)
     draw_text(picture, point.label, origin, _TEXT, point.colour, room=WIDTH)
 

@@ -201,8 +201,8 @@ def _label(picture: Picture, point: Point, x: float, y: float, taken: list[_Box]
     taken.append(box)
     near = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
     if math.dist(near, (x, y)) > 2 * _MARK:
-        ends = [(round(x), round(y)), (round(near[0]), round(near[1]))]
-        cv2.line(picture, *ends, point.colour, 1, cv2.LINE_AA)
+        start, end = (round(x), round(y)), (round(near[0]), round(near[1]))
+        cv2.line(picture, start, end, point.colour, 1, cv2.LINE_AA)
     origin = (round(box[0]), round(box[3]) - 4)
     draw_text(picture, point.label, origin, _TEXT, point.colour, room=WIDTH)
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from fake_cuda import FakeDriver
-from test_gpu_engines import add_engine, bundle, cubins, driver, trt
+from test_gpu_engines import add_engine, bundle, cubins, trt
 
 from dad_edge.bench import study
 from dad_edge.bench.cases import plan_rows
@@ -16,7 +16,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.runtime import tensorrt_api
 from dad_edge.runtime.inspection import STAGES
 
-__all__ = ["bundle", "cubins", "driver", "trt"]  # fixtures
+__all__ = ["bundle", "cubins", "trt"]  # fixtures
 
 
 def test_an_engine_is_measured_with_and_without_its_copies(

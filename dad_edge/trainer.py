@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dad_edge.config import Recipe, TrainConfig
 from dad_edge.data.dataset import Batch
 from dad_edge.errors import ModelError
+from dad_edge.memory import keep_freed_memory
 from dad_edge.model import checkpoint
 from dad_edge.model.ablations import AnyDetector, build_detector
 from dad_edge.model.detector import Example, Losses
@@ -39,6 +40,8 @@ class Trainer:
         self.recipe = recipe
         self.processes = processes
         self.device = processes.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.rows = processes.rows(recipe.train.batch_size)
         torch.manual_seed(recipe.train.seed)
         layout = torch.channels_last

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dad_edge.errors import require
 from dad_edge.framing import ignore_in
+from dad_edge.memory import keep_freed_memory
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import HostInspector
@@ -78,6 +79,8 @@ def torch_engines(detector: AnyDetector, device: str = "cpu") -> tuple[TorchEngi
         device: `cpu` or `cuda`.
     """
     detector.to(device)
+    if device == "cpu":
+        keep_freed_memory()
     return (
         TorchEngine(detector.denoise, "x_t", "noise", device),
         TorchEngine(detector.score, "pair", "mask", device),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dad_edge.bench import cases, study
 from dad_edge.bench.case import UNTRAINED, Case
 from dad_edge.bench.cases import STUDIES, Planned, deployed, plan_rows, sweeps
 from dad_edge.bench.markdown import bench_markdown
+from dad_edge.bench.pace import Pace
 from dad_edge.bench.study import run_study
 from dad_edge.bench.table import bench_tables
 from dad_edge.bundle import Bundle
@@ -156,10 +158,11 @@ def test_markdown_has_a_line_for_every_row(result: dict[str, Any]) -> None:
 def test_a_busy_or_unsteady_run_says_so(result: dict[str, Any]) -> None:
     load = result["load"] | {"other_cores": 1.5, "stolen_share": 0.0, "cores": 2, "loaded": True}
     row = result["rows"][0] | {"unstable": "the median is known to ±9.0% only"}
-    row["throttling"] = ["the CPU throttled 3 times for heat"]
+    row |= {"throttling": ["the CPU throttled 3 times for heat"], "slowed_share": 0.25}
     text = shown(result | {"load": load, "rows": [row]})
     assert "other processes used 1.50 of 2 cores" in text
     assert "~ marks 1 unstable of 1 rows; the first: the median is known to ±9.0% only" in text
+    assert "The machine itself was slowed for 25% of the measured time" in text
     assert "Throttled: the CPU throttled 3 times for heat." in text
 
 
@@ -329,3 +332,16 @@ def test_the_bundles_own_networks_run_its_weights_in_every_study(tiny_bundle: Bu
     deployed_rows = [plan.case for plan in rows if plan.case.engine != "PyTorch eager"]
     assert [case.bundle is bundle for case in deployed_rows if case.model == own] == [True]
     assert [case.bundle for case in deployed_rows if case.model != own] == [None] * 3
+
+
+def test_a_row_measured_while_the_machine_was_slowed_cannot_be_quoted() -> None:
+    readings = iter([0.002] * 5 + [0.001] * 25)
+    pace = Pace(lambda: time.sleep(next(readings)))
+    slow = pace.read()
+    for _ in range(5):
+        quick = pace.read()
+    row = {"machine_speed": slow, "unstable": None}
+    assert "the machine itself had" in study.machine_share(row, pace)["unstable"]
+    assert study.machine_share(row | {"unstable": "2 calls"}, pace)["unstable"] == "2 calls"
+    assert study.machine_share(row | {"machine_speed": quick * 1.1}, pace)["unstable"] is None
+    assert study.machine_share(row | {"machine_speed": None}, pace) == {}

@@ -9,11 +9,13 @@ import pytest
 from dad_edge.bench.measure import (
     FEWEST_CALLS,
     FEWEST_SLOW_CALLS,
+    Samples,
     measure,
     median_interval,
     summary,
     why_unsteady,
 )
+from dad_edge.bench.pace import PRODUCTS, Pace
 
 
 def test_every_call_is_counted_after_a_warm_up() -> None:
@@ -25,6 +27,7 @@ def test_every_call_is_counted_after_a_warm_up() -> None:
         return {"network": 1.0}
 
     samples = measure(call, 0.05)
+    assert samples.slowed_share is None  # nothing watched the machine
     assert samples.warm_up_calls >= FEWEST_CALLS
     assert len(seen) == samples.warm_up_calls + len(samples.latency_ms)
     assert len(samples.stage_ms) == len(samples.latency_ms) >= FEWEST_CALLS
@@ -95,6 +98,73 @@ def test_more_frames_narrow_the_median_interval() -> None:
         assert interval is not None
         widths.append(interval[1] - interval[0])
     assert all(b < a for a, b in pairwise(widths))
+
+
+class Machine:
+    """A clock of its own, and work that takes twice as long while the machine is slowed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slowed_share: float) -> None:
+        """
+        Args:
+            monkeypatch: puts this clock in the place of the real one.
+            slowed_share: of every four seconds.
+        """
+        self.now, self.slowed_s = 0.0, 4 * slowed_share
+        for module in ("measure", "pace"):
+            monkeypatch.setattr(f"dad_edge.bench.{module}.time", self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> dict[str, float]:
+        self.now += seconds * (2 if self.now % 4 >= 4 - self.slowed_s else 1)
+        return {}
+
+
+def measured_on(machine: Machine) -> Samples:
+    pace = Pace(lambda: machine.work(0.001))
+    return measure(lambda index: machine.work(0.01), 3.0, pace=pace)
+
+
+def test_times_in_which_the_machine_was_slowed_are_left_out_and_made_up_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples = measured_on(Machine(monkeypatch, 0.4))
+    assert samples.latency_ms == pytest.approx([10.0] * len(samples.latency_ms))
+    assert samples.wall_s == pytest.approx(sum(samples.latency_ms) / 1e3)
+    assert samples.wall_s >= 3
+    assert 0.3 < samples.slowed_share < 0.6
+    assert summary(samples, 1)["unstable"] is None
+    assert summary(samples, 1)["fps"] == pytest.approx(100)
+
+
+def test_a_machine_that_is_slowed_nearly_always_is_measured_as_it_is_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples = measured_on(Machine(monkeypatch, 0.85))
+    assert 9 < samples.wall_s < 10
+    assert np.median(samples.latency_ms) == pytest.approx(20)
+    said = summary(samples, 1)["unstable"]
+    assert said.startswith("the machine itself was slowed for 8")
+
+
+def test_an_undisturbed_machine_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = measured_on(Machine(monkeypatch, 0.0))
+    assert samples.slowed_share == 0
+    assert 3 <= samples.wall_s < 3.5
+
+
+def test_a_reading_is_the_median_of_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 0.0)
+    times = iter([0.05, *[0.01] * (PRODUCTS - 1), *[0.02] * PRODUCTS])
+    pace = Pace(lambda: machine.work(next(times)))
+    assert pace.read() == pytest.approx(100)
+    assert pace.share(pace.read()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_real_product_is_fast_enough_to_be_read_often() -> None:
+    pace = Pace()
+    assert min(1 / pace.read() for _ in range(5)) * PRODUCTS < 0.25
 
 
 @pytest.mark.parametrize(

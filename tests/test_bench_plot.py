@@ -33,7 +33,7 @@ def row(precision: str = "fp32", ms: float = 30.0, weights: str = "bundle") -> d
 
 
 RESULT = {
-    "schema_version": 2,
+    "schema_version": 3,
     "environment": {"device": "a CPU, 2 cores"},
     "bundle": {"sha256": {"denoiser.onnx": "d", "segmenter.onnx": "s"}},
     "rows": [row(), row("int8", 44.0), row(weights=UNTRAINED), row(ms=60.0) | {"batch": 2}],

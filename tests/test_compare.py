@@ -14,7 +14,7 @@ from benchmarks.compare import main
 
 def _result(p50: float = 10.0) -> dict:
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "environment": {"device": "a CPU, 2 cores"},
         "not_measured": [],
         "rows": [

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dad_edge.bench.pace import SLOWED, Pace
+
 WARM_UP_SHARE = 0.1
 """Share of the asked time that is run before anything is counted, on top of three calls."""
 ROUNDS = 3
@@ -17,6 +19,8 @@ ROUNDS = 3
 STEADY = 0.02
 """Steady: the median's confidence interval reaches at most this share to either side of it, and
 the medians of the run's two halves differ by at most twice that."""
+BLOCK_S = 0.25
+"""How long calls follow one another before the machine's own speed is read again."""
 FEWEST_CALLS = 3
 FEWEST_SLOW_CALLS = 2
 """Where one call takes longer than a third of the asked time; its warm-up is one call."""
@@ -28,46 +32,116 @@ Call = Callable[[int], dict[str, float]]
 
 
 @dataclass(slots=True)
-class Samples:
-    """One measured run."""
+class Block:
+    """Calls in a row, with a reading of the machine's speed before and after them."""
 
     wall_s: float = 0.0
-    warm_up_calls: int = 0
     latency_ms: list[float] = field(default_factory=list)
     """Of every call, in order."""
     stage_ms: list[dict[str, float]] = field(default_factory=list)
+    speed: float = math.inf
+    """The lower reading, in products per second; infinite where none is taken."""
 
 
-def measure(call: Call, seconds: float, progress: Progress = lambda what, share: None) -> Samples:
-    """Call again and again until the time is over and the figures are steady."""
-    samples = Samples()
+@dataclass(slots=True)
+class Samples:
+    """One measured run: the calls that count."""
+
+    wall_s: float
+    warm_up_calls: int
+    latency_ms: list[float]
+    """Of every call, in order."""
+    stage_ms: list[dict[str, float]]
+    slowed_share: float | None
+    """Share of the measured time in which the machine itself was slowed; None if not watched."""
+    slowed_counts: bool
+    """Whether that time is among the figures, because too little is left without it."""
+    speed: float | None
+    """Median of the machine's speed while they were made, in products per second."""
+
+
+def measure(
+    call: Call,
+    seconds: float,
+    progress: Progress = lambda what, share: None,
+    pace: Pace | None = None,
+) -> Samples:
+    """Call again and again until the time is over and the figures are steady.
+
+    Args:
+        call: what is measured.
+        seconds: how long.
+        progress: told how far it is.
+        pace: watches the machine's own speed. Times in which it was slowed are left out, and made
+            up for, as long as there are others.
+    """
     started = time.perf_counter()
     call(0)
-    samples.warm_up_calls = 1
+    warm_up_calls = 1
     slow = time.perf_counter() - started > seconds / 3
     while not slow and (
-        samples.warm_up_calls < FEWEST_CALLS
-        or time.perf_counter() < started + seconds * WARM_UP_SHARE
+        warm_up_calls < FEWEST_CALLS or time.perf_counter() < started + seconds * WARM_UP_SHARE
     ):
-        call(samples.warm_up_calls)
-        samples.warm_up_calls += 1
+        call(warm_up_calls)
+        warm_up_calls += 1
     fewest = FEWEST_SLOW_CALLS if slow else FEWEST_CALLS
-    begin = shown = time.perf_counter()
-    for round_number in range(1, (1 if slow else ROUNDS) + 1):
-        what = "measuring" if round_number == 1 else "not steady yet, measuring on"
-        end = begin + round_number * seconds
-        while (now := time.perf_counter()) < end or len(samples.latency_ms) < fewest:
-            if now - shown > 1:
-                shown = now
-                progress(what, min(1 - (end - now) / seconds, 1.0))
-            start = time.perf_counter()
-            stages = call(len(samples.latency_ms))
-            samples.latency_ms.append((time.perf_counter() - start) * 1e3)
-            samples.stage_ms.append(stages)
-        samples.wall_s = time.perf_counter() - begin
-        if why_unsteady(samples.latency_ms) is None:
-            break
-    return samples
+    limit_s = seconds if slow else seconds * ROUNDS
+    blocks: list[Block] = []
+    calls, measured_s, goal_s, shown = 0, 0.0, seconds, time.perf_counter()
+    before = pace.read() if pace else math.inf
+    while calls < fewest or measured_s < limit_s:
+        block = _block(call, calls, min(BLOCK_S, seconds))
+        after = pace.read() if pace else math.inf
+        block.speed, before = min(before, after), after
+        blocks.append(block)
+        calls += len(block.latency_ms)
+        measured_s += block.wall_s
+        quiet = at_full_speed(blocks, pace)
+        if calls >= fewest and sum(b.wall_s for b in quiet) >= goal_s:
+            if why_unsteady([ms for b in quiet for ms in b.latency_ms]) is None:
+                break
+            goal_s += seconds
+        if time.perf_counter() - shown > 1:
+            shown = time.perf_counter()
+            what = "measuring" if measured_s < seconds else "not steady yet, measuring on"
+            progress(what, min(measured_s / seconds, 1.0))
+    return _gather(blocks, warm_up_calls, seconds, pace)
+
+
+def _block(call: Call, first: int, seconds: float) -> Block:
+    block = Block()
+    begin = time.perf_counter()
+    while not block.latency_ms or time.perf_counter() < begin + seconds:
+        start = time.perf_counter()
+        stages = call(first + len(block.latency_ms))
+        block.latency_ms.append((time.perf_counter() - start) * 1e3)
+        block.stage_ms.append(stages)
+    block.wall_s = time.perf_counter() - begin
+    return block
+
+
+def at_full_speed(blocks: Sequence[Block], pace: Pace | None) -> list[Block]:
+    """The blocks in which the machine was not slowed; all of them where nothing watched it."""
+    return [b for b in blocks if pace is None or pace.share(b.speed) >= SLOWED]
+
+
+def _gather(
+    blocks: Sequence[Block], warm_up_calls: int, seconds: float, pace: Pace | None
+) -> Samples:
+    """The calls made at full speed, or all of them where those last less than half the time."""
+    quiet = at_full_speed(blocks, pace)
+    quiet_s, all_s = sum(b.wall_s for b in quiet), sum(b.wall_s for b in blocks)
+    slowed_counts = len(quiet) < len(blocks) and quiet_s < seconds / 2
+    counted = blocks if slowed_counts else quiet
+    return Samples(
+        wall_s=all_s if slowed_counts else quiet_s,
+        warm_up_calls=warm_up_calls,
+        latency_ms=[ms for b in counted for ms in b.latency_ms],
+        stage_ms=[stages for b in counted for stages in b.stage_ms],
+        slowed_share=None if pace is None else 1 - quiet_s / all_s,
+        slowed_counts=slowed_counts,
+        speed=None if pace is None else float(np.median([b.speed for b in counted])),
+    )
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -127,6 +201,12 @@ def summary(samples: Samples, frames: int) -> dict[str, Any]:
     """
     interval = median_interval(samples.latency_ms)
     total_ms = sum(samples.latency_ms)
+    unstable = why_unsteady(samples.latency_ms)
+    if samples.slowed_counts:
+        unstable = (
+            f"the machine itself was slowed for {samples.slowed_share:.0%} of the time, "
+            "and too little is left without it"
+        )
     return {
         "frames": frames * len(samples.latency_ms),
         "warm_up_calls": samples.warm_up_calls,
@@ -134,6 +214,7 @@ def summary(samples: Samples, frames: int) -> dict[str, Any]:
         "fps": rounded(frames * len(samples.latency_ms) / samples.wall_s),
         "latency_ms": percentiles(samples.latency_ms),
         "median_interval_ms": [round(v, 4) for v in interval] if interval else None,
-        "unstable": why_unsteady(samples.latency_ms),
+        "unstable": unstable,
+        "slowed_share": rounded(samples.slowed_share),
         "overhead_share": round(1 - total_ms / 1e3 / samples.wall_s, 5),
     }

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dad_edge.bench.case import CasePrecision, Device
+from dad_edge.bench.gemm import onnx_gemm, torch_gemm, torch_on
 from dad_edge.bench.measure import rounded
 from dad_edge.environment import usable_cores
-from dad_edge.errors import DadEdgeError, DeviceError, require
-from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.errors import DadEdgeError
 
 GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}
@@ -112,67 +110,10 @@ def gemm_gflops(device: Device, precision: CasePrecision, seconds: float) -> flo
     """
     side = GEMM_SIDE[device]
     if device == "cpu" and precision in ("fp32", "int8"):
-        call = _onnx_gemm(side, precision)
+        call = onnx_gemm(side, precision)
     else:
-        call = _torch_gemm(side, device, precision)
+        call = torch_gemm(side, device, precision)
     return 2 * side**3 / 1e9 / _best_s(call, seconds)
-
-
-def _onnx_gemm(side: int, precision: CasePrecision) -> Callable[[], object]:
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    rng = np.random.default_rng(0)
-    left: Any = rng.random((side, side), dtype=np.float32)
-    weights: Any = rng.random((side, side), dtype=np.float32)
-    op, kinds = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
-    if precision == "int8":
-        left, weights = (left * 255).astype(np.uint8), (weights * 127).astype(np.int8)
-        op, kinds = "MatMulInteger", (TensorProto.UINT8, TensorProto.INT32)
-    graph = helper.make_graph(
-        [helper.make_node(op, ["left", "weights"], ["product"])],
-        "peak",
-        [helper.make_tensor_value_info("left", kinds[0], [side, side])],
-        [helper.make_tensor_value_info("product", kinds[1], [side, side])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "peak.onnx"
-        save(model, path)
-        engine = OnnxEngine(path, threads=usable_cores())
-    return lambda: engine.run({"left": left})
-
-
-def _torch_on(device: Device) -> Any:
-    """PyTorch, if it can use the device."""
-    torch = require("torch", "train", "measure the peak of this device")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("PyTorch finds no CUDA device.", "run 'dad-edge doctor'")
-    return torch
-
-
-def _torch_gemm(side: int, device: Device, precision: CasePrecision) -> Callable[[], object]:
-    torch = _torch_on(device)
-    if precision == "int8":
-        left = torch.randint(-127, 127, (side, side), dtype=torch.int8, device=device)
-        right = left.t()
-
-        def product() -> object:
-            return torch._int_mm(left, right)
-    else:
-        kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
-        left = torch.rand(side, side, device=device, dtype=kind)
-
-        def product() -> object:
-            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-            return left @ left
-
-    def call() -> None:
-        product()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return call
 
 
 def copy_gbytes(device: Device, seconds: float) -> float:
@@ -184,7 +125,7 @@ def copy_gbytes(device: Device, seconds: float) -> float:
     """
     size = COPY_BYTES[device]
     if device == "cuda":
-        torch = _torch_on(device)
+        torch = torch_on(device)
         source = torch.zeros(size, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
 

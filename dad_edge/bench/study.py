@@ -15,6 +15,7 @@ from dad_edge.bench.cases import StudyName, deployed, plan_rows, sweeps
 from dad_edge.bench.cost import total
 from dad_edge.bench.layers import PROFILERS, profile_bundle
 from dad_edge.bench.measure import Progress, Samples, measure, percentiles, rounded, summary
+from dad_edge.bench.pace import SLOWED, Pace
 from dad_edge.bench.roof import Peaks, roof_of
 from dad_edge.bench.scaling import fit_sweep
 from dad_edge.bench.subject import Frame, Subject, case_cost, check_here, open_case
@@ -25,7 +26,7 @@ from dad_edge.gpu import describe_nvidia
 from dad_edge.machine_load import LoadWatch
 from dad_edge.sensors import read_sensors, throttling
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FRAMES = 16
 FRAME_SIDE = 256
 SECONDS: dict[StudyName, float] = {
@@ -75,7 +76,7 @@ def run_study(
     progress("drawing frames", 0.0)
     frames = draw_frames()
     planned = plan_rows(study, bundle, engine=engine)
-    peaks = Peaks(min(0.5, (seconds or 5.0) / 10))
+    peaks, pace = Peaks(min(0.5, (seconds or 5.0) / 10)), Pace()
     sensors = read_sensors()
     rows: list[dict[str, Any]] = []
     not_measured: list[dict[str, Any]] = []
@@ -92,7 +93,8 @@ def run_study(
             longest = max(LONGEST_CALL_S[name] for name in plan.studies)
             try:
                 _check_time(time.perf_counter() - started)
-                rows.append(about | measure_case(plan.case, frames, length, longest, peaks, report))
+                row = measure_case(plan.case, frames, length, longest, peaks, pace, report)
+                rows.append(about | row)
             except DadEdgeError as error:
                 not_measured.append(about | {"reason": error.message, "next": error.next_step})
             except Exception as error:  # whatever a runtime raises costs its row, not the study
@@ -103,6 +105,7 @@ def run_study(
     peaks.measure_again()
     for row in rows:
         row |= limits(row, peaks) | {"times_eager": times_eager(row, rows)}
+        row |= machine_share(row, pace)
     after = read_sensors()
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -142,7 +145,7 @@ def run_own(bundle: Bundle, seconds: float) -> dict[str, Any] | None:
     case = deployed(bundle, "cuda" if describe_nvidia()["gpus"] else "cpu")
     peaks = Peaks(min(0.5, seconds / 10))
     try:
-        row = measure_case(case, draw_frames(), seconds, LONGEST_CALL_S["table3"], peaks)
+        row = measure_case(case, draw_frames(), seconds, LONGEST_CALL_S["table3"], peaks, Pace())
     except DadEdgeError:
         return None
     return case.to_mapping() | row | limits(case.to_mapping() | row, peaks)
@@ -154,6 +157,7 @@ def measure_case(
     seconds: float,
     longest_s: float,
     peaks: Peaks,
+    pace: Pace,
     progress: Progress = lambda what, share: None,
 ) -> dict[str, Any]:
     """One row of the result, without its limits.
@@ -165,7 +169,8 @@ def measure_case(
     _check_expected(case, longest_s, peaks)
     before = read_sensors()
     with open_case(case, frames) as subject, LoadWatch() as watch:
-        samples = measure(subject.call, seconds, progress)
+        watched = pace if case.device == "cpu" else None  # a GPU tells its clock itself
+        samples = measure(subject.call, seconds, progress, watched)
         networks = _networks_ms(subject, samples, seconds)
     after = read_sensors()
     cost = total(subject.costs)
@@ -178,6 +183,7 @@ def measure_case(
         "stages": _stages(samples, subject),
         "gflop": rounded(cost.gflop / case.batch / case.cameras) if cost else None,
         "bytes": round(cost.gigabytes(case.precision) * 1e9) if cost else None,
+        "machine_speed": samples.speed,
         "load": watch.load.to_mapping(),
         "cpu_mhz": after["cpu_mhz"],
         "temperature_c": after["temperature_c"],
@@ -254,6 +260,19 @@ def limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
         "memory_fps": rounded(roof.memory_fps),
         "share_of_roof": rounded(row["fps"] / roof.fps),
     }
+
+
+def machine_share(row: dict[str, Any], pace: Pace) -> dict[str, Any]:
+    """The machine's speed during a row as a share of its full speed, known at the end only.
+
+    A machine that was slowed through the whole of an early row has shown it by then.
+    """
+    if row["machine_speed"] is None:
+        return {}
+    share = pace.share(row["machine_speed"])
+    slowed = f"the machine itself had {share:.0%} of the speed that it had in the rest of the study"
+    unstable = row["unstable"] or (slowed if share < SLOWED else None)
+    return {"machine_speed": rounded(share), "unstable": unstable}
 
 
 def times_eager(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float | None:

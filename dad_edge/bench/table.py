@@ -12,6 +12,8 @@ from dad_edge import paper
 from dad_edge.bench.case import UNTRAINED
 
 Row = dict[str, Any]
+SHOWN_SLOWED = 0.05
+"""A machine slowed for a smaller share of the time is not mentioned."""
 
 
 def bench_tables(result: dict[str, Any]) -> Group:
@@ -45,9 +47,16 @@ def own_row(result: dict[str, Any]) -> Row | None:
 
 
 def warnings(result: dict[str, Any]) -> list[str]:
-    """Reasons not to quote these figures."""
+    """Reasons not to quote these figures, and what was left out of them."""
     load = result["load"]
     found = []
+    watched = [row["slowed_share"] for row in result["rows"] if row["slowed_share"] is not None]
+    if watched and (slowed := sum(watched) / len(watched)) > SHOWN_SLOWED:
+        found.append(
+            f"The machine itself was slowed for {slowed:.0%} of the measured time, by other "
+            "programs, by neighbours on its host or by its clock. "
+            "Rows without ~ do not count that time."
+        )
     if shaky := [row for row in result["rows"] if row["unstable"]]:
         found.append(
             f"~ marks {len(shaky)} unstable of {len(result['rows'])} rows; the first: "

@@ -288,8 +288,8 @@ def test_a_study_whose_time_is_over_lists_what_is_left(
     own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
     plan = [Planned(case=replace(own, batch=n), studies=("main",)) for n in (1, 2)]
     monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
-    monkeypatch.setattr(study, "LIMIT_S", 0.05)
-    found = run_study(tiny_bundle, seconds=0.1)
+    monkeypatch.setattr(study, "LIMIT_S", 0.5)
+    found = run_study(tiny_bundle, seconds=0.5)
     assert [row["batch"] for row in found["rows"]] == [1]
     assert found["not_measured"][0]["reason"].startswith("left out: the study's")
 

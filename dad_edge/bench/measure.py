@@ -210,7 +210,7 @@ def summary(samples: Samples, frames: int) -> dict[str, Any]:
     return {
         "frames": frames * len(samples.latency_ms),
         "warm_up_calls": samples.warm_up_calls,
-        "wall_s": round(samples.wall_s, 3),
+        "wall_s": rounded(samples.wall_s),
         "fps": rounded(frames * len(samples.latency_ms) / samples.wall_s),
         "latency_ms": percentiles(samples.latency_ms),
         "median_interval_ms": [round(v, 4) for v in interval] if interval else None,

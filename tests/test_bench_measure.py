@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from dad_edge.bench.measure import (
     summary,
     why_unsteady,
 )
-from dad_edge.bench.pace import PRODUCTS, Pace
+from dad_edge.bench.pace import PRODUCTS, Pace, product
 
 
 def test_every_call_is_counted_after_a_warm_up() -> None:
@@ -116,14 +117,27 @@ class Machine:
     def perf_counter(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
     def work(self, seconds: float) -> dict[str, float]:
         self.now += seconds * (2 if self.now % 4 >= 4 - self.slowed_s else 1)
         return {}
 
 
+def pace_of(machine: Machine) -> Pace:
+    """One whose task takes a millisecond at full speed."""
+
+    def task() -> float:
+        start = machine.now
+        machine.work(0.001)
+        return machine.now - start
+
+    return Pace([task])
+
+
 def measured_on(machine: Machine) -> Samples:
-    pace = Pace(lambda: machine.work(0.001))
-    return measure(lambda index: machine.work(0.01), 3.0, pace=pace)
+    return measure(lambda index: machine.work(0.01), 3.0, pace=pace_of(machine))
 
 
 def test_times_in_which_the_machine_was_slowed_are_left_out_and_made_up_for(
@@ -133,7 +147,9 @@ def test_times_in_which_the_machine_was_slowed_are_left_out_and_made_up_for(
     assert samples.latency_ms == pytest.approx([10.0] * len(samples.latency_ms))
     assert samples.wall_s == pytest.approx(sum(samples.latency_ms) / 1e3)
     assert samples.wall_s >= 3
+    assert samples.slowed_share is not None
     assert 0.3 < samples.slowed_share < 0.6
+    assert samples.speed == pytest.approx((1000,))
     assert summary(samples, 1)["unstable"] is None
     assert summary(samples, 1)["fps"] == pytest.approx(100)
 
@@ -145,7 +161,7 @@ def test_a_machine_that_is_slowed_nearly_always_is_measured_as_it_is_and_says_so
     assert 9 < samples.wall_s < 10
     assert np.median(samples.latency_ms) == pytest.approx(20)
     said = summary(samples, 1)["unstable"]
-    assert said.startswith("the machine itself was slowed for 8")
+    assert said.startswith("the machine itself was slowed for 9")
 
 
 def test_an_undisturbed_machine_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,17 +170,43 @@ def test_an_undisturbed_machine_leaves_nothing_out(monkeypatch: pytest.MonkeyPat
     assert 3 <= samples.wall_s < 3.5
 
 
-def test_a_reading_is_the_median_of_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_task_that_is_slowed_most_counts() -> None:
+    first, second = iter([0.001, 0.001, 0.002]), iter([0.01, 0.01, 0.01])
+    pace = Pace([lambda: next(first), lambda: next(second)])
+    assert pace.share(pace.read()) == pytest.approx(1)
+    pace.read()
+    assert pace.share(pace.read()) == pytest.approx(0.5)
+
+
+def test_a_product_is_the_median_after_one_that_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     machine = Machine(monkeypatch, 0.0)
-    times = iter([0.05, *[0.01] * (PRODUCTS - 1), *[0.02] * PRODUCTS])
-    pace = Pace(lambda: machine.work(next(times)))
-    assert pace.read() == pytest.approx(100)
-    assert pace.share(pace.read()) == pytest.approx(0.5, abs=0.05)
+    times = iter([0.09, 0.05, *[0.01] * (PRODUCTS - 1)])
+    monkeypatch.setattr(
+        "dad_edge.bench.pace.onnx_gemm", lambda *given: lambda: machine.work(next(times))
+    )
+    assert product()() == pytest.approx(0.01)
 
 
-def test_the_real_product_is_fast_enough_to_be_read_often() -> None:
+def test_threads_that_spin_after_a_call_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 0.0)
+    pace = pace_of(machine)
+    machine.now, machine.slowed_s = 3.995, 0.005  # slow for another five milliseconds
+    assert pace.read() == pytest.approx((1000,))
+
+
+def test_the_real_tasks_are_quick_and_leave_the_process_on_its_cores() -> None:
+    cores = os.sched_getaffinity(0)
     pace = Pace()
-    assert min(1 / pace.read() for _ in range(5)) * PRODUCTS < 0.25
+    pace.read()
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert all(0 < speed < 1e7 for speed in pace.read())
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.25
+    assert os.sched_getaffinity(0) == cores
 
 
 @pytest.mark.parametrize(

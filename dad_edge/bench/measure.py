@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dad_edge.bench.pace import SLOWED, Pace
+from dad_edge.bench.pace import SLOWED, Pace, Reading
 
 WARM_UP_SHARE = 0.1
 """Share of the asked time that is run before anything is counted, on top of three calls."""
@@ -39,8 +39,8 @@ class Block:
     latency_ms: list[float] = field(default_factory=list)
     """Of every call, in order."""
     stage_ms: list[dict[str, float]] = field(default_factory=list)
-    speed: float = math.inf
-    """The lower reading, in products per second; infinite where none is taken."""
+    speed: Reading = ()
+    """The lower reading; empty where none is taken."""
 
 
 @dataclass(slots=True)
@@ -56,8 +56,8 @@ class Samples:
     """Share of the measured time in which the machine itself was slowed; None if not watched."""
     slowed_counts: bool
     """Whether that time is among the figures, because too little is left without it."""
-    speed: float | None
-    """Median of the machine's speed while they were made, in products per second."""
+    speed: Reading | None
+    """Median of the machine's speed while they were made."""
 
 
 def measure(
@@ -88,11 +88,11 @@ def measure(
     limit_s = seconds if slow else seconds * ROUNDS
     blocks: list[Block] = []
     calls, measured_s, goal_s, shown = 0, 0.0, seconds, time.perf_counter()
-    before = pace.read() if pace else math.inf
+    before = pace.read() if pace else ()
     while calls < fewest or measured_s < limit_s:
         block = _block(call, calls, min(BLOCK_S, seconds))
-        after = pace.read() if pace else math.inf
-        block.speed, before = min(before, after), after
+        after = pace.read() if pace else ()
+        block.speed, before = tuple(map(min, before, after)), after
         blocks.append(block)
         calls += len(block.latency_ms)
         measured_s += block.wall_s
@@ -140,7 +140,7 @@ def _gather(
         stage_ms=[stages for b in counted for stages in b.stage_ms],
         slowed_share=None if pace is None else 1 - quiet_s / all_s,
         slowed_counts=slowed_counts,
-        speed=None if pace is None else float(np.median([b.speed for b in counted])),
+        speed=tuple(np.median([b.speed for b in counted], axis=0).tolist()) if pace else None,
     )
 
 

@@ -1,53 +1,107 @@
 """How fast the machine itself is while something is measured.
 
 Neighbours on the host of a virtual machine, a falling clock and other programs slow a machine down,
-and the first two of them show in no load figure. A small matrix product between the measured calls
-shows all three, and says nothing about what is measured.
+and only the last of them shows in a load figure. Two small tasks between the measured calls show
+all three, and say nothing about what is measured: a matrix product shows how fast the cores
+compute, a handover how fast one core reads what another has just written. A host may move virtual
+cores apart, and whatever runs on several of them then waits for its data.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from dad_edge.bench.gemm import onnx_gemm
 
+Task = Callable[[], float]
+"""Does a small piece of work and returns the seconds it took."""
+Reading = tuple[float, ...]
+"""Speed of every task, in pieces a second."""
+
+SETTLE_S = 0.01
+"""Waited before a reading: threads of OpenMP go on spinning for some milliseconds after a call."""
 SIDE = 512
 PRODUCTS = 5
-"""Their median is one reading; a few milliseconds in all."""
+"""Their median counts, after one that does not."""
+HANDED_OVER = 1 << 18
+"""FP32 values that every core writes and the next one reads: 1 MiB."""
+HANDOVERS = 20
+"""Their median counts, that of the slowest core."""
 FULL_SPEED = 90
 """Percentile of all readings that is called the machine's full speed."""
-SLOWED = 0.95
-"""A machine below this share of its full speed is called slowed."""
+SLOWED = 0.93
+"""A machine below this share of its full speed, in either task, is called slowed."""
 
 
 class Pace:
     """Readings of the machine's speed, all cores together, over a whole study."""
 
-    def __init__(self, product: Callable[[], object] | None = None) -> None:
+    def __init__(self, tasks: Sequence[Task] | None = None) -> None:
         """
         Args:
-            product: what is timed; by default a matrix product on all usable cores, made ready at
-                the first reading.
+            tasks: what is timed; by default a product and a handover, made ready at the first
+                reading.
         """
-        self._product = product
-        self._speeds: list[float] = []
+        self._tasks = tasks
+        self._readings: list[Reading] = []
 
-    def read(self) -> float:
-        """The speed now, in products per second."""
-        if self._product is None:
-            self._product = onnx_gemm(SIDE, "fp32")
-            self._product()
+    def read(self) -> Reading:
+        """The speed now."""
+        if self._tasks is None:
+            self._tasks = [product(), handover()]
+        time.sleep(SETTLE_S)
+        self._readings.append(tuple(1 / task() for task in self._tasks))
+        return self._readings[-1]
+
+    def share(self, reading: Reading) -> float:
+        """A reading as a share of the machine's full speed, as far as it has shown itself.
+
+        The task that is slowed most counts.
+        """
+        full = np.percentile(self._readings, FULL_SPEED, axis=0)
+        return float(np.min(np.asarray(reading) / full))
+
+
+def product() -> Task:
+    """A matrix product on all usable cores."""
+    call = onnx_gemm(SIDE, "fp32")
+
+    def task() -> float:
+        call()
+        return float(np.median([_seconds(call) for _ in range(PRODUCTS)]))
+
+    return task
+
+
+def handover() -> Task:
+    """Every usable core reads what its neighbour has just written; its own where there is one."""
+    cores = sorted(os.sched_getaffinity(0))
+    written = [np.zeros(HANDED_OVER, np.float32) for _ in cores]
+    read = [np.zeros(HANDED_OVER, np.float32) for _ in cores]
+    together = threading.Barrier(len(cores))
+    pool = ThreadPoolExecutor(len(cores), "handover")
+
+    def of_core(place: int) -> float:
+        os.sched_setaffinity(0, {cores[place]})  # of this thread
+        neighbour = written[place - 1]
         seconds = []
-        for _ in range(PRODUCTS):
-            start = time.perf_counter()
-            self._product()
-            seconds.append(time.perf_counter() - start)
-        self._speeds.append(1 / float(np.median(seconds)))
-        return self._speeds[-1]
+        for number in range(HANDOVERS):
+            together.wait()
+            written[place].fill(number)
+            together.wait()
+            seconds.append(_seconds(lambda: np.copyto(read[place], neighbour)))
+        return float(np.median(seconds))
 
-    def share(self, speed: float) -> float:
-        """A reading as a share of the machine's full speed, as far as it has shown itself."""
-        return speed / float(np.percentile(self._speeds, FULL_SPEED))
+    return lambda: max(pool.map(of_core, range(len(cores))))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -16,7 +16,7 @@ from dad_edge.bench.measure import (
     summary,
     why_unsteady,
 )
-from dad_edge.bench.pace import PRODUCTS, Pace, product
+from dad_edge.bench.pace import PRODUCTS, Pace, Task, product
 
 
 def test_every_call_is_counted_after_a_warm_up() -> None:
@@ -133,7 +133,7 @@ def pace_of(machine: Machine) -> Pace:
         machine.work(0.001)
         return machine.now - start
 
-    return Pace([task])
+    return Pace([Task("work", 0.9, task)])
 
 
 def measured_on(machine: Machine) -> Samples:
@@ -170,12 +170,16 @@ def test_an_undisturbed_machine_leaves_nothing_out(monkeypatch: pytest.MonkeyPat
     assert 3 <= samples.wall_s < 3.5
 
 
-def test_the_task_that_is_slowed_most_counts() -> None:
-    first, second = iter([0.001, 0.001, 0.002]), iter([0.01, 0.01, 0.01])
-    pace = Pace([lambda: next(first), lambda: next(second)])
-    assert pace.share(pace.read()) == pytest.approx(1)
+def test_a_machine_is_slowed_if_one_task_is_below_its_own_share() -> None:
+    first, second = iter([0.001, 0.001, 0.001, 0.00125]), iter([0.01, 0.01, 0.0125, 0.01])
+    tasks = [Task("first", 0.9, lambda: next(first)), Task("second", 0.7, lambda: next(second))]
+    pace = Pace(tasks)
+    assert pace.shares(pace.read()) == pytest.approx({"first": 1, "second": 1})
     pace.read()
-    assert pace.share(pace.read()) == pytest.approx(0.5)
+    reading = pace.read()
+    assert pace.shares(reading) == pytest.approx({"first": 1, "second": 0.8})
+    assert not pace.slowed(reading)
+    assert pace.slowed(pace.read())
 
 
 def test_a_product_is_the_median_after_one_that_does_not_count(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dad_edge.bench.pace import SLOWED, Pace, Reading
+from dad_edge.bench.pace import Pace, Reading
 
 WARM_UP_SHARE = 0.1
 """Share of the asked time that is run before anything is counted, on top of three calls."""
@@ -22,6 +22,8 @@ the medians of the run's two halves differ by at most twice that."""
 BLOCK_S = 0.25
 """How long calls follow one another before the machine's own speed is read again."""
 FEWEST_CALLS = 3
+FEWEST_STEADY = 6
+"""Fewer calls have no confidence interval and are never called steady."""
 FEWEST_SLOW_CALLS = 2
 """Where one call takes longer than a third of the asked time; its warm-up is one call."""
 
@@ -122,7 +124,7 @@ def _block(call: Call, first: int, seconds: float) -> Block:
 
 def at_full_speed(blocks: Sequence[Block], pace: Pace | None) -> list[Block]:
     """The blocks in which the machine was not slowed; all of them where nothing watched it."""
-    return [b for b in blocks if pace is None or pace.share(b.speed) >= SLOWED]
+    return [b for b in blocks if pace is None or not pace.slowed(b.speed)]
 
 
 def _gather(
@@ -151,7 +153,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
         Lower and upper end, or None for fewer than six values, which cannot give one.
     """
     count = len(values)
-    if count < 6:
+    if count < FEWEST_STEADY:
         return None
     reach = 1.96 * math.sqrt(count) / 2
     ordered = sorted(values)

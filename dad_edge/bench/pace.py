@@ -14,13 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from dad_edge.bench.gemm import onnx_gemm
 
-Task = Callable[[], float]
-"""Does a small piece of work and returns the seconds it took."""
 Reading = tuple[float, ...]
 """Speed of every task, in pieces a second."""
 
@@ -35,8 +34,17 @@ HANDOVERS = 20
 """Their median counts, that of the slowest core."""
 FULL_SPEED = 90
 """Percentile of all readings that is called the machine's full speed."""
-SLOWED = 0.93
-"""A machine below this share of its full speed, in either task, is called slowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A small piece of work."""
+
+    name: str
+    slowed: float
+    """A machine below this share of its full speed is called slowed."""
+    run: Callable[[], float]
+    """Does it and returns the seconds it took."""
 
 
 class Pace:
@@ -54,21 +62,26 @@ class Pace:
     def read(self) -> Reading:
         """The speed now."""
         if self._tasks is None:
-            self._tasks = [product(), handover()]
+            self._tasks = [Task("product", 0.93, product()), Task("handover", 0.85, handover())]
         time.sleep(SETTLE_S)
-        self._readings.append(tuple(1 / task() for task in self._tasks))
+        self._readings.append(tuple(1 / task.run() for task in self._tasks))
         return self._readings[-1]
 
-    def share(self, reading: Reading) -> float:
-        """A reading as a share of the machine's full speed, as far as it has shown itself.
-
-        The task that is slowed most counts.
-        """
+    def shares(self, reading: Reading) -> dict[str, float]:
+        """A reading as shares of the machine's full speed, as far as it has shown itself."""
         full = np.percentile(self._readings, FULL_SPEED, axis=0)
-        return float(np.min(np.asarray(reading) / full))
+        return {
+            task.name: float(speed / best)
+            for task, speed, best in zip(self._tasks or (), reading, full, strict=True)
+        }
+
+    def slowed(self, reading: Reading) -> bool:
+        """Whether the machine was slowed in one of the tasks."""
+        shares = self.shares(reading)
+        return any(shares[task.name] < task.slowed for task in self._tasks or ())
 
 
-def product() -> Task:
+def product() -> Callable[[], float]:
     """A matrix product on all usable cores."""
     call = onnx_gemm(SIDE, "fp32")
 
@@ -79,7 +92,7 @@ def product() -> Task:
     return task
 
 
-def handover() -> Task:
+def handover() -> Callable[[], float]:
     """Every usable core reads what its neighbour has just written; its own where there is one."""
     cores = sorted(os.sched_getaffinity(0))
     written = [np.zeros(HANDED_OVER, np.float32) for _ in cores]

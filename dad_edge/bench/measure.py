@@ -130,10 +130,11 @@ def at_full_speed(blocks: Sequence[Block], pace: Pace | None) -> list[Block]:
 def _gather(
     blocks: Sequence[Block], warm_up_calls: int, seconds: float, pace: Pace | None
 ) -> Samples:
-    """The calls made at full speed, or all of them where those last less than half the time."""
+    """The calls made at full speed, or all of them where those are too few."""
     quiet = at_full_speed(blocks, pace)
     quiet_s, all_s = sum(b.wall_s for b in quiet), sum(b.wall_s for b in blocks)
-    slowed_counts = len(quiet) < len(blocks) and quiet_s < seconds / 2
+    too_few = quiet_s < seconds / 2 or sum(len(b.latency_ms) for b in quiet) < FEWEST_STEADY
+    slowed_counts = len(quiet) < len(blocks) and too_few
     counted = blocks if slowed_counts else quiet
     return Samples(
         wall_s=all_s if slowed_counts else quiet_s,

@@ -164,6 +164,17 @@ def test_a_machine_that_is_slowed_nearly_always_is_measured_as_it_is_and_says_so
     assert said.startswith("the machine itself was slowed for 9")
 
 
+def test_calls_of_earlier_visits_count_and_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, blocks = Machine(monkeypatch, 0.0), []
+    first = measure(lambda index: machine.work(0.01), 1.0, blocks=blocks)
+    both = measure(lambda index: machine.work(0.01), 1.0, blocks=blocks)
+    assert len(both.latency_ms) == pytest.approx(2 * len(first.latency_ms), abs=2)
+    assert both.wall_s == pytest.approx(2, abs=0.1)
+    assert summary(both, 1)["unstable"] is None
+    slower = measure(lambda index: machine.work(0.012), 1.0, blocks=blocks[:4])
+    assert summary(slower, 1)["unstable"] is not None
+
+
 def test_an_undisturbed_machine_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = measured_on(Machine(monkeypatch, 0.0))
     assert samples.slowed_share == 0

@@ -67,6 +67,7 @@ def measure(
     seconds: float,
     progress: Progress = lambda what, share: None,
     pace: Pace | None = None,
+    blocks: list[Block] | None = None,
 ) -> Samples:
     """Call again and again until the time is over and the figures are steady.
 
@@ -76,6 +77,10 @@ def measure(
         progress: told how far it is.
         pace: watches the machine's own speed. Times in which it was slowed are left out, and made
             up for, as long as there are others.
+        blocks: of earlier visits to the same row, which count too; those of this one are added.
+
+    Returns:
+        The calls of all visits that count.
     """
     started = time.perf_counter()
     call(0)
@@ -88,17 +93,17 @@ def measure(
         warm_up_calls += 1
     fewest = FEWEST_SLOW_CALLS if slow else FEWEST_CALLS
     limit_s = seconds if slow else seconds * ROUNDS
-    blocks: list[Block] = []
+    visit: list[Block] = []
     calls, measured_s, goal_s, shown = 0, 0.0, seconds, time.perf_counter()
     before = pace.read() if pace else ()
     while calls < fewest or measured_s < limit_s:
         block = _block(call, calls, min(BLOCK_S, seconds))
         after = pace.read() if pace else ()
         block.speed, before = tuple(map(min, before, after)), after
-        blocks.append(block)
+        visit.append(block)
         calls += len(block.latency_ms)
         measured_s += block.wall_s
-        quiet = at_full_speed(blocks, pace)
+        quiet = at_full_speed(visit, pace)
         if calls >= fewest and sum(b.wall_s for b in quiet) >= goal_s:
             if why_unsteady([ms for b in quiet for ms in b.latency_ms]) is None:
                 break
@@ -107,6 +112,8 @@ def measure(
             shown = time.perf_counter()
             what = "measuring" if measured_s < seconds else "not steady yet, measuring on"
             progress(what, min(measured_s / seconds, 1.0))
+    blocks = [] if blocks is None else blocks
+    blocks.extend(visit)
     return _gather(blocks, warm_up_calls, seconds, pace)
 
 

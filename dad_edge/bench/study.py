@@ -181,7 +181,7 @@ def _attempt(
 
 def _worth_a_visit(row: dict[str, Any] | None, visit: int, seconds: float, pace: Pace) -> bool:
     """Every row that is quick enough to be steady is visited twice, and once more if it is not."""
-    if row is None or row["latency_ms"]["p50"] / 1e3 * FEWEST_STEADY > seconds:
+    if row is None or row["latency_ms"]["p50"] / 1e3 * FEWEST_STEADY > seconds * VISITS:
         return False
     return visit < VISITS - 1 or bool((row | machine_share(row, pace))["unstable"])
 

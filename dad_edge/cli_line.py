@@ -112,7 +112,7 @@ def bench(
     engine: EngineOption = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="How long to measure each row; up to 3 × this until steady."),
+        typer.Option(min=0.1, help="How long to measure each row; longer until it is steady."),
     ] = None,
     predict: Annotated[
         DeviceChoice | None,

@@ -389,4 +389,5 @@ def test_a_row_is_visited_twice_and_once_more_if_it_is_not_steady(
     assert visited == visits
     assert [row["fps"] for row in found["rows"]] == [fps, 2.0]
     assert found["rows"][0]["load"]["loaded"]
+    assert ("again: out of memory." in str(found["rows"][0]["unstable"])) == (again == "fails")
     assert found["not_measured"] == []

@@ -16,7 +16,7 @@ from dad_edge.bench.measure import (
     summary,
     why_unsteady,
 )
-from dad_edge.bench.pace import PRODUCTS, Pace, Task, product
+from dad_edge.bench.pace import PRODUCTS, Pace, Task, handover, product
 
 
 def test_every_call_is_counted_after_a_warm_up() -> None:
@@ -222,6 +222,17 @@ def test_the_real_tasks_are_quick_and_leave_the_process_on_its_cores() -> None:
         took.append(time.perf_counter() - start)
     assert min(took) < 0.25
     assert os.sched_getaffinity(0) == cores
+
+
+@pytest.mark.parametrize(("usable", "taken"), [(1, 1), (2, 2), (8, 8), (12, 6), (64, 8)])
+def test_a_handover_takes_no_more_than_eight_cores(
+    monkeypatch: pytest.MonkeyPatch, usable: int, taken: int
+) -> None:
+    pinned: set[int] = set()
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(usable)))
+    monkeypatch.setattr("os.sched_setaffinity", lambda process, cores: pinned.update(cores))
+    assert 0 < handover()() < 1
+    assert len(pinned) == taken
 
 
 @pytest.mark.parametrize(

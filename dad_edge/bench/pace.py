@@ -30,6 +30,8 @@ PRODUCTS = 5
 """Their median counts, after one that does not."""
 HANDED_OVER = 1 << 18
 """FP32 values that every core writes and the next one reads: 1 MiB."""
+CORES = 8
+"""Cores that take part, spread over all usable ones; more would mostly wait for each other."""
 HANDOVERS = 20
 """Their median counts, that of the slowest core."""
 FULL_SPEED = 90
@@ -93,8 +95,9 @@ def product() -> Callable[[], float]:
 
 
 def handover() -> Callable[[], float]:
-    """Every usable core reads what its neighbour has just written; its own where there is one."""
-    cores = sorted(os.sched_getaffinity(0))
+    """Each core reads what its neighbour has just written; its own where there is only one."""
+    usable = sorted(os.sched_getaffinity(0))
+    cores = usable[:: -(-len(usable) // CORES)]
     written = [np.zeros(HANDED_OVER, np.float32) for _ in cores]
     read = [np.zeros(HANDED_OVER, np.float32) for _ in cores]
     together = threading.Barrier(len(cores))

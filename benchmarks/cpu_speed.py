@@ -24,7 +24,6 @@ from benchmarks.naming import result_file
 from benchmarks.real_data import error_in, result_in
 from dad_edge.bench.case import Case, CasePrecision, EngineName
 from dad_edge.bench.measure import measure, summary
-from dad_edge.bench.pace import Pace
 from dad_edge.bench.study import draw_frames
 from dad_edge.bench.subject import open_case
 from dad_edge.bundle import find_bundle, open_bundle, write_json
@@ -53,7 +52,7 @@ def measure_row(
     before = resident_mib()
     with open_case(case, frames) as subject, LoadWatch() as watch:
         began = time.process_time()
-        samples = measure(subject.call, seconds, pace=Pace())
+        samples = measure(subject.call, seconds)
         spent_s = time.process_time() - began
     calls = len(samples.latency_ms) + samples.warm_up_calls
     around = sum(stages[step] for stages in samples.stage_ms for step in AROUND)

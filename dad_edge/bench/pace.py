@@ -60,6 +60,7 @@ class Pace:
         """
         self._tasks = tasks
         self._readings: list[Reading] = []
+        self._full: Reading = ()
 
     def read(self) -> Reading:
         """The speed now."""
@@ -67,14 +68,14 @@ class Pace:
             self._tasks = [Task("product", 0.93, product()), Task("handover", 0.85, handover())]
         time.sleep(SETTLE_S)
         self._readings.append(tuple(1 / task.run() for task in self._tasks))
+        self._full = tuple(np.percentile(self._readings, FULL_SPEED, axis=0).tolist())
         return self._readings[-1]
 
     def shares(self, reading: Reading) -> dict[str, float]:
         """A reading as shares of the machine's full speed, as far as it has shown itself."""
-        full = np.percentile(self._readings, FULL_SPEED, axis=0)
         return {
-            task.name: float(speed / best)
-            for task, speed, best in zip(self._tasks or (), reading, full, strict=True)
+            task.name: speed / best
+            for task, speed, best in zip(self._tasks or (), reading, self._full, strict=True)
         }
 
     def slowed(self, reading: Reading) -> bool:

@@ -11,75 +11,23 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
+from fake_cuda_parts import (
+    FakeEvent,
+    FakeStream,
+    Memory,
+    Work,
+    convert_by_the_real_bindings,
+    real,
+)
 from kernel_host import kernel_library
 
-from dad_edge.gpu import load_driver
 from dad_edge.runtime.cuda import STICKY
 
-real: Any = pytest.importorskip(
-    "cuda.bindings.driver", reason="cuda-bindings is not installed (extra 'cuda')"
-)
 Result = real.CUresult
 OK = Result.CUDA_SUCCESS
-GUARD = 64
-_GUARD_BYTE = 0xA5
-Work = Callable[[], None]
-
-
-@dataclass
-class Memory:
-    """One allocation with a guard behind it."""
-
-    size: int
-    store: Any = None
-
-    def __post_init__(self) -> None:
-        raw = np.full(self.size + GUARD + 256, _GUARD_BYTE, np.uint8)
-        start = -raw.ctypes.data % 256
-        self.store = raw[start : start + self.size + GUARD]
-
-    @property
-    def address(self) -> int:
-        return int(self.store.ctypes.data)
-
-    def check(self) -> None:
-        assert (self.store[self.size :] == _GUARD_BYTE).all(), "written beyond an allocation"
-
-
-@dataclass
-class FakeStream:
-    pending: list[Work] = field(default_factory=list)
-    done: int = 0
-    """Works taken so far; the n-th work has index n."""
-    graph: list[Work] | None = None
-    """Where work goes while the stream is captured."""
-
-
-@dataclass
-class FakeEvent:
-    timing: bool
-    stream: FakeStream | None = None
-    index: int = 0
-    happened_s: float | None = None
-
-
-_converted: set[tuple[object, ...]] = set()
-
-
-def _convert(name: str, arguments: tuple[Any, ...]) -> None:
-    """Let the real bindings convert arguments of these types; they raise a TypeError for others."""
-    kinds = (name, *map(type, arguments))
-    if kinds in _converted or load_driver() is not None:
-        return
-    with pytest.raises(RuntimeError):
-        getattr(real, name)(*arguments)
-    _converted.add(kinds)
 
 
 class FakeDriver:
@@ -118,7 +66,7 @@ class FakeDriver:
 
         def counted(*arguments: Any) -> Any:
             self.calls[name] += 1
-            _convert(name, arguments)
+            convert_by_the_real_bindings(name, arguments)
             if name in ("cuGetErrorName", "cuGetErrorString", "cuDevicePrimaryCtxReset"):
                 return value(*arguments)
             if self.sticky is not None:

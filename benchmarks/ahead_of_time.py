@@ -23,17 +23,17 @@ from typing import Any
 
 from benchmarks.naming import result_file
 from dad_edge.bench.untrained import untrained_bundle
-from dad_edge.build import Target
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, Calibration, write_json
 from dad_edge.config import RECIPES, Fusion, Precision, SizeName
-from dad_edge.environment import describe
+from dad_edge.deploy.build import Target
+from dad_edge.deploy.plan import PlanJob
+from dad_edge.deploy.process import build_in_process
 from dad_edge.errors import DadEdgeError
-from dad_edge.plan import PlanJob
-from dad_edge.plan_process import build_in_process
-from dad_edge.quantize import inner_convolutions, load_graph, typed_graph
+from dad_edge.graphs.quantize import inner_convolutions, load_graph, typed_graph
+from dad_edge.machine.environment import describe
+from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.engines import rows_of
-from dad_edge.runtime.tensorrt_api import load_tensorrt
-from dad_edge.signals import StopRequest
+from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
 
 CAPABILITIES = ("8.6", "8.9", "12.0")
 FUSIONS: dict[Fusion, tuple[int, ...]] = {"average": (100, 200), "norm_guided": (200, 400)}

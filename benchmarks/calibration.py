@@ -20,15 +20,15 @@ import numpy as np
 
 from benchmarks.against_fp32 import arguments, differences, judge, run
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
-from dad_edge.calibrate import observe
-from dad_edge.coverage import select, thumbnail
+from dad_edge.cli.progress import progress_bar
 from dad_edge.data.layouts import GOOD, Item, list_items
-from dad_edge.preprocess import read_frame
-from dad_edge.progress import progress_bar
-from dad_edge.quantize import load_graph, to_int8
-from dad_edge.ranges import RangeMethod
+from dad_edge.deploy.calibrate import observe
+from dad_edge.deploy.coverage import select, thumbnail
+from dad_edge.deploy.ranges import RangeMethod
+from dad_edge.gate.sensitivity import inspector_of
+from dad_edge.graphs.quantize import load_graph, to_int8
+from dad_edge.image.preprocess import read_frame
 from dad_edge.runtime.inspector import open_graphs
-from dad_edge.sensitivity import inspector_of
 
 COUNTS = (8, 32, 128, 512)
 METHODS: tuple[RangeMethod, ...] = ("min-max", "percentile", "entropy")

@@ -27,8 +27,8 @@ from dad_edge.bench.measure import measure, summary
 from dad_edge.bench.study import draw_frames
 from dad_edge.bench.subject import open_case
 from dad_edge.bundle import find_bundle, open_bundle, write_json
-from dad_edge.environment import describe
-from dad_edge.machine_load import LoadWatch
+from dad_edge.machine.environment import describe
+from dad_edge.machine.load import LoadWatch
 
 ROOT = Path(__file__).parents[1]
 ROWS: tuple[tuple[EngineName, CasePrecision], ...] = (

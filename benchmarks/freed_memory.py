@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from benchmarks.naming import result_file
-from dad_edge import trainer
 from dad_edge.bench.case import Case, recipe_model
 from dad_edge.bench.measure import Call, measure, rounded, summary
 from dad_edge.bench.pace import Pace
@@ -30,9 +29,10 @@ from dad_edge.bench.subject import open_case
 from dad_edge.bundle import write_json
 from dad_edge.config import RECIPES
 from dad_edge.data.dataset import Batch
-from dad_edge.environment import describe, peak_memory_mib
-from dad_edge.parallel import Processes
-from dad_edge.runtime import engine_torch
+from dad_edge.learn import trainer
+from dad_edge.learn.parallel import Processes
+from dad_edge.machine.environment import describe, peak_memory_mib
+from dad_edge.runtime.cpu import engine_torch
 
 WORK = ("training step", "inspection")
 KEPT, GIVEN_BACK = "kept", "given back as glibc does"

@@ -26,8 +26,8 @@ from typing import Any
 try:
     from benchmarks.real_data import error_in, result_in
     from dad_edge.bundle import PACKAGED, write_json
-    from dad_edge.environment import describe
-    from dad_edge.gpu import describe_nvidia
+    from dad_edge.machine.environment import describe
+    from dad_edge.machine.gpu import describe_nvidia
 except ModuleNotFoundError as error:
     print(
         f"error: package '{error.name}' is not installed in {sys.executable}; all parts need it.\n"

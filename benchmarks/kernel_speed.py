@@ -4,7 +4,7 @@
 
 Needs a GPU, `cuda-core` and `cuda-bindings`. Each kernel runs in a CUDA graph between two events,
 after a large copy, so that it finds nothing in the L2 cache; that copy gives the bandwidth too. The
-bytes are those of the table in `dad_edge/runtime/ops_cuda.py`. Writes kernels_<device>_<date>.json.
+bytes are those of the table in `dad_edge/runtime/gpu/ops.py`. Writes kernels_<device>_<date>.json.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any
 
 from benchmarks.naming import result_file
 from dad_edge.config import RECIPES, Fusion, ModelConfig, SizeName
-from dad_edge.environment import describe
 from dad_edge.errors import DadEdgeError
-from dad_edge.runtime.cuda import Device, Stream, closed_on_error
-from dad_edge.runtime.ops_cuda import ELEMENT_BYTES, CudaOps, Pixels, Tensors
+from dad_edge.machine.environment import describe
+from dad_edge.runtime.gpu.driver import Device, Stream, closed_on_error
+from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
 from dad_edge.runtime.seams import Element
 
 REPEATS = 30

@@ -27,15 +27,15 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.against_fp32 import arguments, differences, judge, run
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.data.layouts import list_items
+from dad_edge.deploy.plan import PlanJob
+from dad_edge.deploy.process import build_in_process
 from dad_edge.errors import DadEdgeError
-from dad_edge.fp16_range import activation_peaks
-from dad_edge.plan import PlanJob
-from dad_edge.plan_process import build_in_process
-from dad_edge.quantize import INT8_LIMIT, load_graph, to_fp16, to_int8
+from dad_edge.gate.sensitivity import ranges_of
+from dad_edge.graphs.fp16_range import activation_peaks
+from dad_edge.graphs.quantize import INT8_LIMIT, load_graph, to_fp16, to_int8
+from dad_edge.machine.signals import StopRequest
+from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspector import HostInspector, open_graphs
-from dad_edge.runtime.ops_numpy import NumpyOps
-from dad_edge.sensitivity import ranges_of
-from dad_edge.signals import StopRequest
 
 FP8_LIMIT = 448.0
 CAPABILITIES = ("8.6", "8.9", "12.0")

@@ -27,7 +27,6 @@ import dad_edge
 from benchmarks.naming import result_file
 from dad_edge.bench.measure import measure, summary
 from dad_edge.bench.study import draw_frames
-from dad_edge.build import Target, find_target
 from dad_edge.bundle import (
     DENOISER,
     ENGINES,
@@ -39,15 +38,16 @@ from dad_edge.bundle import (
     write_json,
 )
 from dad_edge.config import Precision, RuntimeName
-from dad_edge.environment import describe
+from dad_edge.deploy.build import Target, find_target
 from dad_edge.errors import DadEdgeError
-from dad_edge.gate_images import Images, data_images, demo_images
-from dad_edge.machine_load import LoadWatch
+from dad_edge.gate.images import Images, data_images, demo_images
+from dad_edge.gate.verify import verify
+from dad_edge.machine.environment import describe
+from dad_edge.machine.load import LoadWatch
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_graphs, open_inspector
 from dad_edge.runtime.sidecar import Sidecar, read_sidecar
-from dad_edge.verify import verify
 
 PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
     "onnxruntime": ("fp32", "fp16", "int8"),

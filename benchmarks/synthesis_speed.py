@@ -27,7 +27,7 @@ from dad_edge.data.synthesis import (
     self_augmented,
     texture_crop,
 )
-from dad_edge.environment import describe
+from dad_edge.machine.environment import describe
 
 SIDE = 256
 

@@ -16,16 +16,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dad_edge.build import Target, build, describe, find_target
 from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
+from dad_edge.cli.progress import progress_bar
 from dad_edge.config import Precision, RuntimeName, read_toml
+from dad_edge.deploy.build import Target, build, describe, find_target
 from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
-from dad_edge.gate_images import images_of
-from dad_edge.progress import progress_bar
+from dad_edge.gate.images import images_of
+from dad_edge.gate.verify import verify
 from dad_edge.runtime.engines import why_not_here
+from dad_edge.runtime.gpu.tensorrt_api import local_capability
 from dad_edge.runtime.sidecar import BuilderOptions, build_command
-from dad_edge.runtime.tensorrt_api import local_capability
-from dad_edge.verify import verify
 
 TARGETS = Path(__file__).parent
 

@@ -3,8 +3,8 @@
     python calibration/select_images.py --data DIR --count 64 --out manifest.json
     dad-edge calibrate --data DIR --manifest manifest.json
 
-The choice is the one that calibration makes by itself (`dad_edge.coverage`): few images, and as
-different as the set allows. The same images give the same manifest.
+The choice is the one that calibration makes by itself (`dad_edge.deploy.coverage`): few images,
+and as different as the set allows. The same images give the same manifest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from dad_edge.bundle import sha256_of, write_json
-from dad_edge.coverage import select, thumbnail
 from dad_edge.data.layouts import Item, list_items
+from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.errors import DadEdgeError
-from dad_edge.preprocess import read_frame
+from dad_edge.image.preprocess import read_frame
 
 
 def write_selection(root: Path, count: int, out: Path) -> list[Item]:

@@ -1,5 +1,5 @@
 """`python -m dad_edge` is the `dad-edge` command."""
 
-from dad_edge.cli import main
+from dad_edge.cli.main import main
 
 main()

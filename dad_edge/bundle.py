@@ -19,7 +19,7 @@ import numpy as np
 
 from dad_edge.config import ModelConfig, from_mapping, to_mapping
 from dad_edge.errors import ModelError, StorageError, writing
-from dad_edge.framing import IGNORE, Mask, ignore_in
+from dad_edge.image.framing import IGNORE, Mask, ignore_in
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from tiny import TINY
 
 from dad_edge import bundle as bundles
 from dad_edge.bundle import (

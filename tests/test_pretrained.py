@@ -8,7 +8,7 @@ import pytest
 
 from dad_edge.bundle import PACKAGED, open_bundle
 from dad_edge.data.demo.dataset import write_dataset
-from dad_edge.evaluate import bundle_candidate, evaluate
+from dad_edge.report.evaluate import bundle_candidate, evaluate
 
 LARGEST_MIB = 6
 

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from dad_edge.bundle import Bundle
-from dad_edge.cli import app
+from dad_edge.cli.main import app
 from dad_edge.errors import DadEdgeError
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from typing import Literal
 from dad_edge.bench.case import Case, CasePrecision, Device, EngineName, recipe_model
 from dad_edge.bundle import Bundle
 from dad_edge.config import Method, ModelConfig, SizeName
-from dad_edge.gpu import describe_nvidia
+from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.runtime.sidecar import list_engines, read_sidecar
 
 StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]

@@ -8,7 +8,7 @@ from typing import Any
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.config import ModelConfig
 from dad_edge.errors import require
-from dad_edge.graph_cost import layer_costs
+from dad_edge.graphs.cost import layer_costs
 
 ITEMSIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 

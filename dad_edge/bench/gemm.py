@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dad_edge.bench.case import CasePrecision, Device
-from dad_edge.environment import usable_cores
 from dad_edge.errors import DeviceError, require
-from dad_edge.runtime.engine_onnx import OnnxEngine
+from dad_edge.machine.environment import usable_cores
+from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 
 
 def onnx_gemm(side: int, precision: CasePrecision) -> Callable[[], object]:

@@ -15,12 +15,12 @@ import numpy as np
 
 from dad_edge.bench.measure import rounded
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
-from dad_edge.environment import usable_cores
-from dad_edge.graph_cost import LayerCost, layer_costs
-from dad_edge.runtime.engine_onnx import session_options
-from dad_edge.runtime.engine_openvino import cpu_settings, shared_core
+from dad_edge.graphs.cost import LayerCost, layer_costs
+from dad_edge.graphs.openvino import for_openvino
+from dad_edge.machine.environment import usable_cores
+from dad_edge.runtime.cpu.engine_onnx import session_options
+from dad_edge.runtime.cpu.engine_openvino import cpu_settings, shared_core
 from dad_edge.runtime.engines import rows_of
-from dad_edge.runtime.openvino_graph import for_openvino
 
 Profiler = Literal["ONNX Runtime", "OpenVINO"]
 PROFILERS: tuple[Profiler, ...] = ("ONNX Runtime", "OpenVINO")

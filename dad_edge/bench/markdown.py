@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dad_edge import paper
+from dad_edge.bench import paper
 from dad_edge.bench.case import UNTRAINED
 from dad_edge.bench.table import (
     by_network,

@@ -10,11 +10,22 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dad_edge import paper
+from dad_edge.bench import paper
 from dad_edge.bench.case import UNTRAINED
 from dad_edge.bench.table import configuration
 from dad_edge.bundle import DENOISER, SEGMENTER
-from dad_edge.pictures import BLUE, GREEN, INK, LINE, MUTED, PAPER, RED, Colour, Picture, draw_text
+from dad_edge.image.pictures import (
+    BLUE,
+    GREEN,
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    RED,
+    Colour,
+    Picture,
+    draw_text,
+)
 
 WIDTH, HEIGHT = 1240, 770
 _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 1200, 122, 660

@@ -14,8 +14,8 @@ import numpy as np
 from dad_edge.bench.case import CasePrecision, Device
 from dad_edge.bench.gemm import onnx_gemm, torch_gemm, torch_on
 from dad_edge.bench.measure import rounded
-from dad_edge.environment import usable_cores
 from dad_edge.errors import DadEdgeError
+from dad_edge.machine.environment import usable_cores
 
 GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}

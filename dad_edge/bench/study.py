@@ -29,11 +29,11 @@ from dad_edge.bench.roof import Peaks, roof_of
 from dad_edge.bench.scaling import fit_sweep
 from dad_edge.bench.subject import Frame, Subject, case_cost, check_here, open_case
 from dad_edge.bundle import Bundle
-from dad_edge.environment import describe
 from dad_edge.errors import DadEdgeError
-from dad_edge.gpu import describe_nvidia
-from dad_edge.machine_load import LoadWatch
-from dad_edge.sensors import read_sensors, throttling
+from dad_edge.machine.environment import describe
+from dad_edge.machine.gpu import describe_nvidia
+from dad_edge.machine.load import LoadWatch
+from dad_edge.machine.sensors import read_sensors, throttling
 
 SCHEMA_VERSION = 3
 FRAMES = 16

@@ -17,11 +17,11 @@ from dad_edge.bench.case import Case, lambdas_of
 from dad_edge.bench.cost import Costs, bundle_cost, model_cost
 from dad_edge.bench.measure import Call
 from dad_edge.bench.untrained import untrained_bundle, untrained_detector, writable_copy
-from dad_edge.build import build, find_target
 from dad_edge.bundle import Bundle
 from dad_edge.config import Precision, RuntimeName
-from dad_edge.environment import usable_cores
+from dad_edge.deploy.build import build, find_target
 from dad_edge.errors import DeviceError, ModelError, UsageError, require
+from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_graphs, open_inspector
@@ -195,11 +195,11 @@ def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:
 
 def _torch_inspector(case: Case) -> Inspector:
     torch = require("torch", "train", "run networks in PyTorch")
-    from dad_edge.runtime.engine_torch import torch_inspector
+    from dad_edge.runtime.cpu.engine_torch import torch_inspector
 
     detector = untrained_detector(case.model)
     if case.engine == "PyTorch CUDA graph":
-        from dad_edge.runtime.engine_torch_cuda import fused_torch_inspector
+        from dad_edge.runtime.gpu.engine_torch import fused_torch_inspector
 
         if case.precision not in ("fp32", "fp16", "bf16"):
             raise UsageError(f"{case.engine} has no {case.precision}.", "choose fp32, fp16 or bf16")

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from dad_edge import paper
+from dad_edge.bench import paper
 from dad_edge.bench.case import UNTRAINED
 
 Row = dict[str, Any]

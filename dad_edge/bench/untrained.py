@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dad_edge.bench.case import UNTRAINED
 from dad_edge.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_manifest
 from dad_edge.config import ModelConfig, to_mapping
-from dad_edge.environment import package_versions
 from dad_edge.errors import DadEdgeError, StorageError, require
+from dad_edge.machine.environment import package_versions
 from dad_edge.model.diffusion import alpha_bar_table
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def untrained_bundle(model: ModelConfig) -> Bundle:
         except DadEdgeError:
             shutil.rmtree(path, ignore_errors=True)
     require("onnxscript", "train", "export an untrained network")
-    from dad_edge.export import write_graphs
+    from dad_edge.deploy.export import write_graphs
 
     detector = untrained_detector(model)
     table = alpha_bar_table(model.schedule)

@@ -1,0 +1,1 @@
+"""Images of good parts and of defects."""

@@ -14,7 +14,7 @@ from dad_edge.data.foreground import find_foregrounds
 from dad_edge.data.layouts import images_in, list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
-from dad_edge.framing import (
+from dad_edge.image.framing import (
     Mask,
     Plan,
     ignored_at,
@@ -25,7 +25,7 @@ from dad_edge.framing import (
     split_mask,
     views,
 )
-from dad_edge.preprocess import read_frame, resize
+from dad_edge.image.preprocess import read_frame, resize
 
 FEWEST_IMAGES = 2
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dad_edge.errors import DataError
-from dad_edge.metrics import GOOD
+from dad_edge.report.metrics import GOOD
 
 Split = Literal["train", "test"]
 

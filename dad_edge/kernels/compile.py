@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dad_edge.environment import user_cache
 from dad_edge.errors import DeviceError, MissingDependency, require, writing
+from dad_edge.machine.environment import user_cache
 
 KERNELS = ("inject", "restore", "pool")
 """The kernel files; the kernels inside are listed at the top of each."""

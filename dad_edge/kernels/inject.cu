@@ -14,7 +14,7 @@
 //   noise   philox.cuh, frame counter *frame_counter + b * advance; advance 0 gives every frame of
 //           a batch the same noise. The counter is read from memory so that a CUDA graph can be
 //           replayed with another one.
-//   resize  dad_edge/preprocess.py: area average where neither side grows, else bilinear
+//   resize  dad_edge/image/preprocess.py: area average where neither side grows, else bilinear
 //
 // Launch: grid (ceil(ceil(3*S*S / 4) / threads), frames), block (threads), say 256. One thread
 // makes four neighbouring elements of one image, which share a Philox block, for every λ.

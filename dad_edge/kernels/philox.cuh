@@ -1,4 +1,4 @@
-// Gaussian noise from Philox4x32-10 and Box-Muller. dad_edge/philox.py defines it; this is the same
+// Gaussian noise from Philox4x32-10 and Box-Muller. dad_edge/model/philox.py defines it; this is the same
 // definition: equal integers, and normals that differ by a few units in the last place of float32.
 #pragma once
 

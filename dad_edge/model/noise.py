@@ -1,4 +1,4 @@
-"""The noise of `dad_edge.philox` in PyTorch, on any device."""
+"""The noise of `dad_edge.model.philox` in PyTorch, on any device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dad_edge.philox import (
+from dad_edge.model.philox import (
     KEY_STEP_0,
     KEY_STEP_1,
     MULTIPLIER_0,

@@ -10,9 +10,10 @@ from pathlib import Path
 from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, sha256_of
 from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.gpu import describe_nvidia
-from dad_edge.runtime.engine_onnx import OnnxEngine
-from dad_edge.runtime.engine_openvino import OpenvinoEngine, openvino_version
+from dad_edge.machine.gpu import describe_nvidia
+from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
+from dad_edge.runtime.cpu.engine_openvino import OpenvinoEngine, openvino_version
+from dad_edge.runtime.gpu.tensorrt_api import MODULES, load_tensorrt
 from dad_edge.runtime.seams import Engine
 from dad_edge.runtime.sidecar import (
     KERNEL_FOLDER,
@@ -24,7 +25,6 @@ from dad_edge.runtime.sidecar import (
     rebuild_command,
     this_platform,
 )
-from dad_edge.runtime.tensorrt_api import MODULES, load_tensorrt
 
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""

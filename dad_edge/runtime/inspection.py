@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
-from dad_edge.framing import Mask, Plan, ignored_at, merge
-from dad_edge.runtime.ops_numpy import heat_of, top_mean
+from dad_edge.image.framing import Mask, Plan, ignored_at, merge
+from dad_edge.runtime.cpu.ops import heat_of, top_mean
 from dad_edge.runtime.seams import Inspection, Pooled, Verdict
 
 STAGES = ("inject", "denoise", "restore", "segment", "pool")

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle
 from dad_edge.errors import DataError
-from dad_edge.framing import Mask, is_plain, plan, views
-from dad_edge.runtime.cuda import Device, closed_on_error
-from dad_edge.runtime.engine_onnx import OnnxEngine
-from dad_edge.runtime.engine_tensorrt import TensorRtEngine
+from dad_edge.image.framing import Mask, is_plain, plan, views
+from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
+from dad_edge.runtime.cpu.ops import NumpyOps, all_finite
 from dad_edge.runtime.engines import (
     CPU_RUNTIMES,
     accepted_engine,
     find_engine,
     load_engine,
 )
-from dad_edge.runtime.fused import FusedInspector, keep_mask
+from dad_edge.runtime.gpu.driver import Device, closed_on_error
+from dad_edge.runtime.gpu.engine_tensorrt import TensorRtEngine
+from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
+from dad_edge.runtime.gpu.ops import CudaOps
 from dad_edge.runtime.inspection import STAGES, Computed, Inspector
-from dad_edge.runtime.ops_cuda import CudaOps
-from dad_edge.runtime.ops_numpy import NumpyOps, all_finite
 from dad_edge.runtime.seams import Engine, Inspection, Ops, Pooled
 from dad_edge.runtime.sidecar import KERNEL_FOLDER, Sidecar, thresholds_for
 
@@ -115,7 +115,7 @@ def _check(frames: Sequence[NDArray[np.uint8]]) -> None:
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
             raise DataError(
                 f"a frame must be (H,W,3) uint8 BGR, got shape {frame.shape} of {frame.dtype}.",
-                "convert it with dad_edge.preprocess.as_frame",
+                "convert it with dad_edge.image.preprocess.as_frame",
             )
 
 

@@ -1,0 +1,1 @@
+"""The line: from a source of frames to sinks of verdicts."""

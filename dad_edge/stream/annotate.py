@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.pictures import (
+from dad_edge.image.pictures import (
     GREEN,
     INK,
     MUTED,

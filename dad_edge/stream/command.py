@@ -11,13 +11,13 @@ from typing import Any
 
 from dad_edge import __version__
 from dad_edge.bundle import Bundle
-from dad_edge.environment import package_versions
 from dad_edge.errors import StorageError, UsageError, writing
+from dad_edge.machine.environment import package_versions
+from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.engines import find_engine
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import thresholds_for
-from dad_edge.signals import StopRequest
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DataError, Interrupted
+from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.seams import Inspection
-from dad_edge.signals import StopRequest
 from dad_edge.stream.handover import Handover
 from dad_edge.stream.results import Result, Sink, Summary
 from dad_edge.stream.sources import Frame, Source, Unreadable

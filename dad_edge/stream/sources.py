@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dad_edge.data.demo import line
 from dad_edge.errors import DadEdgeError, DataError, UsageError
-from dad_edge.preprocess import IMAGE_SUFFIXES, as_frame, read_frame
+from dad_edge.image.preprocess import IMAGE_SUFFIXES, as_frame, read_frame
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")

@@ -1,0 +1,1 @@
+"""The command: a command is a few lines: parse, call, print."""

@@ -1,0 +1,280 @@
+"""The commands between a bundle and the line: calibrate, build, verify."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dad_edge.cli.terminal import (
+    BundleOption,
+    DataOption,
+    JsonOption,
+    emit,
+    say,
+    writable_bundle_of,
+)
+from dad_edge.errors import DadEdgeError, UsageError
+
+if TYPE_CHECKING:
+    from dad_edge.bundle import Bundle
+    from dad_edge.runtime.sidecar import LayerChoice
+
+
+GateDataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data set to judge on; parts of the demo product if left out."),
+]
+NormalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--normal",
+        help="Data set that 'calibrate' was given, if it is another: thresholds of the engine.",
+    ),
+]
+
+
+class PrecisionName(str, Enum):
+    """Choices of --precision."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class RuntimeChoice(str, Enum):
+    """Choices of --runtime."""
+
+    AUTO = "auto"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+def calibrate(
+    data: DataOption,
+    bundle: BundleOption = None,
+    false_reject_rate: Annotated[
+        float, typer.Option(help="Share of good parts that may be rejected.")
+    ] = 0.01,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Images for the activation ranges, from calibration/select_images.py."),
+    ] = None,
+    ignore_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture that is not black where nothing is inspected; it goes into the bundle."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find thresholds and activation ranges from images of good parts."""
+    from dataclasses import replace
+
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.config import to_mapping
+    from dad_edge.data.layouts import list_items
+    from dad_edge.deploy import calibrate as stage
+    from dad_edge.image.framing import read_ignore
+
+    items = list_items(data, "train")
+    chosen = stage.read_manifest(manifest, items) if manifest else None
+    ignore = read_ignore(ignore_mask) if ignore_mask else None
+    target = writable_bundle_of(bundle)
+    if ignore is not None:
+        target = replace(target, ignore=ignore)
+    with progress_bar("calibrating") as progress:
+        thresholds, ranges = stage.calibrate(
+            target,
+            items,
+            false_reject_rate=false_reject_rate,
+            range_items=chosen,
+            progress=progress,
+        )
+    say(stage.describe(thresholds, ranges))
+    if as_json:
+        emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
+
+
+def build(
+    precision: Annotated[PrecisionName, typer.Option(help="Precision of the engine.")],
+    runtime: Annotated[
+        RuntimeChoice,
+        typer.Option(
+            help="auto: TensorRT where it is installed beside a GPU, else on the CPU OpenVINO for "
+            "INT8, if it is installed, and ONNX Runtime."
+        ),
+    ] = RuntimeChoice.AUTO,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="Build ahead of time for RTX cards such as 8.6; may be repeated."),
+    ] = None,
+    frames: Annotated[
+        list[int] | None,
+        typer.Option(help="Frames in a batch; may be repeated; TensorRT: 1, 2, 4 and 8."),
+    ] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(help="Scratch memory of the TensorRT builder in MiB.")
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(help="0 to 5: how long TensorRT looks for fast kernels.")
+    ] = None,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="One plan for GPUs from Ampere on.")
+    ] = False,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="A plan for later TensorRT versions too.")
+    ] = False,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="INT8: points of image AUROC; the costliest layers stay float for it."),
+    ] = None,
+    data: GateDataOption = None,
+    normal: NormalOption = None,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build engines for a device, and run the accuracy gate where they can run."""
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.config import to_mapping
+    from dad_edge.deploy import build as stage
+    from dad_edge.runtime.engines import why_not_here
+    from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
+
+    target = stage.find_target(
+        None if runtime is RuntimeChoice.AUTO else runtime.value,
+        tuple(compute_capability or ()),
+        tuple(frames or ()),
+        BuilderOptions(
+            workspace_mib=workspace_mib,
+            optimization_level=optimization_level,
+            hardware_compatible=hardware_compatible,
+            version_compatible=version_compatible,
+        ),
+        precision.value,
+    )
+    if max_drop is not None and precision is not PrecisionName.INT8:
+        raise UsageError(
+            f"--max-drop chooses INT8 layers; the precision is {precision.value}.",
+            "leave it out, or use '--precision int8'",
+        )
+    chosen = writable_bundle_of(bundle)
+    layers = choose_layers(chosen, max_drop, data) if max_drop is not None else None
+    with progress_bar(f"building {precision.value}") as report:
+        sidecar = stage.build(chosen, precision.value, target, report, layers)
+    say(stage.describe(sidecar))
+    reports = []
+    if reason := why_not_here(sidecar):
+        say(f"accuracy gate: NOT RUN, {reason}")
+    else:
+        reports = judge(chosen, [sidecar.name], data, normal)
+    if as_json:
+        emit({"bundle": str(chosen.path), **to_mapping(read_sidecar(chosen, sidecar.name))})
+    fail_if_rejected(reports)
+
+
+def choose_layers(bundle: Bundle, max_drop: float, data: Path | None) -> LayerChoice:
+    """Find the layers that must stay float, with a bar, and say what they cost."""
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.gate import trade as stage
+    from dad_edge.gate.images import images_of
+
+    with progress_bar("choosing INT8 layers") as report:
+        found = stage.trade(bundle, images_of(bundle, data), max_drop, report)
+    say(stage.describe(found))
+    return found.choice
+
+
+def verify(
+    engine: Annotated[
+        str | None, typer.Option(help="Name of the engine; without it all that can run here.")
+    ] = None,
+    data: GateDataOption = None,
+    normal: NormalOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Training run: compare with PyTorch, not the bundle's FP32 graphs."),
+    ] = None,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy gate: engines against FP32 on the same noise."""
+    from dad_edge.gate import verify as stage
+
+    chosen = writable_bundle_of(bundle)
+    names = [engine] if engine else stage.runnable(chosen)
+    reports = judge(chosen, names, data, normal, checkpoint)
+    draw_engines(chosen, names, data)
+    if as_json:
+        emit({"bundle": str(chosen.path), "engines": reports})
+    fail_if_rejected(reports)
+
+
+def judge(
+    bundle: Bundle,
+    engines: list[str],
+    data: Path | None,
+    normal: Path | None = None,
+    checkpoint: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Derive thresholds, run the accuracy gate, both with a bar, and print its table."""
+    from rich.console import Console
+
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.deploy import thresholds as engine_thresholds
+    from dad_edge.gate import verify
+    from dad_edge.gate.images import images_of
+    from dad_edge.gate.table import gate_table
+
+    images = images_of(bundle, data)
+    parts, reason = engine_thresholds.parts_of(bundle, data, normal)
+    if reason:
+        say(f"thresholds of the engine: not derived, {reason}")
+    reference = verify.open_reference(bundle, checkpoint)
+    reports = []
+    for name in engines:
+        if parts and not engine_thresholds.are_derived(bundle, name):
+            with progress_bar(f"thresholds {name}") as progress:
+                engine_thresholds.derive_thresholds(bundle, name, parts, progress)
+        with progress_bar(f"accuracy gate {name}") as progress:
+            reports.append(verify.verify(bundle, name, images, progress, reference=reference))
+    Console(stderr=True).print(gate_table(reports))
+    return reports
+
+
+def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
+    """Write a picture of all engines side by side and say where it is."""
+    from dad_edge.bundle import REPORTS
+    from dad_edge.gate.images import images_of
+    from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet, write_picture
+    from dad_edge.runtime.inspector import open_graphs, open_inspector
+    from dad_edge.runtime.sidecar import read_sidecar
+
+    inspectors = {"FP32 graphs": open_graphs(bundle)}
+    path = bundle.path / REPORTS / ENGINES_PICTURE
+    with ExitStack() as opened:
+        for name in engines:
+            sidecar = read_sidecar(bundle, name)
+            heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
+            inspector = open_inspector(bundle, engine=name, even_if_rejected=True)
+            inspectors[heading] = opened.enter_context(inspector)
+        write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
+    say(f"pictures: {path}, and of the worst images in {path.parent}/<engine>/")
+
+
+def fail_if_rejected(reports: list[dict[str, Any]]) -> None:
+    """Exit code 1 if the accuracy gate said no."""
+    from dad_edge.gate.table import rejection
+
+    for report in reports:
+        if not report["passed"]:
+            raise DadEdgeError(rejection(report), report["next_step"])
+
+
+COMMANDS = {"calibrate": calibrate, "build": build, "verify": verify}
+"""Name on the command line → function."""

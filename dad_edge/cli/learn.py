@@ -1,0 +1,328 @@
+"""The commands from images to a bundle: demo-data, train, import, evaluate, export."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dad_edge.cli.terminal import (
+    BundleOption,
+    DataOption,
+    EngineOption,
+    JsonOption,
+    chosen_bundle,
+    emit,
+    say,
+)
+from dad_edge.config import Foreground, Fusion, Recipe, SizeName
+from dad_edge.errors import UsageError, require, writing
+from dad_edge.machine.environment import follows
+
+TexturesOption = Annotated[
+    Path | None, typer.Option("--textures", help="Folder of texture images; drawn if left out.")
+]
+ForegroundOption = Annotated[
+    Foreground | None,
+    typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
+]
+TilesOption = Annotated[
+    str | None,
+    typer.Option("--tiles", help="Rows x columns of tiles for large images, such as 2x3."),
+]
+KeepAspectOption = Annotated[
+    bool, typer.Option("--keep-aspect", help="Pad images to their shape, do not stretch them.")
+]
+IgnoreMaskOption = Annotated[
+    Path | None,
+    typer.Option("--ignore-mask", help="Picture that is not black where nothing is inspected."),
+]
+
+
+def demo_data(
+    out: Annotated[Path, typer.Option("--out", help="New folder for the data set.")],
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other parts.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the drawn demo product as a data set in MVTec layout."""
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.data.demo.dataset import write_dataset
+
+    with progress_bar("drawing parts") as report:
+        counts = write_dataset(out, seed=seed, progress=report)
+    say(f"{sum(counts.values())} images in {out}")
+    if as_json:
+        emit({"folder": str(out), "seed": seed, "images": counts})
+
+
+def preview_command(
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("preview.png"),
+    size: Annotated[SizeName, typer.Option("--size", help="nano, edge or paper.")] = "nano",
+    textures: TexturesOption = None,
+    foreground: ForegroundOption = None,
+    tiles: TilesOption = None,
+    keep_aspect: KeepAspectOption = False,
+    ignore_mask: IgnoreMaskOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a sheet of the synthetic anomalies that training will see."""
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.config import RECIPES
+    from dad_edge.data.dataset import TrainingSet
+    from dad_edge.image.framing import read_ignore
+    from dad_edge.learn.preview import preview, write_preview
+
+    recipe = _with_images(RECIPES[size], foreground, tiles, keep_aspect)
+    settings = replace(recipe.train, seed=seed)
+    ignore = read_ignore(ignore_mask) if ignore_mask else None
+    with progress_bar("reading images") as report:
+        images = TrainingSet(data, recipe.model, settings, textures, report, ignore)
+    shown = preview(images, data.resolve().name)
+    write_preview(shown, out)
+    say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
+    if as_json:
+        emit({"images": shown.images, "kind": shown.kind, "marked": shown.marked, "file": str(out)})
+
+
+def train_command(
+    data: DataOption,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; runs/<data>-<size> if left out."),
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="nano, edge or paper.")] = "nano",
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="recipe.toml with settings instead of --size.")
+    ] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            "--fusion", help="norm_guided for the journal version; the recipe's if left out."
+        ),
+    ] = None,
+    textures: TexturesOption = None,
+    foreground: ForegroundOption = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="Wall-clock limit of the whole run.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    tiles: TilesOption = None,
+    keep_aspect: KeepAspectOption = False,
+    ignore_mask: IgnoreMaskOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out with its own settings; limits may be given anew.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on images of good parts; Ctrl-C saves, --resume continues.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m dad_edge train --data DIR; the same batch is
+    then shared by all of them.
+    """
+    require("torch", "train", "train")
+    from dad_edge.bundle import write_ignore
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.data.dataset import TrainingSet
+    from dad_edge.image.framing import ignore_in, read_ignore
+    from dad_edge.learn import train as training
+    from dad_edge.learn.samples import SampleSheet
+
+    if resume:
+        _refuse_with_resume(
+            recipe=recipe,
+            fusion=fusion,
+            foreground=foreground,
+            seed=seed,
+            tiles=tiles,
+            keep_aspect=keep_aspect,
+            ignore_mask=ignore_mask,
+        )
+    settings = training.choose_recipe(
+        size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
+    )
+    settings = _with_images(settings, foreground, tiles, keep_aspect)
+    folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
+    settings = training.prepare_recipe(
+        settings, folder, resume, epochs=epochs, max_minutes=max_minutes
+    )
+    ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
+    with progress_bar("reading images") as report:
+        images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
+    if ignore is not None and not follows():
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_ignore(folder, ignore)
+    kind = "objects on a background" if images.foregrounds else "textures"
+    say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
+    with progress_bar(f"training {settings.model.size}") as report:
+        summary = training.train(
+            settings,
+            images,
+            folder,
+            resume=resume,
+            device=device,
+            on_step=lambda step: report(step.fraction, 1.0, step.note),
+            on_save=SampleSheet(images, folder).write,
+        )
+    if follows():
+        return
+    say(f"step {summary['step']}: weights in {folder}")
+    say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
+    if as_json:
+        emit(summary)
+
+
+def _with_images(
+    recipe: Recipe, foreground: Foreground | None, tiles: str | None, keep_aspect: bool
+) -> Recipe:
+    """The recipe with what the command line says about the images."""
+    from dad_edge.image.framing import choose_framing
+
+    framing = choose_framing(recipe.model.framing, tiles, keep_aspect)
+    train = replace(recipe.train, foreground=foreground or recipe.train.foreground)
+    return replace(recipe, model=replace(recipe.model, framing=framing), train=train)
+
+
+def _refuse_with_resume(**options: object) -> None:
+    """Say so when a resumed run is given settings, which it has already."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    ]
+    if given:
+        raise UsageError(
+            f"a resumed run has its settings already; {', '.join(given)} would change them.",
+            "leave them out, or start another run with another --out",
+        )
+
+
+def evaluate_command(
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option("--split", help="test, or train (good parts only).")
+    ] = "test",
+    bundle: BundleOption = None,
+    engine: EngineOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the report; reports/ of the model if left out."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure image AUROC, pixel AUROC, pixel AP and PRO; a report with pictures."""
+    from rich.console import Console
+
+    from dad_edge.cli.progress import progress_bar
+    from dad_edge.data.layouts import Split, find_layout
+    from dad_edge.report.evaluate import bundle_candidate, checkpoint_candidate, evaluate
+    from dad_edge.report.page import report_data, write_report
+    from dad_edge.report.table import report_tables
+
+    if split not in ("test", "train"):
+        raise UsageError(f"there is no split '{split}'.", "use --split test or --split train")
+    chosen_split: Split = "train" if split == "train" else "test"
+    if checkpoint is not None and (bundle is not None or engine is not None):
+        raise UsageError(
+            "--checkpoint and --bundle or --engine name two models.",
+            "evaluate one of them at a time",
+        )
+    if checkpoint is not None:
+        say(f"checkpoint: {checkpoint}")
+        candidate = checkpoint_candidate(checkpoint, device=device)
+    else:
+        candidate = bundle_candidate(chosen_bundle(bundle), engine=engine)
+    say(f"backend: {candidate.inspector.backend}")
+    folder = out or candidate.default_folder(data, chosen_split)
+    find_layout(data)
+    # A folder that cannot be written is known before the work, not after it.
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with candidate.inspector, progress_bar("inspecting") as show:
+        report = evaluate(candidate, data, chosen_split, show)
+    page = write_report(report, folder)
+    Console(stderr=True).print(report_tables(report))
+    say(f"wrote {page}")
+    if as_json:
+        emit(report_data(report))
+
+
+def import_command(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .pt file that the authors' training code wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder of the run.")],
+    fusion: Annotated[
+        str, typer.Option("--fusion", help="norm_guided as their code does, or average.")
+    ] = "norm_guided",
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a checkpoint of the authors' DiffusionAD code into a run to evaluate and export."""
+    from dad_edge.config import to_mapping
+    from dad_edge.model.import_authors import import_checkpoint
+
+    if fusion not in ("norm_guided", "average"):
+        raise UsageError(
+            f"there is no fusion '{fusion}'.", "use --fusion norm_guided or --fusion average"
+        )
+    chosen: Fusion = "average" if fusion == "average" else "norm_guided"
+    recipe = import_checkpoint(checkpoint, out, fusion=chosen)
+    model = recipe.model
+    say(
+        f"{model.image_size} pixels, {model.denoiser.base_channels} base channels, fusion "
+        f"{model.fusion} at λ = {', '.join(map(str, model.lambdas))}; run folder {out}"
+    )
+    say(f"next: dad-edge export --checkpoint {out}")
+    if as_json:
+        emit({"folder": str(out), "recipe": to_mapping(recipe)})
+
+
+def export_command(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Folder of a training run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")] = Path("bundle"),
+    class_name: Annotated[
+        str | None, typer.Option("--class-name", help="Product; the run's name if left out.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle of two ONNX graphs and check it against PyTorch on the same noise."""
+    require("torch", "train", "export")
+    from dad_edge.deploy.export import TOLERANCE, export
+
+    bundle, parity = export(checkpoint, out, class_name=class_name, replace=replace)
+    say(
+        f"PASSED: ONNX Runtime agrees with PyTorch, mask {parity.mask:.1e}, score "
+        f"{parity.score:.1e} (allowed {TOLERANCE:.0e})"
+    )
+    say(f"bundle in {bundle.path}; next: dad-edge calibrate --data DIR --bundle {bundle.path}")
+    if as_json:
+        emit({"bundle": str(out), "mask_difference": parity.mask, "score_difference": parity.score})
+
+
+COMMANDS = {
+    "demo-data": demo_data,
+    "preview-anomalies": preview_command,
+    "train": train_command,
+    "import": import_command,
+    "evaluate": evaluate_command,
+    "export": export_command,
+}
+"""Name on the command line → function."""

@@ -1,0 +1,84 @@
+"""The `dad-edge` command: parse, call one function, print."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dad_edge.cli import deploy, learn, line
+from dad_edge.cli.terminal import say
+from dad_edge.errors import DadEdgeError, DataError
+
+app = typer.Typer(
+    name="dad-edge",
+    help="DiffusionAD from a folder of good parts to a real-time inspection line.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point: errors become two lines on stderr and the documented exit code."""
+    signal.signal(signal.SIGTERM, _unwind)
+    try:
+        arguments = sys.argv[1:] or ["--help"]
+        code = app(arguments, standalone_mode=False)
+    except DadEdgeError as error:
+        say(f"error: {error.message}\nnext: {error.next_step}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        say("error: interrupted.\nnext: run the command again")
+        sys.exit(130)
+    except SystemExit:
+        say("error: terminated.\nnext: run the command again")
+        raise
+    except PermissionError as error:
+        say(f"error: {error.filename}: permission denied.\nnext: change its owner or permissions")
+        sys.exit(DataError.exit_code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")
+        sys.exit(2)
+    if code:  # what a command gave to typer.Exit
+        sys.exit(code)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside of a `StopRequest`: leave by the same doors as Ctrl-C, and clean up."""
+    raise SystemExit(128 + number)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from dad_edge import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def version_option(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+for _module in (learn, deploy, line):
+    for _name, _command in _module.COMMANDS.items():
+        app.command(_name)(_command)
+
+
+if __name__ == "__main__":
+    main()

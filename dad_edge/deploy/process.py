@@ -1,0 +1,197 @@
+"""One plan in a process of its own: `python -m dad_edge.deploy.process JOB.json`.
+
+The memory of a builder goes back to the system before the next network is built, its peak can be
+measured, and a builder that crashes or is killed for want of memory ends that process alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dad_edge import errors
+from dad_edge.bundle import read_json, sha256_of, write_whole
+from dad_edge.config import from_mapping, to_mapping
+from dad_edge.deploy.phases import BuildLog
+from dad_edge.deploy.plan import PlanJob, Report, build_plan, check_stop
+from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, StorageError, writing
+from dad_edge.machine.environment import peak_memory_mib
+from dad_edge.machine.signals import StopRequest
+
+LOG = "build.log"
+_POLL_S = 0.2
+_PATIENCE_S = 2.0
+"""How long a builder may take to heed a signal before it is killed; it has nothing to save."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A plan on disk."""
+
+    sha256: str
+    bytes: int
+    peak_memory_mib: float
+    """Largest memory of the process that built it."""
+
+
+def build_in_process(
+    job: PlanJob, model: bytes, path: Path, stop: StopRequest, report: Report
+) -> BuiltPlan:
+    """Build a plan in a child process and check that the file is what the builder made.
+
+    Args:
+        job: what to build.
+        model: typed ONNX graph.
+        path: file of the plan; messages of the builder are added to `LOG` beside it.
+        stop: checked while the child works.
+        report: told of every step.
+
+    Raises:
+        Interrupted: a signal asked to stop.
+        StorageError: the plan cannot be written, or is not whole.
+        DeviceError: the builder failed, crashed or was killed.
+        and what `build_plan` raises.
+    """
+    graph, order = path.with_suffix(".typed.onnx"), path.with_suffix(".job.json")
+    with writing(path):
+        graph.write_bytes(model)
+        write_whole(order, json.dumps(to_mapping(job)).encode())
+    last = _run(order, stop, report)
+    graph.unlink()
+    order.unlink()
+    if "error" in last:
+        raise _error_of(last["error"])
+    if last["bytes"] != path.stat().st_size or last["sha256"] != sha256_of(path):
+        raise StorageError(f"{path.name} was not written whole.", "check the disk, build again")
+    return BuiltPlan(last["sha256"], last["bytes"], last["peak_memory_mib"])
+
+
+def _run(order: Path, stop: StopRequest, report: Report) -> dict[str, Any]:
+    """The last message of the child."""
+    above = str(Path(__file__).resolve().parents[2])
+    paths = (above, os.environ.get("PYTHONPATH"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    receiver, sender = os.pipe()
+    log = order.with_name(LOG)
+    with writing(log), log.open("a", encoding="utf-8") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dad_edge.deploy.process", str(order), str(sender)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=(sender,),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+        )
+    os.close(sender)
+    try:
+        with os.fdopen(receiver, "rb", buffering=0) as events:
+            last = _follow(events.fileno(), child, stop, report)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    code = child.wait()
+    check_stop(stop)
+    if not last.keys() & {"bytes", "error"}:
+        raise _death_of(code, log)
+    return last
+
+
+def _follow(
+    events: int, child: subprocess.Popen[bytes], stop: StopRequest, report: Report
+) -> dict[str, Any]:
+    """Read messages until the child closes the pipe; pass a stop request on."""
+    last: dict[str, Any] = {}
+    rest, deadline = b"", None
+    with selectors.DefaultSelector() as selector:
+        selector.register(events, selectors.EVENT_READ)
+        while True:
+            if stop.requested and deadline is None:
+                child.terminate()
+                deadline = time.monotonic() + _PATIENCE_S
+            if deadline is not None and time.monotonic() > deadline:
+                child.kill()
+            if not selector.select(_POLL_S):
+                continue
+            block = os.read(events, 1 << 16)
+            if not block:
+                return last
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                last = json.loads(line)
+                if "share" in last:
+                    report(last["share"], last["phase"])
+
+
+def _error_of(told: dict[str, Any]) -> DadEdgeError:
+    if told["kind"] == "Interrupted":
+        return Interrupted(told["message"], told["next_step"], told["exit_code"] - 128)
+    kind: type[DadEdgeError] = getattr(errors, told["kind"])
+    return kind(told["message"], told["next_step"])
+
+
+def _death_of(code: int, log: Path) -> DadEdgeError:
+    if code == -signal.SIGKILL:
+        return DeviceError(
+            "the builder was killed, most likely because memory ran out.",
+            "close other programs, lower --workspace-mib, or give fewer --frames",
+        )
+    how = f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    said = f"; its last line: {lines[-1]}" if lines else ""
+    return DeviceError(f"the builder {how}{said}.", "run 'dad-edge doctor', and build again")
+
+
+def main() -> None:
+    """The child: build, write the plan, tell the outcome."""
+    order, channel = Path(sys.argv[1]), int(sys.argv[2])
+    job = from_mapping(PlanJob, read_json(order), str(order))
+    path = order.with_suffix("").with_suffix(".plan")
+    log = BuildLog(sys.stdout)
+
+    def tell(message: dict[str, Any]) -> None:
+        os.write(channel, json.dumps(message).encode() + b"\n")
+
+    with StopRequest() as stop:
+
+        def report(share: float, phase: str) -> None:
+            try:
+                tell({"share": share, "phase": phase})
+            except BrokenPipeError:  # nobody waits for this plan any more
+                stop.signal_number = stop.signal_number or int(signal.SIGTERM)
+
+        try:
+            plan = build_plan(job, path.with_suffix(".typed.onnx").read_bytes(), stop, report, log)
+            write_whole(path, plan)
+            outcome: dict[str, Any] = {
+                "bytes": len(plan),
+                "sha256": hashlib.sha256(plan).hexdigest(),
+                "peak_memory_mib": peak_memory_mib(),
+            }
+        except DadEdgeError as error:
+            outcome = {
+                "error": {
+                    "kind": type(error).__name__,
+                    "message": error.message,
+                    "next_step": error.next_step,
+                    "exit_code": error.exit_code,
+                }
+            }
+    log.close()
+    with suppress(BrokenPipeError):
+        tell(outcome)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Thresholds for the scores that one engine gives, from the good parts that calibrated the bundle.
+
+A lower precision moves scores a little, and with them the share of good parts that a threshold
+rejects. The rule of which thresholds hold is in `dad_edge.runtime.sidecar.thresholds_for`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dad_edge.bundle import Bundle, Thresholds, sha256_of
+from dad_edge.data.layouts import Item, list_items
+from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
+from dad_edge.errors import DataError, UsageError
+from dad_edge.image.preprocess import read_frame
+from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import OF_ENGINE, thresholds_for, write_engine_thresholds
+
+
+def parts_of(
+    bundle: Bundle, data: Path | None, normal: Path | None
+) -> tuple[list[Item] | None, str | None]:
+    """The good parts to derive thresholds from, or None and the reason.
+
+    Args:
+        bundle: a checked bundle.
+        data: data set that the engine is judged on; its training split is tried.
+        normal: data set that the bundle was calibrated on, if the user named it.
+
+    Raises:
+        UsageError: the bundle was calibrated on other images than those that the user named.
+        DataError: no layout fits what the user named.
+    """
+    if normal is not None:
+        items = list_items(normal, "train")
+        if reason := why_not_derived(bundle, items):
+            raise UsageError(
+                f"--normal {normal} is not what the bundle was calibrated on: {reason}.",
+                f"run 'dad-edge calibrate --data {normal}' first, or name that data set",
+            )
+        return items, None
+    if data is None:
+        return None, "they need the good parts that calibrated the bundle: --normal FOLDER"
+    try:
+        items = list_items(data, "train")
+    except DataError as error:
+        return None, error.message.rstrip(".")
+    reason = why_not_derived(bundle, items)
+    return (None, f"{reason}: name that data set with --normal") if reason else (items, None)
+
+
+def why_not_derived(bundle: Bundle, items: Sequence[Item]) -> str | None:
+    """Why an engine's thresholds cannot come from these images, or None if they can.
+
+    Only the images that the bundle's own thresholds came from keep its meaning of a false reject.
+
+    Args:
+        bundle: a checked bundle.
+        items: images of good parts.
+    """
+    if bundle.thresholds is None or bundle.calibration is None:
+        return "the bundle is not calibrated"
+    if len(items) != bundle.thresholds.normal_images:
+        return (
+            f"the bundle was calibrated on {bundle.thresholds.normal_images} images of good parts, "
+            f"these are {len(items)}"
+        )
+    paths = {item.name: item.path for item in items}
+    for name, digest in bundle.calibration.images.items():
+        if name not in paths or sha256_of(paths[name]) != digest:
+            return f"the bundle was calibrated on another {name}"
+    return None
+
+
+def are_derived(bundle: Bundle, engine: str) -> bool:
+    """Whether an engine has thresholds of its own that still hold."""
+    return thresholds_for(bundle, engine)[1] == OF_ENGINE
+
+
+def derive_thresholds(
+    bundle: Bundle,
+    engine: str,
+    items: Sequence[Item],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Thresholds:
+    """Find the thresholds of an engine at the bundle's false-reject rate and store them with it.
+
+    Args:
+        bundle: a checked, calibrated bundle in a folder that may be written.
+        engine: name of the engine.
+        items: the good parts that `why_not_derived` has no objection to.
+        progress: told of every image.
+
+    Raises:
+        DataError: an image cannot be read.
+        ModelError: a score is not a finite number.
+        StorageError: the thresholds cannot be written.
+    """
+    assert bundle.thresholds is not None
+    found = []
+    with open_inspector(bundle, engine=engine, even_if_rejected=True) as inspector:
+        for item in items:
+            found.append(score_and_peak(inspector, item, read_frame(item.path)))
+            progress(len(found), len(items))
+    scores, peaks = zip(*found, strict=True)
+    thresholds = thresholds_from(scores, peaks, bundle.thresholds.target_false_reject_rate)
+    write_engine_thresholds(bundle, engine, thresholds)
+    return thresholds

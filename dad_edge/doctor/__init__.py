@@ -1,0 +1,1 @@
+"""What can run here, and why the rest cannot."""

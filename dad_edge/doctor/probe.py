@@ -1,0 +1,164 @@
+"""Try one installed package in a process of its own: `python -m dad_edge.doctor.probe NAME`.
+
+A broken native library can end the process that imports it. `dad-edge doctor` therefore asks a
+child, and survives to say what happened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_TIMEOUT_S = 60
+_MARK = "dad-edge-probe:"
+
+
+def ask(name: str) -> dict[str, Any]:
+    """Run one probe in a child process.
+
+    Returns:
+        What the probe found, or `error`: a sentence on why it could not.
+    """
+    environment = dict(os.environ)
+    above = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        p for p in (above, environment.get("PYTHONPATH")) if p
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dad_edge.doctor.probe", name],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"it did not answer within {_TIMEOUT_S} s"}
+    for text in done.stdout.splitlines():
+        if text.startswith(_MARK):
+            answer: dict[str, Any] = json.loads(text[len(_MARK) :])
+            return answer
+    if done.returncode < 0:
+        return {"error": f"importing it crashed with {signal.Signals(-done.returncode).name}"}
+    return {"error": _last_line(done.stderr) or f"exit code {done.returncode}"}
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def probe_torch() -> dict[str, Any]:
+    """PyTorch, and the GPUs that it sees."""
+    torch: Any = importlib.import_module("torch")
+    usable = bool(torch.cuda.is_available())
+    return {
+        "version": torch.__version__,
+        "cuda_built": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if usable
+        else [],
+    }
+
+
+def probe_openvino() -> dict[str, Any]:
+    """OpenVINO and its devices."""
+    from dad_edge.runtime.cpu.engine_openvino import without_telemetry
+
+    with without_telemetry():
+        openvino: Any = importlib.import_module("openvino")
+    return {"version": openvino.__version__, "devices": list(openvino.Core().available_devices)}
+
+
+def probe_tensorrt() -> dict[str, Any]:
+    """TensorRT; its builder needs a GPU."""
+    return _builder("tensorrt")
+
+
+def probe_tensorrt_rtx() -> dict[str, Any]:
+    """TensorRT-RTX; its builder works without a GPU."""
+    return _builder("tensorrt_rtx")
+
+
+def _builder(module: str) -> dict[str, Any]:
+    trt: Any = importlib.import_module(module)
+    found: dict[str, Any] = {"version": trt.__version__, "builder": True, "why": None}
+    try:
+        trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
+    except Exception as error:  # the bindings raise TypeError where the library gave no builder
+        found |= {"builder": False, "why": _last_line(str(error))}
+    return found
+
+
+def probe_cuda() -> dict[str, Any]:
+    """cuda-core: compile a kernel, and open the first GPU."""
+    core: Any = importlib.import_module("cuda.core")
+    found: dict[str, Any] = {"version": core.__version__, "compiles": None, "gpu": None}
+    found["why"] = None
+    try:
+        options = core.ProgramOptions(arch="sm_87", std="c++17")
+        core.Program('extern "C" __global__ void k() {}', "c++", options).compile("cubin")
+    except Exception as error:  # any of the package's own errors means the same here
+        found["compiles"] = _last_line(str(error)) or type(error).__name__
+    try:
+        found["gpu"] = core.Device(0).name
+    except Exception as error:
+        found["why"] = _last_line(str(error)) or type(error).__name__
+    return found
+
+
+def probe_opencv() -> dict[str, Any]:
+    """Window support and the video files that OpenCV can write."""
+    import cv2
+    import numpy as np
+
+    window = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
+    codecs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for code, suffix in (("avc1", ".mp4"), ("mp4v", ".mp4"), ("MJPG", ".avi")):
+            path = Path(folder) / f"{code}{suffix}"
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 10.0, (64, 64))
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+            writer.release()
+            if path.is_file() and path.stat().st_size:
+                codecs.append(f"{code}{suffix}")
+    return {
+        "version": cv2.__version__,
+        "window": window.group(1) if window and window.group(1) != "NONE" else None,
+        "codecs": codecs,
+    }
+
+
+PROBES: dict[str, Callable[[], dict[str, Any]]] = {
+    "torch": probe_torch,
+    "openvino": probe_openvino,
+    "tensorrt": probe_tensorrt,
+    "tensorrt_rtx": probe_tensorrt_rtx,
+    "cuda": probe_cuda,
+    "opencv": probe_opencv,
+}
+
+
+def main() -> None:
+    """Answer on stdout, on a marked line among whatever the package prints."""
+    try:
+        answer = PROBES[sys.argv[1]]()
+    except ModuleNotFoundError as error:
+        answer = {"missing": error.name}
+    except (ImportError, OSError) as error:
+        answer = {"error": _last_line(str(error))}
+    print(_MARK + json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The accuracy gate: engines against the FP32 graphs on the same noise."""

@@ -1,0 +1,1 @@
+"""How a frame becomes model input, and pictures of the result."""

@@ -1,0 +1,266 @@
+"""Training of both sub-networks, end to end (Algorithm 1)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import torch
+
+from dad_edge.bundle import write_json
+from dad_edge.config import (
+    RECIPES,
+    Recipe,
+    SizeName,
+    read_recipe,
+)
+from dad_edge.data.dataset import TrainingSet
+from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError, writing
+from dad_edge.learn.batches import batches
+from dad_edge.learn.parallel import Processes, processes_of
+from dad_edge.learn.trainer import Trainer
+from dad_edge.machine.signals import StopRequest
+from dad_edge.model import checkpoint
+
+LOG = "log.jsonl"
+SAVE_SECONDS = 120.0
+LOG_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """State of a run after a step."""
+
+    step: int
+    total_steps: int
+    elapsed_s: float
+    fraction: float
+    """Share of the run that is done, by steps or by time, whichever is further."""
+    losses: dict[str, float]
+
+    @property
+    def note(self) -> str:
+        """The smoothed losses in a few words."""
+        return f"step {self.step}  noise {self.losses['noise']:.4f}  mask {self.losses['mask']:.4f}"
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError(
+            "PyTorch finds no CUDA device.", "use --device cpu, or run 'dad-edge doctor'"
+        )
+    return torch.device(name)
+
+
+def norm_guided(recipe: Recipe) -> Recipe:
+    """The recipe with the journal version's fusion, trained as the authors' released code does.
+
+    β up to 2e-2, time steps 200 and 400, two ranges of time steps over the whole schedule, and
+    noise loss on normal images only; sizes, rates and durations stay.
+    """
+    schedule = replace(recipe.model.schedule, beta_end=2e-2)
+    return replace(
+        recipe,
+        model=replace(recipe.model, fusion="norm_guided", lambdas=(200, 400), schedule=schedule),
+        train=replace(recipe.train, max_timestep=schedule.timesteps, noise_loss_on="normal"),
+    )
+
+
+def choose_recipe(
+    size: str,
+    file: Path | None = None,
+    *,
+    fusion: str | None = None,
+    epochs: int | None = None,
+    max_minutes: float | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """The recipe of a size or a file, with the limits of the command line.
+
+    Raises:
+        UsageError: there is no such size or fusion, or a limit is not positive.
+        ModelError: the file is not a recipe.
+    """
+    if file is None and size not in RECIPES:
+        raise UsageError(f"there is no size '{size}'.", f"choose one of {', '.join(RECIPES)}")
+    recipe = read_recipe(file) if file else RECIPES[cast(SizeName, size)]
+    if fusion == "norm_guided":
+        recipe = norm_guided(recipe)
+    elif fusion not in (None, recipe.model.fusion):
+        raise UsageError(
+            f"fusion '{fusion}' is not that of the recipe, {recipe.model.fusion}.",
+            "use --fusion norm_guided, or leave it out",
+        )
+    changes: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes, "seed": seed}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(recipe, train=replace(recipe.train, **given))
+
+
+def prepare_recipe(
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    *,
+    epochs: int | None = None,
+    max_minutes: float | None = None,
+) -> Recipe:
+    """The recipe of this run: the given one, or the one to resume.
+
+    Args:
+        recipe: of a new run.
+        folder: of the run.
+        resume: continue the run that lies there, with its own settings.
+        epochs: a new limit of a resumed run; its own if None.
+        max_minutes: likewise.
+
+    Raises:
+        UsageError: the folder holds a run already and resuming was not asked for.
+        ModelError: there is nothing to resume.
+    """
+    if resume:
+        if not (folder / checkpoint.STATE).is_file():
+            raise ModelError(
+                f"{folder} holds no run to resume.", "leave --resume out to start one there"
+            )
+        earlier = read_recipe(folder / checkpoint.RECIPE)
+        limits: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return replace(earlier, train=replace(earlier.train, **given))
+    if any((folder / name).is_file() for name in (checkpoint.STATE, checkpoint.WEIGHTS)):
+        raise UsageError(f"{folder} holds a run already.", "add --resume, or choose another --out")
+    return recipe
+
+
+def train(
+    recipe: Recipe,
+    images: TrainingSet,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    on_step: Callable[[Progress], None] | None = None,
+    on_save: Callable[[Trainer], object] | None = None,
+) -> dict[str, Any]:
+    """Train until the epochs or the minutes are used up, or a signal asks to stop.
+
+    Args:
+        recipe: settings, as `prepare_recipe` gives them.
+        images: normal images.
+        folder: folder of the run; it is created.
+        resume: continue the run that lies there.
+        device: `auto`, `cpu` or `cuda`.
+        on_step: called after every step.
+        on_save: called after every save, for sample pictures.
+
+    Returns:
+        Summary of the run.
+
+    Raises:
+        Interrupted: a signal ended the run; everything is saved.
+        StorageError: the run cannot be written.
+    """
+    with processes_of(choose_device(device)) as processes:
+        return _train(Trainer(recipe, processes), images, folder, resume, on_step, on_save)
+
+
+def _train(
+    trainer: Trainer,
+    images: TrainingSet,
+    folder: Path,
+    resume: bool,
+    on_step: Callable[[Progress], None] | None,
+    on_save: Callable[[Trainer], object] | None,
+) -> dict[str, Any]:
+    recipe, processes = trainer.recipe, trainer.processes
+    settings = recipe.train
+    if resume:
+        trainer.load(folder)
+    if processes.leads:
+        checkpoint.write_recipe(folder, recipe)
+    total_steps = settings.epochs * images.steps_per_epoch
+    limit_s = settings.max_minutes * 60 if settings.max_minutes else math.inf
+    started = time.monotonic() - trainer.elapsed_s
+    saved_at = time.monotonic()
+    recent: dict[str, float] = {}
+
+    def fraction() -> float:
+        return max(trainer.step / total_steps, trainer.elapsed_s / limit_s)
+
+    def save() -> None:
+        if processes.leads:
+            trainer.save(folder)
+            if on_save:
+                on_save(trainer)
+
+    steps = range(trainer.step, total_steps)
+    with StopRequest() as stop, _log(folder, processes) as log:
+        signal_number = 0
+        for batch in batches(images, steps, trainer.rows, trainer.device):
+            # A clock and a signal differ between processes; what follows from them may not.
+            trainer.elapsed_s, number = processes.largest((trainer.elapsed_s, stop.signal_number))
+            signal_number = int(number)
+            if fraction() >= 1 or signal_number:
+                break
+            losses = trainer.learn(batch, fraction())
+            trainer.elapsed_s = time.monotonic() - started
+            if not math.isfinite(losses["loss"]):
+                raise ModelError(
+                    f"the loss became {losses['loss']} at step {trainer.step}; "
+                    "the last saved state is intact.",
+                    "resume with a lower learning rate in the recipe",
+                )
+            recent = {k: 0.95 * recent.get(k, v) + 0.05 * v for k, v in losses.items()}
+            if trainer.step % LOG_STEPS == 0:
+                line = {"step": trainer.step, "elapsed_s": round(trainer.elapsed_s, 1), **recent}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            if on_step:
+                on_step(Progress(trainer.step, total_steps, trainer.elapsed_s, fraction(), recent))
+            if time.monotonic() - saved_at > SAVE_SECONDS:
+                save()
+                saved_at = time.monotonic()
+        save()
+        signal_number = signal_number or stop.signal_number
+    summary = {
+        "run": folder.name,
+        "size": recipe.model.size,
+        "step": trainer.step,
+        "epochs": round(trainer.step / images.steps_per_epoch, 1),
+        "images": len(images),
+        "minutes": round(trainer.elapsed_s / 60, 2),
+        "device": str(trainer.device),
+        "processes": processes.count,
+        "finished": fraction() >= 1,
+        "losses": {k: round(v, 6) for k, v in recent.items()},
+    }
+    if processes.leads:
+        write_json(folder / "summary.json", summary)
+    if signal_number:
+        raise Interrupted(
+            f"training was stopped after step {trainer.step}; everything is saved in {folder}.",
+            f"continue with 'dad-edge train --resume --out {folder}' and the same --data",
+            signal_number,
+        )
+    return summary
+
+
+@contextmanager
+def _log(folder: Path, processes: Processes) -> Iterator[TextIO]:
+    """The log of the run to append to; that of a process that does not lead goes nowhere."""
+    path = folder / LOG if processes.leads else Path(os.devnull)
+    with writing(path), path.open("a") as log:
+        yield log

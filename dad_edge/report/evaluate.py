@@ -1,0 +1,295 @@
+"""Every image of a split through the inspector: figures, examples and what made them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle, sha256_of
+from dad_edge.config import ModelConfig, read_recipe
+from dad_edge.data.digest import digest_items
+from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
+from dad_edge.errors import DataError, ModelError, require
+from dad_edge.image.framing import IGNORE, Mask, ignored_at
+from dad_edge.image.pictures import InspectedImage
+from dad_edge.image.preprocess import read_frame, to_frame, to_mask
+from dad_edge.machine.environment import describe
+from dad_edge.report.examples import pick_examples
+from dad_edge.report.metrics import (
+    PixelMetrics,
+    best_f1_threshold,
+    image_auroc,
+    kind_table,
+    why_undefined,
+)
+from dad_edge.report.page import ImageScore, Report
+from dad_edge.runtime.engines import find_engine
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.sidecar import thresholds_for
+
+CALIBRATED = "from thresholds.json of the bundle"
+ORACLE = "oracle: best F1 on these images, for this report only"
+ARBITRARY = "arbitrary: not calibrated, and this split cannot suggest one"
+ARBITRARY_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is evaluated: weights on a backend."""
+
+    inspector: Inspector
+    model: ModelConfig
+    threshold: float | None
+    """Calibrated image threshold, if there is one."""
+    seed: int
+    """Key of the inspector's noise."""
+    source: dict[str, Any]
+    """Which weights these are, for the report; no paths."""
+    reports: Path
+    """Folder where its reports belong."""
+    origin: str = CALIBRATED
+    """Where the threshold comes from."""
+
+    def default_folder(self, root: Path, split: Split) -> Path:
+        """Folder of the report where the user names none."""
+        return self.reports / f"{split}-{root.resolve().name}"
+
+
+def bundle_candidate(
+    bundle: Bundle, *, engine: str | None = None, seed: int = 0, threads: int | None = None
+) -> Candidate:
+    """A bundle on the runtime that it is deployed with.
+
+    Args:
+        bundle: a checked bundle.
+        engine: name of a built engine; as `open_inspector` chooses if None.
+        seed: key of the noise.
+        threads: threads that compute; all usable cores if None.
+    """
+    digests = _digests(bundle.path, MANIFEST) | bundle.manifest.sha256
+    engine = engine or find_engine(bundle)
+    thresholds, origin = thresholds_for(bundle, engine)
+    return Candidate(
+        open_inspector(bundle, engine=engine, seed=seed, threads=threads),
+        bundle.model,
+        thresholds.image_threshold if thresholds else None,
+        seed,
+        {"bundle": {"class_name": bundle.manifest.class_name, "sha256": digests}},
+        Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
+        f"from {origin}",
+    )
+
+
+def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> Candidate:
+    """A training run on PyTorch.
+
+    Args:
+        run: folder that `dad-edge train` made.
+        seed: key of the noise.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+        MissingDependency: PyTorch is not installed.
+        ModelError: the run is incomplete, damaged, or its files do not fit together.
+    """
+    require("torch", "train", "evaluate a checkpoint")
+    from dad_edge.learn.train import choose_device
+    from dad_edge.model.checkpoint import RECIPE, WEIGHTS
+    from dad_edge.runtime.cpu.engine_torch import open_torch_inspector
+
+    inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
+    digests = _digests(run, RECIPE, WEIGHTS)
+    return Candidate(
+        inspector,
+        read_recipe(run / RECIPE).model,
+        None,
+        seed,
+        {"checkpoint": {"run": run.resolve().name, "sha256": digests}},
+        run / REPORTS,
+    )
+
+
+def _digests(folder: Path, *names: str) -> dict[str, str]:
+    """sha256 of files of a model, and of its ignore mask if it has one."""
+    files = (*names, IGNORE) if (folder / IGNORE).is_file() else names
+    return {name: sha256_of(folder / name) for name in files}
+
+
+def evaluate(
+    candidate: Candidate,
+    root: Path,
+    split: Split = "test",
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Inspect every image of a split, one at a time, and measure.
+
+    Pixel figures are on the score map, which covers the frame; ignored pixels count as good and
+    scored 0. A defective image whose defect is marked nowhere counts
+    in the image figures only; the report's context says how many there are.
+
+    Args:
+        candidate: what to evaluate.
+        root: folder of the data set.
+        split: which images.
+        progress: called with the images inspected and the number of all.
+
+    Returns:
+        Figures, scores of all images, and the pictures of a few.
+
+    Raises:
+        DataError: no layout fits, the split is empty, an image cannot be read, or a mask has
+            another size than its image.
+        ModelError: a score is not a number in [0,1].
+    """
+    items = list_items(root, split)
+    size = candidate.model.image_size
+    pixels = PixelMetrics()
+    scores: list[ImageScore] = []
+    unmarked = 0
+    started = time.perf_counter()
+    for item in items:
+        frame = read_frame(item.path)
+        mask = read_truth(item, frame)
+        inspection = candidate.inspector.inspect(frame)
+        if inspection.verdict == "invalid":
+            raise ModelError(
+                f"the score of {item.path} is {inspection.score}.",
+                "train again with a lower learning rate, or choose a higher precision",
+            )
+        scores.append(ImageScore(item.name, item.kind, inspection.score))
+        if item.kind != GOOD and mask is None:
+            unmarked += 1
+        else:
+            truth = truth_on(inspection.score_map, mask, candidate.inspector.ignore)
+            pixels.update(inspection.score_map, truth)
+        if progress:
+            progress(len(scores), len(items))
+    seconds = time.perf_counter() - started
+
+    kinds = [score.kind for score in scores]
+    values = [score.score for score in scores]
+    is_defect = [kind != GOOD for kind in kinds]
+    threshold, origin = _threshold(candidate, values, is_defect)
+    name = root.resolve().name
+    return Report(
+        title=f"{name}, {split} split",
+        summary={
+            "image_auroc": image_auroc(values, is_defect),
+            "pixel_auroc": pixels.pixel_auroc(),
+            "pixel_ap": pixels.pixel_ap(),
+            "pro": pixels.pro(),
+        },
+        undefined=_undefined(is_defect, pixels),
+        kinds=kind_table(kinds, values, threshold),
+        threshold=threshold,
+        threshold_origin=origin,
+        context={
+            "backend": candidate.inspector.backend,
+            "model": {
+                "size": candidate.model.size,
+                "image_size": size,
+                "lambdas": candidate.model.lambdas,
+                "fusion": candidate.model.fusion,
+            },
+            **candidate.source,
+            "seed": candidate.seed,
+            "data": {
+                "name": name,
+                "layout": find_layout(root).name,
+                "split": split,
+                "images": len(items),
+                "defective": sum(is_defect),
+                "defective_without_mask": unmarked,
+                "sha256": digest_items(items),
+            },
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(items) / seconds, 2),
+            "environment": describe(),
+        },
+        scores=scores,
+        examples=_examples(candidate, items, scores, threshold),
+    )
+
+
+def _undefined(is_defect: Sequence[bool], pixels: PixelMetrics) -> dict[str, str]:
+    """Figure → why this split cannot define it."""
+    pixel_reason = pixels.why_undefined()
+    reasons = {
+        "image_auroc": why_undefined(is_defect),
+        "pixel_auroc": pixel_reason,
+        "pixel_ap": pixel_reason,
+        "pro": pixel_reason,
+    }
+    return {figure: reason for figure, reason in reasons.items() if reason}
+
+
+def read_truth(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The true mask at the image's size, or None where nothing is marked.
+
+    Raises:
+        DataError: it cannot be read, or has another size than its image.
+    """
+    if item.mask is None:
+        return None
+    mask = read_frame(item.mask)
+    if mask.shape != frame.shape:
+        raise DataError(
+            f"mask {item.mask} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image "
+            f"{item.path} is {frame.shape[1]}×{frame.shape[0]}.",
+            "save the mask at the size of its image, or remove it",
+        )
+    return mask.max(axis=2) if mask.any() else None
+
+
+def truth_on(
+    score_map: NDArray[np.float32], mask: NDArray[np.uint8] | None, ignore: Mask | None
+) -> NDArray[np.bool_]:
+    """The true mask at the size of a score map (h,w), False where nothing is inspected."""
+    shape = score_map.shape[0], score_map.shape[1]
+    truth = np.zeros(shape, bool) if mask is None else to_mask(mask, shape)
+    return np.asarray(truth & ~ignored_at(ignore, shape))
+
+
+def _threshold(
+    candidate: Candidate, scores: Sequence[float], is_defect: Sequence[bool]
+) -> tuple[float, str]:
+    """The threshold of the report and where it comes from."""
+    if candidate.threshold is not None:
+        return candidate.threshold, candidate.origin
+    best = best_f1_threshold(scores, is_defect)
+    return (ARBITRARY_THRESHOLD, ARBITRARY) if best is None else (best, ORACLE)
+
+
+def _examples(
+    candidate: Candidate, items: Sequence[Item], scores: Sequence[ImageScore], threshold: float
+) -> dict[str, list[InspectedImage]]:
+    """Pictures of the images worth a look: chosen by score, and only those inspected again."""
+    blank = np.zeros((1, 1, 3), np.uint8)
+    unseen = (InspectedImage(*score, blank, blank, blank[..., 0], None) for score in scores)
+    item_of = {item.name: item for item in items}
+    return {
+        group: [_pictures(candidate, item_of[image.name]) for image in images]
+        for group, images in pick_examples(unseen, threshold).items()
+    }
+
+
+def _pictures(candidate: Candidate, item: Item) -> InspectedImage:
+    frame = read_frame(item.path)
+    inspection = candidate.inspector.inspect(frame)
+    return InspectedImage(
+        item.name,
+        item.kind,
+        inspection.score,
+        frame,
+        to_frame(inspection.restored, candidate.model.value_range),
+        inspection.heat,
+        read_truth(item, frame),
+    )

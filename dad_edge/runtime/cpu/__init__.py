@@ -1,0 +1,1 @@
+"""Inspection on a CPU, or wherever PyTorch puts it."""

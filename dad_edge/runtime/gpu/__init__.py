@@ -1,0 +1,1 @@
+"""Inspection on an NVIDIA GPU: one CUDA graph a batch."""

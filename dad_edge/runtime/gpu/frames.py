@@ -1,0 +1,165 @@
+"""Frames as the CUDA runtime takes them: NumPy arrays, or memory of a GPU library.
+
+CuPy, Numba and PyCUDA hand their memory over by `__cuda_array_interface__`, PyTorch and others by
+DLPack, which says what to wait for where an old interface does not. Rows may lie any number of
+bytes apart; the pixels of a row have no gaps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.errors import DataError
+from dad_edge.runtime.gpu.ops import PixelFormat
+
+_CUDA, _CUDA_MANAGED = 2, 13  # kDLCUDA, kDLCUDAManaged
+_UNSIGNED = 1  # kDLUInt
+_DEFAULT_STREAM = 1  # cudaStreamLegacy
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What has to be equal for two frames to go through the same CUDA graph."""
+
+    height: int
+    width: int
+    pixel_format: PixelFormat
+
+    @property
+    def rows(self) -> int:
+        """Rows of bytes: NV12 has its chroma rows below the luma rows."""
+        return self.height * 3 // 2 if self.pixel_format == "nv12" else self.height
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row without padding."""
+        return self.width * (3 if self.pixel_format in ("bgr", "rgb") else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFrame:
+    """A frame in device memory."""
+
+    geometry: Geometry
+    address: int
+    pitch: int
+    """Bytes from row to row."""
+    foreign_stream: int | None
+    """Stream that writes the frame, 1 the default one; None where there is nothing to wait for."""
+    owner: object
+    """Keeps the memory alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFrame:
+    """A frame in host memory, of any strides."""
+
+    geometry: Geometry
+    pixels: NDArray[np.uint8]
+
+
+def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | DeviceFrame:
+    """What a frame is and where it lies.
+
+    Args:
+        frame: (H,W,3) for `bgr` and `rgb`, (H,W) for `grey`, (3H/2,W) for `nv12`; uint8.
+        pixel_format: of the frame.
+        stream: handle of the CUDA stream that will read it.
+
+    Raises:
+        DataError: it is not such an array, or the pixels of its rows are not together.
+    """
+    if isinstance(frame, np.ndarray):
+        return HostFrame(_geometry(frame.shape, str(frame.dtype), pixel_format), frame)
+    interface = getattr(frame, "__cuda_array_interface__", None)
+    by_dlpack = hasattr(frame, "__dlpack__")
+    if interface is not None and ("stream" in interface or not by_dlpack):
+        kind = np.dtype(interface["typestr"])
+        geometry = _geometry(interface["shape"], str(kind), pixel_format)
+        pitch = _pitch(interface.get("strides"), geometry)
+        address = int(interface["data"][0])
+        foreign = interface.get("stream", _DEFAULT_STREAM)
+        return DeviceFrame(geometry, address, pitch, foreign, frame)
+    if by_dlpack:
+        if frame.__dlpack_device__()[0] not in (_CUDA, _CUDA_MANAGED):
+            return describe(np.from_dlpack(frame), pixel_format, stream)
+        return _from_dlpack(frame.__dlpack__(stream=stream), pixel_format)
+    raise DataError(
+        f"a {type(frame).__name__} is not a frame.",
+        "give a NumPy array, or device memory with __cuda_array_interface__ or __dlpack__",
+    )
+
+
+def _geometry(shape: Any, kind: str, pixel_format: PixelFormat) -> Geometry:
+    shape = tuple(int(side) for side in shape)
+    layouts = {"grey": "(H,W)", "nv12": "(3H/2,W), H and W even,"}
+    height, width = (*shape[:2], 0, 0)[:2]
+    if pixel_format == "nv12":
+        fits = len(shape) == 2 and height % 3 == 0 and width % 2 == 0
+        height = height * 2 // 3
+    elif pixel_format == "grey":
+        fits = len(shape) == 2
+    else:
+        fits = len(shape) == 3 and shape[2] == 3
+    if not fits or kind != "uint8" or not height * width:
+        layout = layouts.get(pixel_format, "(H,W,3)")
+        raise DataError(
+            f"a frame must be {layout} uint8 {pixel_format.upper()}, got shape {shape} of {kind}.",
+            "convert it with dad_edge.image.preprocess.as_frame, or name its pixel format",
+        )
+    return Geometry(height, width, pixel_format)
+
+
+def _pitch(strides: Any, geometry: Geometry) -> int:
+    """Bytes from row to row, from strides in bytes; None stands for an array without gaps."""
+    if strides is None:
+        return geometry.row_bytes
+    strides = tuple(int(stride) for stride in strides)
+    together = (3, 1) if geometry.pixel_format in ("bgr", "rgb") else (1,)
+    if strides[1:] != together or strides[0] < geometry.row_bytes:
+        raise DataError(
+            f"the pixels of a row of this frame do not lie together (strides {strides}).",
+            "make the frame contiguous on the device first",
+        )
+    return strides[0]
+
+
+class _Type(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
+
+
+class _Tensor(ctypes.Structure):
+    """DLTensor of dlpack.h."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("type", _Type),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_capsule_pointer.restype = ctypes.c_void_p
+_capsule_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+
+
+def _from_dlpack(capsule: object, pixel_format: PixelFormat) -> DeviceFrame:
+    """Read a capsule without consuming it, so that it frees its memory when it is dropped."""
+    address = _capsule_pointer(capsule, b"dltensor")
+    assert address is not None
+    tensor = _Tensor.from_address(address)
+    kind = f"{'uint' if tensor.type.code == _UNSIGNED else 'type'}{tensor.type.bits}"
+    geometry = _geometry(tensor.shape[: tensor.ndim], kind, pixel_format)
+    strides = tensor.strides[: tensor.ndim] if tensor.strides else None
+    pitch = _pitch(strides, geometry)
+    return DeviceFrame(geometry, tensor.data + tensor.byte_offset, pitch, None, capsule)

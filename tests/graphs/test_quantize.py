@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+from small_networks import small_denoiser, small_segmenter
+
+from dad_edge.bundle import DENOISER, Bundle, Calibration
+from dad_edge.errors import ModelError
+from dad_edge.graphs.lint import lint
+from dad_edge.graphs.quantize import (
+    convolutions,
+    inner_convolutions,
+    layer_name,
+    to_fp16,
+    to_int8,
+    typed_graph,
+)
+
+RANGES = {"down": (-0.3, 2.4), "both": (-2.0, 5.5)}
+"""Of the small denoiser's inner convolutions on standard normal noise."""
+
+
+def _run(model: onnx.ModelProto, value: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return np.asarray(session.run(None, {model.graph.input[0].name: value})[0])
+
+
+@pytest.fixture(scope="module")
+def noisy() -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((4, 3, 32, 32)).astype(np.float32)
+
+
+def test_fp16_graph_stays_near_fp32_and_keeps_its_interface(noisy: np.ndarray) -> None:
+    model = small_denoiser()
+    half = to_fp16(model)
+    expected = _run(model, noisy)
+    error = np.abs(_run(half, noisy) - expected).max()
+    assert 0 < error < 2e-3 * np.abs(expected).max()
+    for values in (half.graph.input, half.graph.output):
+        assert values[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    types = {w.name: w.data_type for w in half.graph.initializer}
+    assert types["w_middle_fp16"] == TensorProto.FLOAT16
+    assert types["ones"] == types["doubling"] == TensorProto.FLOAT
+
+
+def test_the_first_convolution_sees_what_fp16_would_round_away() -> None:
+    """Two images that differ by less than FP16 resolves near 1, as image and estimate may."""
+    model = small_segmenter()
+    weight = next(w for w in model.graph.initializer if w.name == "w_stem")
+    values = numpy_helper.to_array(weight).copy()
+    values[:, 3:] = -values[:, :3]
+    weight.CopyFrom(numpy_helper.from_array(values * np.float32(1000), weight.name))
+    pair = np.full((1, 6, 32, 32), 0.9, np.float32)
+    same, other = pair.copy(), pair.copy()
+    other[:, 3:] += np.float32(2e-4)
+    half = to_fp16(model)
+    assert lint(half) == []
+    types = {w.name: w.data_type for w in half.graph.initializer}
+    assert types["w_stem"] == types["b_stem"] == TensorProto.FLOAT
+    assert types["w_middle_fp16"] == TensorProto.FLOAT16
+    expected = _run(model, other) - _run(model, same)
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(_run(half, other) - _run(half, same), expected, atol=2e-3)
+
+
+def test_group_norm_statistics_survive_what_fp16_cannot_hold() -> None:
+    loud = np.random.default_rng(0).normal(0, 9000, (2, 3, 32, 32)).astype(np.float32)
+    assert np.isfinite(_run(to_fp16(small_denoiser()), loud)).all()
+
+
+def test_a_weight_outside_fp16_is_refused() -> None:
+    model = small_segmenter()
+    weight = next(w for w in model.graph.initializer if w.name == "b_head")
+    weight.CopyFrom(numpy_helper.from_array(np.array([1e6], np.float32), "b_head"))
+    with pytest.raises(ModelError, match="b_head is outside the range of FP16"):
+        to_fp16(model)
+
+
+@pytest.mark.parametrize("rest", ["fp32", "fp16"])
+def test_int8_graph_quantizes_the_inner_convolutions_only(noisy: np.ndarray, rest: str) -> None:
+    model = small_denoiser()
+    quantized = to_int8(model, RANGES)
+    if rest == "fp16":
+        quantized = to_fp16(quantized)
+    assert lint(quantized) == []
+    types = [w.data_type for w in quantized.graph.initializer if w.name.startswith("w_")]
+    assert sum(t == TensorProto.INT8 for t in types) >= 2
+    names = [n.input[0] for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(names) == 2
+    assert len(convolutions(quantized)) == 2, "first and last keep float weights"
+    expected = _run(model, noisy)
+    relative = np.linalg.norm(_run(quantized, noisy) - expected) / np.linalg.norm(expected)
+    # A step of 5.5/127 has a rounding error of 0.0125, 2 % of activations of about 0.6; the weights
+    # add 1 % and the second convolution as much again.
+    assert 1e-4 < relative < 0.04
+
+
+def test_making_the_rest_fp16_moves_no_scale() -> None:
+    model = to_int8(small_denoiser(), RANGES)
+    for weight in model.graph.initializer:
+        if weight.name.endswith("_scale"):
+            scale = numpy_helper.to_array(weight)
+            np.testing.assert_array_equal(scale, scale.astype(np.float16).astype(np.float32))
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    def content() -> bytes:
+        graph = to_fp16(to_int8(small_denoiser(), RANGES))
+        return bytes(graph.SerializeToString(deterministic=True))
+
+    assert content() == content()
+
+
+def test_a_missing_range_names_the_command() -> None:
+    with pytest.raises(ModelError, match="'both' has no activation range") as caught:
+        to_int8(small_denoiser(), {"down": (-1.0, 1.0)})
+    assert "dad-edge calibrate --data" in caught.value.next_step
+
+
+def test_int8_without_calibration_names_the_command(tiny_bundle: Bundle) -> None:
+    with pytest.raises(ModelError, match=r"no activation ranges for denoiser\.onnx") as caught:
+        typed_graph(tiny_bundle, DENOISER, "int8", rest="fp32")
+    assert "dad-edge calibrate --data" in caught.value.next_step
+
+
+def test_a_graph_without_inner_convolutions_is_left_alone(tiny_bundle: Bundle) -> None:
+    calibrated = Bundle(
+        tiny_bundle.path,
+        tiny_bundle.manifest,
+        None,
+        Calibration(method="min-max", ranges={DENOISER: {}}),
+    )
+    graph = typed_graph(calibrated, DENOISER, "int8", rest="fp32").graph
+    assert [n.op_type for n in graph.node] == ["Conv", "Identity"]
+
+
+def test_layers_that_are_named_stay_float() -> None:
+    model = small_denoiser()
+    assert [layer_name(node) for node in inner_convolutions(model)] == ["w_middle", "w_merge"]
+    kept = to_int8(model, RANGES, ["w_merge"])
+    assert lint(kept) == []
+    quantized = [n.input[0] for n in kept.graph.node if n.op_type == "QuantizeLinear"]
+    assert quantized == ["down"]
+    with pytest.raises(ModelError, match="no INT8 layer 'w_stem'"):
+        to_int8(model, RANGES, ["w_stem"])

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tiny import TINY, save_discs
+
+from dad_edge.config import TrainConfig
+from dad_edge.data.dataset import TrainingSet
+from dad_edge.learn.batches import batches, load
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    discs = save_discs(tmp_path_factory.mktemp("data"), 5)
+    return TrainingSet(discs, TINY, TrainConfig(batch_size=4))
+
+
+def test_the_cpu_gets_the_batches_of_its_steps(images: TrainingSet) -> None:
+    found = list(batches(images, range(2, 5), slice(None), torch.device("cpu")))
+    assert len(found) == 3
+    for step, batch in zip(range(2, 5), found, strict=True):
+        for tensor, array in zip(batch, images.batch(step), strict=True):
+            assert torch.equal(torch.as_tensor(tensor), torch.from_numpy(array))
+
+
+def test_workers_give_the_same_in_the_same_order(images: TrainingSet) -> None:
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (0, 0), 3)  # starts OpenCV's threads
+    rows = slice(1, None, 2)
+    alone = load(images, range(6), rows, workers=0)
+    shared = load(images, range(6), rows, workers=2)
+    for expected, found in zip(alone, shared, strict=True):
+        assert all(
+            torch.equal(*map(torch.as_tensor, pair)) for pair in zip(expected, found, strict=False)
+        )

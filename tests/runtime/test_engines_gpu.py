@@ -1,0 +1,246 @@
+"""TensorRT engines of a bundle: whether they run here, and every command through one opening."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cuda import FakeDriver
+from fake_tensorrt import make_plan, make_tensorrt
+from small_networks import make_network_bundle, write_images
+
+from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle, sha256_of
+from dad_edge.cli.learn import evaluate_command
+from dad_edge.errors import DeviceError, ModelError
+from dad_edge.gate.images import demo_images
+from dad_edge.gate.verify import verify
+from dad_edge.kernels import compile as kernel_compiler
+from dad_edge.kernels.compile import write_cubins
+from dad_edge.runtime import engines
+from dad_edge.runtime.engines import check_engine, find_gpu_engine, why_not_here
+from dad_edge.runtime.gpu import engine_tensorrt
+from dad_edge.runtime.inspector import open_graphs, open_inspector
+from dad_edge.runtime.sidecar import (
+    KERNEL_FOLDER,
+    SIDECAR_FORMAT,
+    EngineFile,
+    Gate,
+    Sidecar,
+    read_sidecar,
+    this_platform,
+    write_sidecar,
+)
+from dad_edge.stream.command import stream
+
+pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda')")
+
+GPU: dict[str, Any] = {"gpus": [{"compute_capability": "8.9"}], "reason": None}
+
+
+@pytest.fixture(scope="module")
+def cubins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cubins")
+    write_cubins(folder, ["sm_89"])
+    return folder
+
+
+@pytest.fixture
+def trt(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """TensorRT 10.3.0 beside one GPU of compute capability 8.9, and no compiler."""
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("compiled on the device")
+
+    module = make_tensorrt(driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(engines, "describe_nvidia", lambda: GPU)
+    monkeypatch.setattr(kernel_compiler, "compile_cubin", refuse)
+    engine_tensorrt._logger.cache_clear()
+    yield module
+    engine_tensorrt._logger.cache_clear()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return make_network_bundle(tmp_path / "bundle")
+
+
+def add_engine(bundle: Bundle, cubins: Path, **changes: Any) -> Sidecar:
+    """An engine as `dad-edge build` leaves it, of the fake TensorRT."""
+    sidecar = Sidecar(
+        format=SIDECAR_FORMAT,
+        runtime="tensorrt",
+        runtime_version="10.3.0",
+        device="sm89",
+        precision="fp16",
+        onnx_sha256=bundle.onnx_digests,
+        files={},
+        platform=this_platform(),
+        build_seconds=1.0,
+        peak_memory_mib=1.0,
+        gate=Gate(),
+    )
+    sidecar = replace(sidecar, **changes)
+    folder = bundle.path / ENGINES / sidecar.name
+    (folder / KERNEL_FOLDER).mkdir(parents=True)
+    kernels = {}
+    for cubin in cubins.iterdir():
+        (folder / KERNEL_FOLDER / cubin.name).write_bytes(cubin.read_bytes())
+        kernels[cubin.name] = sha256_of(cubin)
+    files = {}
+    for graph in (DENOISER, SEGMENTER):
+        path = folder / f"{graph}.plan"
+        make_plan(bundle.path / graph, path)
+        files[graph] = EngineFile(name=path.name, sha256=sha256_of(path), bytes=1)
+    sidecar = replace(sidecar, files=files, kernels=kernels)
+    write_sidecar(folder, sidecar)
+    return sidecar
+
+
+def test_the_engine_of_this_gpu_is_what_runs(
+    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver, dark_frame: np.ndarray
+) -> None:
+    sidecar = add_engine(bundle, cubins)
+    expected = open_graphs(bundle, seed=3, threads=1).inspect(dark_frame)
+    for name in (None, sidecar.name):
+        with open_inspector(bundle, seed=3, engine=name) as inspector:
+            assert inspector.backend == "CUDA kernels on Fake GPU + TensorRT 10.3.0 fp16"
+            found = inspector.inspect(dark_frame)
+        assert found.score == pytest.approx(expected.score, abs=2e-6)
+    assert driver.left() == {}
+
+
+def test_a_plan_that_cannot_be_opened_leaves_nothing_behind(
+    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver
+) -> None:
+    sidecar = add_engine(bundle, cubins)
+    folder = bundle.path / ENGINES / sidecar.name
+    plan = folder / sidecar.files[SEGMENTER].name
+    plan.write_bytes(b"of another version")
+    file = replace(sidecar.files[SEGMENTER], sha256=sha256_of(plan))
+    write_sidecar(folder, replace(sidecar, files=sidecar.files | {SEGMENTER: file}))
+    with pytest.raises(ModelError, match=r"TensorRT 10\.3\.0 fp16 refuses"):
+        open_inspector(bundle)
+    assert driver.left() == {}
+    assert driver.retained == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"runtime_version": "10.4.0"}, "built with tensorrt 10.4.0, here is 10.3.0"),
+        ({"device": "sm87"}, "built for compute capability 8.7, here is 8.9"),
+        ({"platform": "Linux-other"}, "built for Linux-other, here is"),
+    ],
+)
+def test_an_engine_for_another_machine_is_refused_with_what_differs(
+    bundle: Bundle, cubins: Path, trt: ModuleType, change: dict[str, str], reason: str
+) -> None:
+    name = add_engine(bundle, cubins, **change).name
+    with pytest.raises(DeviceError, match=f"cannot run here: {reason}") as caught:
+        open_inspector(bundle, engine=name)
+    assert "dad-edge build --precision fp16 --runtime tensorrt" in caught.value.next_step
+    assert find_gpu_engine(bundle) is None
+    assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
+
+
+def test_what_is_missing_here_is_named(
+    bundle: Bundle, cubins: Path, trt: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sidecar = add_engine(bundle, cubins)
+    assert why_not_here(sidecar) is None
+    nothing = {"gpus": [], "reason": "no NVIDIA driver: libcuda.so.1 is not here"}
+    monkeypatch.setattr(engines, "describe_nvidia", lambda: nothing)
+    assert why_not_here(sidecar) == nothing["reason"]
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    assert why_not_here(sidecar) == "package 'tensorrt' is not installed"
+
+
+def test_the_gate_decides_between_engines(bundle: Bundle, cubins: Path, trt: ModuleType) -> None:
+    passed, rejected = Gate(passed=True, reason="passed"), Gate(passed=False, reason="mask error")
+    half = add_engine(bundle, cubins)
+    single = add_engine(bundle, cubins, precision="fp32")
+    assert find_gpu_engine(bundle) == half.name
+    write_sidecar(bundle.path / ENGINES / single.name, replace(single, gate=passed))
+    assert find_gpu_engine(bundle) == single.name
+    write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=passed))
+    assert find_gpu_engine(bundle) == half.name
+    write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=rejected))
+    assert find_gpu_engine(bundle) == single.name
+    with pytest.raises(ModelError, match="rejected by the accuracy gate: mask error"):
+        open_inspector(bundle, engine=half.name)
+    open_inspector(bundle, engine=half.name, even_if_rejected=True).close()
+
+
+def test_an_engine_that_does_not_fit_any_more_gives_way_or_says_so(
+    bundle: Bundle, cubins: Path, trt: ModuleType
+) -> None:
+    half = add_engine(bundle, cubins)
+    single = add_engine(bundle, cubins, precision="fp32", onnx_sha256={})
+    assert find_gpu_engine(bundle) == half.name
+    write_sidecar(bundle.path / ENGINES / half.name, replace(half, onnx_sha256={}))
+    with pytest.raises(ModelError, match=r"does not fit: built from another denoiser\.onnx"):
+        open_inspector(bundle)
+    for sidecar in (half, single):
+        write_sidecar(bundle.path / ENGINES / sidecar.name, replace(sidecar, format=1))
+    assert find_gpu_engine(bundle) is None
+    assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
+
+
+def test_a_changed_kernel_is_refused(bundle: Bundle, cubins: Path, trt: ModuleType) -> None:
+    name = add_engine(bundle, cubins).name
+    kernel = bundle.path / ENGINES / name / KERNEL_FOLDER / "pool-sm_89.cubin"
+    kernel.write_bytes(kernel.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match=r"pool-sm_89\.cubin is missing or was changed"):
+        check_engine(bundle, name)
+
+
+def test_the_accuracy_gate_judges_it(
+    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver
+) -> None:
+    name = add_engine(bundle, cubins).name
+    images = demo_images(bundle)
+    report = verify(bundle, name, images)
+    assert report["passed"], report["failures"]
+    assert "Fake GPU" in report["backend"]
+    assert "ONNX Runtime" in report["reference"]
+    assert read_sidecar(bundle, name).gate.passed
+    assert (bundle.path / REPORTS / name / "verify.json").is_file()
+    assert driver.left() == {}
+
+
+def test_the_evaluation_runs_on_it_and_gives_it_back(
+    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver, tmp_path: Path
+) -> None:
+    add_engine(bundle, cubins)
+    data = tmp_path / "data"
+    for index, kind in enumerate(("train/good", "test/good", "test/bad")):
+        write_images(data / kind, 2, low=40 * index)
+    evaluate_command(data, "test", bundle.path, None, None, "auto", tmp_path / "report", False)
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert "CUDA kernels on Fake GPU" in json.dumps(report)
+    assert driver.left() == {}
+
+
+def test_the_line_runs_on_it_and_says_so(
+    bundle: Bundle,
+    cubins: Path,
+    trt: ModuleType,
+    driver: FakeDriver,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_engine(bundle, cubins)
+    summary = stream("demo://", open_bundle=lambda: bundle, out=tmp_path / "out", max_frames=3)
+    assert summary.frames == 3
+    assert "backend: CUDA kernels on Fake GPU + TensorRT" in capsys.readouterr().err
+    header = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
+    assert header["backend"].startswith("CUDA kernels")
+    assert driver.left() == {}

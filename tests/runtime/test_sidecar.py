@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import typer.main
+
+from dad_edge.cli.main import app
+from dad_edge.runtime.sidecar import (
+    SIDECAR_FORMAT,
+    BuilderOptions,
+    Gate,
+    LayerChoice,
+    Sidecar,
+    plan_differences,
+    rebuild_command,
+)
+
+PROFILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
+
+
+def _sidecar(device: str = "sm87", version: str = "10.3.0", **options: object) -> Sidecar:
+    return Sidecar(
+        format=SIDECAR_FORMAT,
+        runtime="tensorrt",
+        runtime_version=version,
+        device=device,
+        precision="int8",
+        onnx_sha256={},
+        files={},
+        profiles=PROFILES,
+        options=BuilderOptions(**options),  # type: ignore[arg-type]
+        platform="Linux-aarch64",
+        build_seconds=1.0,
+        peak_memory_mib=1.0,
+        gate=Gate(),
+    )
+
+
+def _differences(
+    sidecar: Sidecar,
+    version: str = "10.3.0",
+    capability: str = "8.7",
+    platform: str = "Linux-aarch64",
+) -> list[str]:
+    return plan_differences(sidecar, version=version, capability=capability, platform=platform)
+
+
+def test_a_plan_fits_where_everything_is_as_it_was() -> None:
+    assert _differences(_sidecar()) == []
+
+
+def test_every_difference_is_named() -> None:
+    found = _differences(_sidecar("sm86-sm89"), "10.16.1", "8.7", "Linux-x86_64")
+    assert found == [
+        "built with tensorrt 10.3.0, here is 10.16.1",
+        "built for compute capability 8.6 and 8.9, here is 8.7",
+        "built for Linux-aarch64, here is Linux-x86_64",
+    ]
+
+
+def test_a_version_compatible_plan_runs_on_later_minor_versions_only() -> None:
+    plan = _sidecar(version="10.3.0", version_compatible=True)
+    assert _differences(plan, "10.16.1.11") == []
+    assert "here is 11.0.0" in _differences(plan, "11.0.0")[0]
+    assert "here is 10.2.0" in _differences(plan, "10.2.0")[0]
+
+
+def test_a_hardware_compatible_plan_runs_from_ampere_on() -> None:
+    plan = _sidecar("ampere-plus", hardware_compatible=True)
+    assert _differences(plan, capability="12.0") == []
+    assert "from compute capability 8.0 on, here is 7.5" in _differences(plan, capability="7.5")[0]
+
+
+def test_the_command_to_rebuild_is_one_that_exists_and_keeps_the_options() -> None:
+    command = rebuild_command(_sidecar(workspace_mib=512, version_compatible=True))
+    assert command == (
+        "dad-edge build --precision int8 --runtime tensorrt --frames 1 --frames 2 --frames 4 "
+        "--workspace-mib 512 --version-compatible"
+    )
+    kept = LayerChoice(float_layers={}, max_drop=0.5)
+    assert rebuild_command(replace(_sidecar(), layers=kept)).endswith(
+        "--max-drop 0.5 --data FOLDER"
+    )
+    context = (
+        typer.main.get_command(app)
+        .commands["build"]
+        .make_context(  # type: ignore[attr-defined]
+            "build", command.split()[2:]
+        )
+    )
+    assert list(context.params["frames"]) == [1, 2, 4]
+    assert context.params["version_compatible"] is True

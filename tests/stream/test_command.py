@@ -1,0 +1,173 @@
+"""`dad-edge stream` as a user runs it: a process with arguments, signals and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dad_edge.bundle import Bundle
+from dad_edge.errors import StorageError, UsageError
+from dad_edge.stream import command
+
+RUN = [sys.executable, "-m", "dad_edge.cli.main", "stream"]
+
+
+def write_images(folder: Path, frames: dict[str, np.ndarray]) -> None:
+    folder.mkdir()
+    for name, image in frames.items():
+        (folder / name).write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RUN, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_folder_is_inspected_and_a_damaged_image_is_reported_at_the_end(
+    tiny_bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray, bright_frame: np.ndarray
+) -> None:
+    write_images(tmp_path / "parts", {"a.png": dark_frame, "c.png": bright_frame})
+    (tmp_path / "parts" / "b.png").write_bytes((tmp_path / "parts" / "a.png").read_bytes()[:60])
+    done = run(
+        "--source", tmp_path / "parts", "--bundle", tiny_bundle.path, "--out", tmp_path / "out",
+        "--video", "--json",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "error: 1 of 3 pictures could not be read" in done.stderr
+    assert f"bundle: {tiny_bundle.path} (--bundle)" in done.stderr
+    assert "backend: NumPy + ONNX Runtime" in done.stderr
+    header, first, damaged, last, summary = records(done.stdout)
+    assert (first["verdict"], last["verdict"]) == ("good", "defect")
+    assert (damaged["record"], damaged["name"]) == ("error", "b.png")
+    assert summary["verdicts"] == {"good": 1, "defect": 1, "invalid": 0}
+    assert header["bundle"]["class_name"] == "tiny"
+    assert str(tmp_path) not in json.dumps(header["bundle"])
+    assert (tmp_path / "out" / "results.jsonl").read_text() == done.stdout
+    video = cv2.VideoCapture(str(tmp_path / "out" / "annotated.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_complete_files(
+    tiny_bundle: Bundle, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*RUN, "--source", "demo://", "--bundle", tiny_bundle.path, "--out", out, "--video"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = out / "results.jsonl"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 4):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code, stderr
+    assert "error: stopped by a signal after" in stderr
+    header, *frames, summary = records(log.read_text())
+    assert header["record"] == "header"
+    assert summary["record"] == "summary"
+    assert len(frames) == summary["frames"] > 3
+    video = cv2.VideoCapture(str(out / "annotated.mp4"))
+    assert sum(1 for _ in iter(lambda: video.read()[0], False)) == len(frames)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--camera N or --source URI"),
+        (["--camera", "0", "--source", "demo://"], "exclude each other"),
+        (["--source", "demo://", "--video"], "--video needs a folder"),
+        (["--source", "demo://", "--max-frames", "0"], "max-frames"),
+    ],
+)
+def test_arguments_that_do_not_fit_end_with_code_2(arguments: list[str], expected: str) -> None:
+    from typer.testing import CliRunner
+
+    from dad_edge.cli.main import app
+
+    outcome = CliRunner().invoke(app, ["stream", *arguments])
+    told = outcome.output + str(outcome.exception)
+    assert expected in told
+    code = getattr(outcome.exception, "exit_code", None) or outcome.exit_code
+    assert code == 2
+
+
+def test_stdout_that_is_full_is_a_storage_error(tiny_bundle: Bundle) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*RUN, "--source", "demo://?parts=2", "--bundle", str(tiny_bundle.path), "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 7
+    assert "the disk is full" in done.stderr
+
+
+def test_results_of_an_earlier_run_are_not_overwritten(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text("precious")
+    with pytest.raises(StorageError, match="earlier run"):
+        command.stream("demo://", lambda: tiny_bundle, out=tmp_path)
+    assert (tmp_path / "results.jsonl").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="a file is in the way"):
+        command.stream("demo://", lambda: tiny_bundle, out=tmp_path / "file" / "out")
+
+
+def test_no_source_is_refused_before_the_bundle_is_opened() -> None:
+    def never() -> Bundle:
+        raise AssertionError("the bundle was opened")
+
+    with pytest.raises(UsageError, match="needs a source"):
+        command.stream(None, never)
+
+
+def test_max_frames_and_fresh_noise(tiny_bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    summary = command.stream(
+        "demo://", lambda: tiny_bundle, max_frames=3, fresh_noise=True, seed=5, json_lines=True
+    )
+    header, *frames, last = records(capfd.readouterr().out)
+    assert summary.frames == len(frames) == last["frames"] == 3
+    assert (header["fresh_noise"], header["seed"]) == (True, 5)
+
+
+def test_a_bundle_without_thresholds_is_warned_about(
+    tiny_bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bare = shutil.copytree(tiny_bundle.path, tmp_path / "bare")
+    (bare / "thresholds.json").unlink()
+    from dad_edge.bundle import open_bundle
+
+    command.stream("demo://?parts=1", lambda: open_bundle(bare))
+    assert "warning: the bundle has no thresholds" in capfd.readouterr().err
+
+
+def test_the_environment_names_the_bundle(tiny_bundle: Bundle) -> None:
+    done = subprocess.run(
+        [*RUN, "--source", "demo://?parts=1"],
+        env={**os.environ, "DAD_EDGE_BUNDLE": str(tiny_bundle.path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "(DAD_EDGE_BUNDLE)" in done.stderr

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.naming import result_file
-from dad_edge.bundle import PACKAGED, Bundle, open_bundle, write_json
+from dad_edge.bundle import PACKAGED, Bundle, open_bundle
+from dad_edge.config import GOOD
 from dad_edge.data.demo import write_dataset
-from dad_edge.data.layouts import GOOD, Item
+from dad_edge.data.layouts import Item
+from dad_edge.data.truth import read_truth, truth_on
+from dad_edge.files import write_json
 from dad_edge.image.preprocess import read_frame
 from dad_edge.machine.environment import describe
-from dad_edge.report.evaluate import read_truth, truth_on
 from dad_edge.report.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.inspection import Inspector
 

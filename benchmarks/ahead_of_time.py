@@ -23,12 +23,13 @@ from typing import Any
 
 from benchmarks.naming import result_file
 from dad_edge.bench.untrained import untrained_bundle
-from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, Calibration, write_json
+from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, Calibration
 from dad_edge.config import RECIPES, Fusion, Precision, SizeName
 from dad_edge.deploy.build import Target
 from dad_edge.deploy.plan import PlanJob
 from dad_edge.deploy.process import build_in_process
 from dad_edge.errors import DadEdgeError
+from dad_edge.files import write_json
 from dad_edge.graphs.quantize import inner_convolutions, load_graph, typed_graph
 from dad_edge.machine.environment import describe
 from dad_edge.machine.signals import StopRequest

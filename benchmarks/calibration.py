@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.against_fp32 import arguments, differences, judge, run
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.cli.progress import progress_bar
-from dad_edge.data.layouts import GOOD, Item, list_items
+from dad_edge.config import GOOD
+from dad_edge.data.layouts import Item, list_items
 from dad_edge.deploy.calibrate import observe
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.deploy.ranges import RangeMethod

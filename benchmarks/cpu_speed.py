@@ -26,7 +26,8 @@ from dad_edge.bench.case import Case, CasePrecision, EngineName
 from dad_edge.bench.measure import measure, summary
 from dad_edge.bench.study import draw_frames
 from dad_edge.bench.subject import open_case
-from dad_edge.bundle import find_bundle, open_bundle, write_json
+from dad_edge.bundle import find_bundle, open_bundle
+from dad_edge.files import write_json
 from dad_edge.machine.environment import describe
 from dad_edge.machine.load import LoadWatch
 

@@ -26,9 +26,9 @@ from dad_edge.bench.measure import Call, measure, rounded, summary
 from dad_edge.bench.pace import Pace
 from dad_edge.bench.study import draw_frames
 from dad_edge.bench.subject import open_case
-from dad_edge.bundle import write_json
 from dad_edge.config import RECIPES
 from dad_edge.data.dataset import Batch
+from dad_edge.files import write_json
 from dad_edge.learn import trainer
 from dad_edge.learn.parallel import Processes
 from dad_edge.machine.environment import describe, peak_memory_mib

@@ -25,7 +25,8 @@ from typing import Any
 
 try:
     from benchmarks.real_data import error_in, result_in
-    from dad_edge.bundle import PACKAGED, write_json
+    from dad_edge.bundle import PACKAGED
+    from dad_edge.files import write_json
     from dad_edge.machine.environment import describe
     from dad_edge.machine.gpu import describe_nvidia
 except ModuleNotFoundError as error:

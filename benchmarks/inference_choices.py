@@ -19,18 +19,18 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.naming import result_file
-from dad_edge.bundle import sha256_of, write_json
-from dad_edge.config import ModelConfig
+from dad_edge.config import GOOD, ModelConfig
 from dad_edge.data.digest import digest_items
-from dad_edge.data.layouts import GOOD, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.truth import read_truth, truth_on
+from dad_edge.files import sha256_of, write_json
 from dad_edge.image.preprocess import read_frame, to_image
 from dad_edge.machine.environment import describe
 from dad_edge.model.checkpoint import WEIGHTS, load_detector
 from dad_edge.model.detector import Detector
 from dad_edge.model.noise import normal
-from dad_edge.report.evaluate import read_truth, truth_on
 from dad_edge.report.metrics import PixelMetrics, image_auroc
-from dad_edge.runtime.cpu.ops import top_mean
+from dad_edge.runtime.inspection import top_mean
 
 LAMBDAS = (25, 50, 100, 150, 200, 300)
 SETS = ((25,), (50,), (100,), (150,), (200,), (300,), (50, 100), (100, 200), (50, 100, 200))

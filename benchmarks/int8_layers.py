@@ -18,7 +18,8 @@ from typing import Any
 from benchmarks.against_fp32 import arguments, differences, judge, run
 from dad_edge.bundle import Bundle
 from dad_edge.cli.progress import progress_bar
-from dad_edge.data.layouts import GOOD, list_items
+from dad_edge.config import GOOD
+from dad_edge.data.layouts import list_items
 from dad_edge.gate.sensitivity import as_layers, frames_for, inspector_of, pick_frames, rank_layers
 from dad_edge.gate.trade import graphs_with
 from dad_edge.image.preprocess import read_frame

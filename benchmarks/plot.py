@@ -18,8 +18,8 @@ import cv2
 
 from benchmarks.compare import read_result
 from dad_edge.bench.plot import Point, accuracies_in, draw_plot, paper_points, points_of
-from dad_edge.bundle import write_whole
 from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.files import write_whole
 
 
 def main(arguments: list[str] | None = None) -> int:

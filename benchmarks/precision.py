@@ -27,19 +27,11 @@ import dad_edge
 from benchmarks.naming import result_file
 from dad_edge.bench.measure import measure, summary
 from dad_edge.bench.study import draw_frames
-from dad_edge.bundle import (
-    DENOISER,
-    ENGINES,
-    PACKAGED,
-    REPORTS,
-    SEGMENTER,
-    Bundle,
-    open_bundle,
-    write_json,
-)
+from dad_edge.bundle import DENOISER, ENGINES, PACKAGED, REPORTS, SEGMENTER, Bundle, open_bundle
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.build import Target, find_target
 from dad_edge.errors import DadEdgeError
+from dad_edge.files import write_json
 from dad_edge.gate.images import Images, data_images, demo_images
 from dad_edge.gate.verify import verify
 from dad_edge.machine.environment import describe

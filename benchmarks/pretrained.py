@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from dad_edge.bundle import PACKAGED, new_folder, open_bundle, write_json
+from dad_edge.bundle import PACKAGED, open_bundle
 from dad_edge.cli.progress import progress_bar
 from dad_edge.config import to_mapping
 from dad_edge.data.dataset import TrainingSet
@@ -22,7 +22,9 @@ from dad_edge.data.demo import PRODUCT, write_dataset
 from dad_edge.data.layouts import list_items
 from dad_edge.deploy.calibrate import calibrate
 from dad_edge.deploy.export import export
-from dad_edge.learn.train import choose_recipe, prepare_recipe, train
+from dad_edge.files import new_folder, write_json
+from dad_edge.learn.recipes import choose_recipe, prepare_recipe
+from dad_edge.learn.train import train
 from dad_edge.machine.environment import describe
 from dad_edge.model.checkpoint import STATE
 from dad_edge.report.evaluate import bundle_candidate, evaluate

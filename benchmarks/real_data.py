@@ -22,7 +22,7 @@ from typing import Any
 
 import dad_edge
 from benchmarks.naming import result_file
-from dad_edge.bundle import write_json
+from dad_edge.files import write_json
 from dad_edge.machine.environment import describe
 from dad_edge.model.checkpoint import STATE
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dad_edge.bundle import sha256_of, write_json
 from dad_edge.data.layouts import Item, list_items
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.errors import DadEdgeError
+from dad_edge.files import sha256_of, write_json
 from dad_edge.image.preprocess import read_frame
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from dad_edge.config import ModelConfig, from_mapping, to_mapping
-from dad_edge.errors import ModelError, StorageError, writing
+from dad_edge.errors import ModelError
+from dad_edge.files import new_folder, read_json, sha256_of, write_json, write_whole
 from dad_edge.image.framing import IGNORE, Mask, ignore_in
 
 FORMAT_VERSION = 1
@@ -102,15 +97,6 @@ class Bundle:
         return {name: self.manifest.sha256[name] for name in (DENOISER, SEGMENTER)}
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     """Where the bundle of this command is: `--bundle`, the environment, `./bundle`, the demo.
 
@@ -192,96 +178,6 @@ S = TypeVar("S")
 
 def _read_optional(cls: type[S], path: Path) -> S | None:
     return from_mapping(cls, read_json(path), str(path)) if path.is_file() else None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ModelError: the file cannot be read or is not a JSON object.
-    """
-    try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.", "restore the file") from error
-    if not isinstance(mapping, dict):
-        raise ModelError(f"{path} is not a JSON object.", "restore the file")
-    return mapping
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file so that readers see the old or the new content, never half of it.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old or the new content, never half of it.
-
-    Raises:
-        StorageError: the file cannot be written; the old one is untouched.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(handle)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete.
-
-    Args:
-        path: final name.
-        replace: whether an older folder of that name gives way once the new one is complete.
-
-    Yields:
-        A hidden sibling to write into; it is removed if anything fails.
-
-    Raises:
-        StorageError: the name is taken, or the folder cannot be written.
-    """
-    if path.exists() and not replace:
-        raise StorageError(f"{path} exists already.", "choose another name or remove it first")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        draft.chmod(0o755)
-    try:
-        with writing(path):
-            yield draft
-            _take_name(draft, path, replace)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def _take_name(draft: Path, path: Path, replace: bool) -> None:
-    """Rename, over an older folder if asked, although another process may be doing the same."""
-    while True:
-        try:
-            os.replace(draft, path)
-            return
-        except OSError as error:
-            if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        aside = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
-        with suppress(FileNotFoundError):
-            os.replace(path, aside)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def writable_bundle(path: Path) -> Path:

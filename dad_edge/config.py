@@ -23,6 +23,9 @@ SizeName = Literal["nano", "edge", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
+GOOD = "good"
+"""Name of the kind that has no defect."""
+
 
 def _positive(**values: float) -> None:
     for name, value in values.items():

@@ -23,13 +23,12 @@ from dad_edge.bundle import (
     Bundle,
     Calibration,
     find_bundle,
-    new_folder,
     open_bundle,
     write_calibration,
-    write_json,
     write_thresholds,
 )
 from dad_edge.errors import ModelError, StorageError
+from dad_edge.files import new_folder, write_json
 
 
 def edit(path: Path, **changes: Any) -> None:

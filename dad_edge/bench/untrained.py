@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dad_edge.bench.case import UNTRAINED
-from dad_edge.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_manifest
+from dad_edge.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from dad_edge.config import ModelConfig, to_mapping
 from dad_edge.errors import DadEdgeError, StorageError, require
+from dad_edge.files import new_folder
 from dad_edge.machine.environment import package_versions
 from dad_edge.model.diffusion import alpha_bar_table
 

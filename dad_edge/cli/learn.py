@@ -134,8 +134,9 @@ def train_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.dataset import TrainingSet
     from dad_edge.image.framing import ignore_in, read_ignore
-    from dad_edge.learn import train as training
+    from dad_edge.learn.recipes import choose_recipe, prepare_recipe
     from dad_edge.learn.samples import SampleSheet
+    from dad_edge.learn.train import train
 
     if resume:
         _refuse_with_resume(
@@ -147,14 +148,12 @@ def train_command(
             keep_aspect=keep_aspect,
             ignore_mask=ignore_mask,
         )
-    settings = training.choose_recipe(
+    settings = choose_recipe(
         size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
     settings = _with_images(settings, foreground, tiles, keep_aspect)
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
-    settings = training.prepare_recipe(
-        settings, folder, resume, epochs=epochs, max_minutes=max_minutes
-    )
+    settings = prepare_recipe(settings, folder, resume, epochs=epochs, max_minutes=max_minutes)
     ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
     with progress_bar("reading images") as report:
         images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
@@ -165,7 +164,7 @@ def train_command(
     kind = "objects on a background" if images.foregrounds else "textures"
     say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
     with progress_bar(f"training {settings.model.size}") as report:
-        summary = training.train(
+        summary = train(
             settings,
             images,
             folder,

@@ -129,8 +129,8 @@ def bench(
     from dad_edge.bench.markdown import bench_markdown
     from dad_edge.bench.study import run_study
     from dad_edge.bench.table import bench_tables
-    from dad_edge.bundle import write_json, write_whole
     from dad_edge.cli.progress import progress_bar
+    from dad_edge.files import write_json, write_whole
 
     if predict is not None and (study is not StudyChoice.MAIN or engine is not None):
         raise UsageError(

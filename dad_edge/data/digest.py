@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from dad_edge.bundle import sha256_of
 from dad_edge.data.layouts import Item
+from dad_edge.files import sha256_of
 
 
 def digest_items(items: Iterable[Item]) -> str:

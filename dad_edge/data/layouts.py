@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dad_edge.config import GOOD
 from dad_edge.data.listing import Item, Split, csv_items, visa_items
 from dad_edge.errors import DataError
 from dad_edge.image.preprocess import IMAGE_SUFFIXES, read_frame
-from dad_edge.report.metrics import GOOD
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dad_edge.config import GOOD
 from dad_edge.errors import DataError
-from dad_edge.report.metrics import GOOD
 
 Split = Literal["train", "test"]
 

@@ -17,7 +17,6 @@ from dad_edge.bundle import (
     Bundle,
     Calibration,
     Thresholds,
-    sha256_of,
     write_calibration,
     write_ignore,
     write_thresholds,
@@ -26,6 +25,7 @@ from dad_edge.data.layouts import Item
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.deploy.ranges import Observer, RangeMethod
 from dad_edge.errors import DataError, ModelError, UsageError
+from dad_edge.files import sha256_of
 from dad_edge.image.framing import plan, views
 from dad_edge.image.preprocess import read_frame
 from dad_edge.runtime.cpu.ops import NumpyOps

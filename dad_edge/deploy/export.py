@@ -19,13 +19,13 @@ from dad_edge.bundle import (
     MANIFEST,
     SEGMENTER,
     Bundle,
-    new_folder,
     open_bundle,
     write_ignore,
     write_manifest,
 )
 from dad_edge.config import FramingConfig, ModelConfig
 from dad_edge.errors import DadEdgeError, ModelError, UsageError, require
+from dad_edge.files import new_folder
 from dad_edge.image.framing import ignore_in
 from dad_edge.machine.environment import package_versions
 from dad_edge.model import noise

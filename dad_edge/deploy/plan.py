@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dad_edge.bundle import write_whole
 from dad_edge.config import RuntimeName
 from dad_edge.deploy.phases import BuildLog, Phases
 from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
+from dad_edge.files import write_whole
 from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
 from dad_edge.runtime.sidecar import BuilderOptions

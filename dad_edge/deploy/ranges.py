@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import ModelError
-from dad_edge.runtime.cpu.lean_engine import LeanEngine
+from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 
 if TYPE_CHECKING:
     import onnx

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dad_edge.bundle import Bundle, Thresholds, sha256_of
+from dad_edge.bundle import Bundle, Thresholds
 from dad_edge.data.layouts import Item, list_items
 from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
 from dad_edge.errors import DataError, UsageError
+from dad_edge.files import sha256_of
 from dad_edge.image.preprocess import read_frame
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import OF_ENGINE, thresholds_for, write_engine_thresholds

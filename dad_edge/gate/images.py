@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.bundle import Bundle
-from dad_edge.data.layouts import GOOD, list_items
+from dad_edge.config import GOOD
+from dad_edge.data.layouts import list_items
+from dad_edge.data.truth import read_truth
 from dad_edge.errors import DataError
 from dad_edge.image.preprocess import read_frame
-from dad_edge.report.evaluate import read_truth
 
 DEMO_PAIRS = 12
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.bundle import write_whole
+from dad_edge.files import write_whole
 from dad_edge.gate.images import Images, Sample
 from dad_edge.image.pictures import Picture, SheetRow, contact_sheet, heat_overlay, mark_mask
 from dad_edge.runtime.inspection import Inspector

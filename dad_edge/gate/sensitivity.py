@@ -20,8 +20,8 @@ from dad_edge.errors import ModelError
 from dad_edge.graphs.cost import count_gflop
 from dad_edge.graphs.quantize import CALIBRATE, inner_convolutions, layer_name, load_graph, to_int8
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
+from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
-from dad_edge.runtime.inspector import HostInspector
 from dad_edge.runtime.seams import Engine
 
 if TYPE_CHECKING:

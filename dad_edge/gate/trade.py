@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dad_edge.bundle import DENOISER, REPORTS, SEGMENTER, Bundle, write_json
+from dad_edge.bundle import DENOISER, REPORTS, SEGMENTER, Bundle
 from dad_edge.errors import UsageError
+from dad_edge.files import write_json
 from dad_edge.gate.images import Images
 from dad_edge.gate.sensitivity import (
     Frame,

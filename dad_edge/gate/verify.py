@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dad_edge.bundle import ENGINES, REPORTS, Bundle, write_json
+from dad_edge.bundle import ENGINES, REPORTS, Bundle
 from dad_edge.config import Precision, read_recipe
+from dad_edge.data.truth import truth_on
 from dad_edge.errors import ModelError, require
+from dad_edge.files import write_json
 from dad_edge.gate.images import Images, Sample
 from dad_edge.gate.layer_errors import layer_errors
 from dad_edge.gate.pictures import worst_sheet, write_picture
 from dad_edge.gate.sensitivity import frames_for, pick_frames, rank_layers
-from dad_edge.report.evaluate import truth_on
 from dad_edge.report.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector

@@ -16,7 +16,7 @@ from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.quantize import LARGEST_FP16, load_graph
 from dad_edge.image.framing import plan, views
-from dad_edge.runtime.cpu.lean_engine import LeanEngine
+from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.report.metrics import GOOD
+from dad_edge.config import GOOD
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dad_edge.bundle import write_whole
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import DataError
+from dad_edge.files import write_whole
 from dad_edge.image.pictures import Picture, SheetRow, contact_sheet, mark_mask
 
 COLUMNS = ("Normal", "Foreground", "Synthetic", "Mask")

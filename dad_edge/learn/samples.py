@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 
-from dad_edge.bundle import write_whole
 from dad_edge.data.dataset import TrainingSet
+from dad_edge.files import write_whole
 from dad_edge.image.pictures import SheetRow, contact_sheet, heat_overlay, mark_mask
 from dad_edge.image.preprocess import to_frame
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dad_edge.bundle import write_whole
 from dad_edge.config import Recipe, read_recipe, to_mapping
 from dad_edge.errors import ModelError, require
+from dad_edge.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dad_edge.bundle import new_folder
 from dad_edge.config import (
     RECIPES,
     DenoiserConfig,
@@ -24,6 +23,7 @@ from dad_edge.config import (
     from_mapping,
 )
 from dad_edge.errors import ModelError, UsageError, require
+from dad_edge.files import new_folder
 from dad_edge.model.authors import AuthorsCheckpoint, read_authors_checkpoint
 from dad_edge.model.checkpoint import WEIGHTS, write_recipe, write_tensors
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle, sha256_of
-from dad_edge.config import ModelConfig, read_recipe
+from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle
+from dad_edge.config import GOOD, ModelConfig, read_recipe
 from dad_edge.data.digest import digest_items
-from dad_edge.data.layouts import GOOD, Item, Split, find_layout, list_items
-from dad_edge.errors import DataError, ModelError, require
-from dad_edge.image.framing import IGNORE, Mask, ignored_at
+from dad_edge.data.layouts import Item, Split, find_layout, list_items
+from dad_edge.data.truth import read_truth, truth_on
+from dad_edge.errors import ModelError, require
+from dad_edge.files import sha256_of
+from dad_edge.image.framing import IGNORE
 from dad_edge.image.pictures import InspectedImage
-from dad_edge.image.preprocess import read_frame, to_frame, to_mask
+from dad_edge.image.preprocess import read_frame, to_frame
 from dad_edge.machine.environment import describe
 from dad_edge.report.examples import pick_examples
 from dad_edge.report.metrics import (
@@ -101,8 +102,8 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
         ModelError: the run is incomplete, damaged, or its files do not fit together.
     """
     require("torch", "train", "evaluate a checkpoint")
-    from dad_edge.learn.train import choose_device
     from dad_edge.model.checkpoint import RECIPE, WEIGHTS
+    from dad_edge.model.device import choose_device
     from dad_edge.runtime.cpu.engine_torch import open_torch_inspector
 
     inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
@@ -229,33 +230,6 @@ def _undefined(is_defect: Sequence[bool], pixels: PixelMetrics) -> dict[str, str
         "pro": pixel_reason,
     }
     return {figure: reason for figure, reason in reasons.items() if reason}
-
-
-def read_truth(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """The true mask at the image's size, or None where nothing is marked.
-
-    Raises:
-        DataError: it cannot be read, or has another size than its image.
-    """
-    if item.mask is None:
-        return None
-    mask = read_frame(item.mask)
-    if mask.shape != frame.shape:
-        raise DataError(
-            f"mask {item.mask} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image "
-            f"{item.path} is {frame.shape[1]}×{frame.shape[0]}.",
-            "save the mask at the size of its image, or remove it",
-        )
-    return mask.max(axis=2) if mask.any() else None
-
-
-def truth_on(
-    score_map: NDArray[np.float32], mask: NDArray[np.uint8] | None, ignore: Mask | None
-) -> NDArray[np.bool_]:
-    """The true mask at the size of a score map (h,w), False where nothing is inspected."""
-    shape = score_map.shape[0], score_map.shape[1]
-    truth = np.zeros(shape, bool) if mask is None else to_mask(mask, shape)
-    return np.asarray(truth & ~ignored_at(ignore, shape))
 
 
 def _threshold(

@@ -10,8 +10,8 @@ from itertools import chain, zip_longest
 import cv2
 import numpy as np
 
+from dad_edge.config import GOOD
 from dad_edge.image.pictures import InspectedImage, Picture
-from dad_edge.report.metrics import GOOD
 
 KEPT_SIDE = 512
 """Longest side of a kept picture, pixels; larger ones are shrunk, so that memory is bounded."""

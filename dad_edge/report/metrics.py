@@ -15,10 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dad_edge.config import GOOD
 from dad_edge.errors import ModelError
-
-GOOD = "good"
-"""Name of the kind that has no defect."""
 
 PRO_MAX_FPR = 0.3
 """False-positive rate up to which PRO is integrated (the limit of the paper)."""

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from dad_edge.bundle import write_whole
+from dad_edge.config import GOOD
+from dad_edge.files import write_whole
 from dad_edge.image.pictures import (
     COLUMNS,
     InspectedImage,
@@ -26,7 +27,6 @@ from dad_edge.image.pictures import (
     inspection_views,
 )
 from dad_edge.report.chart import score_histogram
-from dad_edge.report.metrics import GOOD
 
 SCHEMA_VERSION = 1
 """Version of the layout of report.json."""

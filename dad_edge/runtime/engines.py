@@ -7,9 +7,10 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, sha256_of
+from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle
 from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
+from dad_edge.files import sha256_of
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.engine_openvino import OpenvinoEngine, openvino_version

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
 from dad_edge.image.framing import Mask, Plan, ignored_at, merge
-from dad_edge.runtime.cpu.ops import heat_of, top_mean
 from dad_edge.runtime.seams import Inspection, Pooled, Verdict
 
 STAGES = ("inject", "denoise", "restore", "segment", "pool")
@@ -127,3 +126,35 @@ def verdict_of(score: float, threshold: float) -> Verdict:
     if not math.isfinite(score):
         return "invalid"
     return "defect" if score > threshold else "good"
+
+
+def heat_of(score_map: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A score map on the fixed scale 0..1 → 0..255; what is not a number is 255."""
+    scaled = np.fmin(score_map, np.float32(1))  # takes the number where the other one is none
+    np.fmax(scaled, np.float32(0), out=scaled)
+    scaled *= 255
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def top_mean(pixels: NDArray[np.float32], top_k: int) -> NDArray[np.float32]:
+    """Image scores: the mean of the K highest pixels, or of all where there are fewer.
+
+    Args:
+        pixels: (B,P), P at least 1.
+        top_k: K.
+
+    Returns:
+        (B,) float32; not a number where a pixel is not finite.
+    """
+    count = min(top_k, pixels.shape[1])
+    top = np.partition(pixels, -count, axis=1)[:, -count:]
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = top.mean(axis=1, dtype=np.float64).astype(np.float32)
+    scores[~all_finite(pixels)] = np.nan
+    return scores
+
+
+def all_finite(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether all values of a row are finite: (B,P) → (B,); rows that sum to infinity are not."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.isfinite(rows.sum(axis=1))

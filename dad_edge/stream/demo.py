@@ -11,10 +11,11 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from dad_edge.bundle import Bundle, write_whole
+from dad_edge.bundle import Bundle
+from dad_edge.config import GOOD
 from dad_edge.data.demo import KINDS
-from dad_edge.data.layouts import GOOD
 from dad_edge.errors import writing
+from dad_edge.files import write_whole
 from dad_edge.image.pictures import COLUMNS, InspectedImage, contact_sheet, inspection_row
 from dad_edge.image.preprocess import to_frame
 from dad_edge.machine.signals import StopRequest

@@ -9,8 +9,8 @@ import pytest
 from small_networks import write_images
 
 from calibration.select_images import main
-from dad_edge.bundle import sha256_of
 from dad_edge.deploy.coverage import select
+from dad_edge.files import sha256_of
 
 
 def test_selection_takes_one_of_each_kind_before_a_second() -> None:

@@ -11,10 +11,11 @@ import pytest
 from onnx import numpy_helper
 from small_networks import make_network_bundle, write_images
 
-from dad_edge.bundle import ENGINES, REPORTS, Bundle, sha256_of
+from dad_edge.bundle import ENGINES, REPORTS, Bundle
 from dad_edge.data.demo import PRODUCT
 from dad_edge.deploy.build import Target, build
 from dad_edge.errors import DataError, ModelError
+from dad_edge.files import sha256_of
 from dad_edge.gate.images import Images, data_images, demo_images
 from dad_edge.gate.table import gate_table, rejection
 from dad_edge.gate.verify import TOLERANCES, Tolerance, next_step, open_reference, runnable, verify

@@ -22,7 +22,7 @@ from dad_edge.image.framing import (
     split_mask,
     views,
 )
-from dad_edge.runtime.cpu.ops import heat_of, top_mean
+from dad_edge.runtime.inspection import heat_of, top_mean
 from dad_edge.runtime.inspector import open_inspector
 
 FRAMINGS = [

@@ -12,8 +12,8 @@ from tiny import TINY, save_discs
 
 pytest.importorskip("torch", reason="PyTorch is not installed (extra 'train')")
 
-from dad_edge.bundle import sha256_of
 from dad_edge.config import Recipe, TrainConfig
+from dad_edge.files import sha256_of
 from dad_edge.model.checkpoint import RECIPE, WEIGHTS, write_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -19,10 +19,12 @@ from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
 from dad_edge.learn import train as training
 from dad_edge.learn.parallel import Processes
-from dad_edge.learn.train import Progress, choose_device, prepare_recipe, train
+from dad_edge.learn.recipes import prepare_recipe
+from dad_edge.learn.train import Progress, train
 from dad_edge.learn.trainer import Trainer
 from dad_edge.model import detector
 from dad_edge.model.checkpoint import RECIPE, STATE, WEIGHTS, load_detector, read_tensors
+from dad_edge.model.device import choose_device
 
 RUN = Recipe(
     model=TINY,
@@ -242,7 +244,9 @@ cli.main()
 
 
 def test_signals_end_the_program_with_their_exit_codes(discs: Path, tmp_path: Path) -> None:
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    paths = os.pathsep.join(
+        [str(Path(__file__).parents[1] / "support"), str(Path(__file__).parents[2])]
+    )
     runs = {
         number: subprocess.Popen(
             [sys.executable, "-c", ENDLESS, "endless", str(discs), str(tmp_path / number.name)],

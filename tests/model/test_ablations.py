@@ -18,7 +18,8 @@ from dad_edge.data.dataset import TrainingSet
 from dad_edge.deploy.export import export
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.learn.parallel import Processes
-from dad_edge.learn.train import choose_recipe, norm_guided, train
+from dad_edge.learn.recipes import choose_recipe, norm_guided
+from dad_edge.learn.train import train
 from dad_edge.learn.trainer import Trainer
 from dad_edge.model.ablations import METHODS, DenoisingAD, build_detector
 from dad_edge.model.autoencoder import Autoencoder

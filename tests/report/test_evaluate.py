@@ -14,11 +14,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dad_edge import __version__
-from dad_edge.bundle import THRESHOLDS, Bundle, open_bundle, sha256_of
+from dad_edge.bundle import THRESHOLDS, Bundle, open_bundle
 from dad_edge.cli.main import app
 from dad_edge.data.digest import digest_items
 from dad_edge.data.layouts import list_items
 from dad_edge.errors import DadEdgeError, DataError, ModelError, StorageError, UsageError
+from dad_edge.files import sha256_of
 from dad_edge.report.evaluate import ARBITRARY, CALIBRATED, ORACLE, bundle_candidate, evaluate
 from dad_edge.report.page import Report, write_report
 from dad_edge.report.table import report_tables

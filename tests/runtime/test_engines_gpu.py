@@ -16,9 +16,10 @@ from fake_cuda import FakeDriver
 from fake_tensorrt import make_plan, make_tensorrt
 from small_networks import make_network_bundle, write_images
 
-from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle, sha256_of
+from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle
 from dad_edge.cli.learn import evaluate_command
 from dad_edge.errors import DeviceError, ModelError
+from dad_edge.files import sha256_of
 from dad_edge.gate.images import demo_images
 from dad_edge.gate.verify import verify
 from dad_edge.kernels import compile as kernel_compiler

@@ -14,10 +14,11 @@ from dad_edge.bundle import Bundle
 from dad_edge.config import RuntimeName
 from dad_edge.errors import DataError
 from dad_edge.model.diffusion import alpha_bar_table
+from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.engines import CPU_RUNTIMES
 from dad_edge.runtime.inspection import STAGES, verdict_of
-from dad_edge.runtime.inspector import HostInspector, open_inspector
+from dad_edge.runtime.inspector import open_inspector
 
 
 def test_verdicts_follow_the_frames(

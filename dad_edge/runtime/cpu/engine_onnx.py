@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DeviceError, ModelError
+from dad_edge.machine.environment import usable_cores
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def session_options(threads: int) -> Any:
@@ -38,7 +41,7 @@ class OnnxEngine:
             ModelError: ONNX Runtime refuses the graph.
         """
         ort: Any = importlib.import_module("onnxruntime")
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cores()
         options = session_options(threads)
         try:
             self._session = ort.InferenceSession(
@@ -65,3 +68,28 @@ class OnnxEngine:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
+
+
+class LeanEngine:
+    """A graph with an output behind every layer: each tensor is let go once it is used.
+
+    The runtime's usual order of execution runs a graph to its end before it turns to side branches,
+    and keeps every tensor that they need until then; its usual allocator keeps what it once had.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        ort: Any = importlib.import_module("onnxruntime")
+        options = session_options(usable_cores())
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        # Fused nodes would come last in the order.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        self._session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = [output.name for output in model.graph.output]
+
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Named tensors in, every output of the graph out."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))

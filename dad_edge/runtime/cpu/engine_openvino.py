@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DeviceError, ModelError, require
+from dad_edge.machine.environment import usable_cores
 
 SHAPES = 4
 """Batch sizes that stay compiled; a fifth replaces the first."""
@@ -97,7 +97,7 @@ class OpenvinoEngine:
             ModelError: OpenVINO refuses the graph.
         """
         self._core = shared_core()
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cores()
         self._path = path
         self._settings = cpu_settings(threads)
         self._requests: dict[int, Any] = {}

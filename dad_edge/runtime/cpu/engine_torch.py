@@ -14,9 +14,9 @@ from dad_edge.errors import require
 from dad_edge.image.framing import ignore_in
 from dad_edge.machine.memory import keep_freed_memory
 from dad_edge.model.diffusion import alpha_bar_table
+from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import HostInspector
 from dad_edge.runtime.seams import Injected
 
 if TYPE_CHECKING:

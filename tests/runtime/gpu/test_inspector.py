@@ -20,12 +20,12 @@ from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.config import FramingConfig, ModelConfig
 from dad_edge.errors import DataError, DeviceError, ModelError
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
+from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.gpu.driver import Device
 from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
 from dad_edge.runtime.gpu.ops import CudaOps
 from dad_edge.runtime.inspection import STAGES
-from dad_edge.runtime.inspector import HostInspector
 from dad_edge.runtime.seams import Element, Inspection
 
 pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda')")

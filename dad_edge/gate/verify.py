@@ -19,16 +19,15 @@ from dad_edge.gate.layer_errors import layer_errors
 from dad_edge.gate.pictures import worst_sheet, write_picture
 from dad_edge.gate.sensitivity import frames_for, pick_frames, rank_layers
 from dad_edge.report.metrics import PixelMetrics, image_auroc
-from dad_edge.runtime.engines import why_not_here
+from dad_edge.runtime.engines import choose_engine, why_not_here
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs, open_inspector
+from dad_edge.runtime.inspector import open_choice, open_graphs
 from dad_edge.runtime.seams import Inspection
 from dad_edge.runtime.sidecar import (
     Gate,
     Sidecar,
     list_engines,
     read_sidecar,
-    thresholds_for,
     write_sidecar,
 )
 
@@ -117,13 +116,15 @@ def verify(
         The report; `passed` and `failures` say what the gate decided.
 
     Raises:
-        DeviceError, ModelError: the engine does not fit (see `accepted_engine`).
+        DeviceError, ModelError: the engine does not fit (see `choose_engine`).
         DataError: an image cannot be read.
         StorageError: the report cannot be written.
     """
-    sidecar = read_sidecar(bundle, engine)
+    choice = choose_engine(bundle, engine, even_if_rejected=True)
+    sidecar = choice.sidecar
+    assert sidecar is not None, "an engine was named"
     reference = reference or open_graphs(bundle)
-    with open_inspector(bundle, engine=engine, even_if_rejected=True) as candidate:
+    with open_choice(choice) as candidate:
         seen = observe(reference, candidate, images, progress)
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
     report = {
@@ -132,7 +133,7 @@ def verify(
         "reference": reference.backend,
         "threshold_reference": reference.threshold,
         "threshold_engine": candidate.threshold,
-        "threshold_origin": thresholds_for(bundle, engine)[1],
+        "threshold_origin": choice.thresholds_origin,
         **judge(seen, images, sidecar.precision, tolerance),
     }
     if not report["passed"]:

@@ -30,10 +30,9 @@ from dad_edge.report.metrics import (
     why_undefined,
 )
 from dad_edge.report.page import ImageScore, Report
-from dad_edge.runtime.engines import find_engine
+from dad_edge.runtime.engines import choose_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
-from dad_edge.runtime.sidecar import thresholds_for
+from dad_edge.runtime.inspector import open_choice
 
 CALIBRATED = "from thresholds.json of the bundle"
 ORACLE = "oracle: best F1 on these images, for this report only"
@@ -70,21 +69,20 @@ def bundle_candidate(
 
     Args:
         bundle: a checked bundle.
-        engine: name of a built engine; as `open_inspector` chooses if None.
+        engine: name of a built engine; as `choose_engine` chooses if None.
         seed: key of the noise.
         threads: threads that compute; all usable cores if None.
     """
     digests = _digests(bundle.path, MANIFEST) | bundle.manifest.sha256
-    engine = engine or find_engine(bundle)
-    thresholds, origin = thresholds_for(bundle, engine)
+    choice = choose_engine(bundle, engine)
     return Candidate(
-        open_inspector(bundle, engine=engine, seed=seed, threads=threads),
+        open_choice(choice, seed=seed, threads=threads),
         bundle.model,
-        thresholds.image_threshold if thresholds else None,
+        choice.thresholds.image_threshold if choice.thresholds else None,
         seed,
         {"bundle": {"class_name": bundle.manifest.class_name, "sha256": digests}},
         Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
-        f"from {origin}",
+        f"from {choice.thresholds_origin}",
     )
 
 

@@ -1,21 +1,20 @@
-"""Engines of a bundle: what is there, whether it fits this machine, and opening it."""
+"""Which engine of a bundle inspects here: what is there, whether it fits, and which is best."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle
+from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, Thresholds
 from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
 from dad_edge.machine.gpu import describe_nvidia
-from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
-from dad_edge.runtime.cpu.engine_openvino import OpenvinoEngine, openvino_version
+from dad_edge.runtime.cpu.engine_openvino import openvino_version
 from dad_edge.runtime.gpu.tensorrt_api import MODULES, load_tensorrt
-from dad_edge.runtime.seams import Engine
 from dad_edge.runtime.sidecar import (
     KERNEL_FOLDER,
     Sidecar,
@@ -25,14 +24,130 @@ from dad_edge.runtime.sidecar import (
     read_sidecar,
     rebuild_command,
     this_platform,
+    thresholds_for,
 )
 
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""
-
+UNCALIBRATED = 0.5
+"""Threshold of image scores and pixels where none was calibrated: the middle of their range."""
 
 _GPU_PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """Which engine runs on a GPU where none is named and the accuracy gate says the same of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """What inspects with a bundle, and at which thresholds."""
+
+    bundle: Bundle
+    sidecar: Sidecar | None
+    """Of an engine that fits this machine and the bundle; None for the FP32 graphs on the CPU."""
+    thresholds: Thresholds | None
+    """The thresholds that hold for it; None where nothing was calibrated."""
+    thresholds_origin: str
+    """Where they come from, in words."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of the engine; None for the FP32 graphs."""
+        return self.sidecar.name if self.sidecar else None
+
+    @property
+    def image_threshold(self) -> float:
+        """Scores above it are defects."""
+        return self.thresholds.image_threshold if self.thresholds else UNCALIBRATED
+
+    @property
+    def pixel_threshold(self) -> float:
+        """Pixels above it are outlined as defective."""
+        return self.thresholds.pixel_threshold if self.thresholds else UNCALIBRATED
+
+
+def choose_engine(
+    bundle: Bundle, name: str | None = None, *, even_if_rejected: bool = False
+) -> EngineChoice:
+    """The engine of a bundle that inspects here, checked once, with its thresholds.
+
+    Args:
+        bundle: a checked bundle.
+        name: of a built engine; if None a TensorRT engine for this machine's GPU, or on the CPU an
+            accepted INT8 engine of OpenVINO, or the bundle's graphs in FP32.
+        even_if_rejected: take a named engine that the accuracy gate rejected, to judge it again.
+
+    Raises:
+        DeviceError: this machine cannot run the engine, and says so although it has a GPU for it.
+        ModelError: the engine does not fit, or the accuracy gate rejected it.
+    """
+    if name is None:
+        sidecar = _gpu_engine(bundle) or _cpu_engine(bundle)
+    else:
+        sidecar = check_engine(bundle, name)
+        if sidecar.gate.passed is False and not even_if_rejected:
+            raise ModelError(
+                f"engine '{name}' was rejected by the accuracy gate: {sidecar.gate.reason}.",
+                "build another precision, or judge it on your images with "
+                f"'dad-edge verify --engine {name} --data FOLDER'",
+            )
+    return graphs_choice(bundle) if sidecar is None else _with_thresholds(bundle, sidecar)
+
+
+def graphs_choice(bundle: Bundle) -> EngineChoice:
+    """The bundle's own graphs in FP32 on the CPU, which every engine is judged by."""
+    return _with_thresholds(bundle, None)
+
+
+def _with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
+    thresholds, origin = thresholds_for(bundle, sidecar.name if sidecar else None)
+    return EngineChoice(bundle, sidecar, thresholds, origin)
+
+
+def _gpu_engine(bundle: Bundle) -> Sidecar | None:
+    """The engine for the GPU of this machine, if there is one.
+
+    One that the accuracy gate accepted goes before one that it has not judged; one that it
+    rejected is not taken.
+
+    Raises:
+        ModelError: none that is left fits the bundle any more: a line that had a GPU does not fall
+            back to the CPU unsaid.
+    """
+    found = []
+    for name, sidecar in _readable(bundle):
+        rejected = sidecar.gate.passed is False
+        if sidecar.runtime in CPU_RUNTIMES or rejected or why_not_here(sidecar) is not None:
+            continue
+        preference = not sidecar.gate.passed, _GPU_PREFERENCE.index(sidecar.precision), name
+        found.append((preference, sidecar, _differences(bundle, name, sidecar)))
+    if not found:
+        return None
+    (*_, name), sidecar, differences = min(found, key=lambda entry: (bool(entry[2]), entry[0]))
+    _refuse(name, sidecar, differences)
+    return sidecar
+
+
+def _cpu_engine(bundle: Bundle) -> Sidecar | None:
+    """An engine that is faster on the CPU than the FP32 graphs and that the accuracy gate accepted.
+
+    That is INT8 on OpenVINO. ONNX Runtime computes INT8 slower than FP32 and FP16 in FP32.
+    """
+    for name, sidecar in _readable(bundle):
+        kind = sidecar.runtime, sidecar.precision
+        if kind != ("openvino", "int8") or not sidecar.gate.passed or why_not_here(sidecar):
+            continue
+        if not _differences(bundle, name, sidecar):
+            return sidecar
+    return None
+
+
+def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:
+    """The engines of a bundle but those of another version of this program or with damage."""
+    for name in list_engines(bundle):
+        try:
+            sidecar = read_sidecar(bundle, name)
+        except ModelError:
+            continue
+        yield name, sidecar
 
 
 def why_not_here(sidecar: Sidecar) -> str | None:
@@ -56,55 +171,6 @@ def why_not_here(sidecar: Sidecar) -> str | None:
     return "; ".join(differences) or None
 
 
-def find_gpu_engine(bundle: Bundle) -> str | None:
-    """The engine that runs on the GPU of this machine where none is named, if there is one.
-
-    One that the accuracy gate accepted goes before one that it has not judged; one that it
-    rejected is not taken. Where all that are left do not fit the bundle any more, one of them is
-    named, so that opening it says so: a line that had a GPU does not fall back to the CPU unsaid.
-    """
-    found = []
-    for name, sidecar in _readable(bundle):
-        rejected = sidecar.gate.passed is False
-        if sidecar.runtime in CPU_RUNTIMES or rejected or why_not_here(sidecar) is not None:
-            continue
-        place = _GPU_PREFERENCE.index(sidecar.precision)
-        differs = bool(_differences(bundle, name, sidecar))
-        found.append((differs, not sidecar.gate.passed, place, name))
-    return min(found)[-1] if found else None
-
-
-def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:
-    """The engines of a bundle but those of another version of this program or with damage."""
-    for name in list_engines(bundle):
-        try:
-            sidecar = read_sidecar(bundle, name)
-        except ModelError:
-            continue
-        yield name, sidecar
-
-
-def find_cpu_engine(bundle: Bundle) -> str | None:
-    """An engine that is faster on the CPU than the FP32 graphs and that the accuracy gate accepted.
-
-    That is INT8 on OpenVINO. ONNX Runtime computes INT8 slower than FP32 and FP16 in FP32.
-    """
-    for name, sidecar in _readable(bundle):
-        kind = sidecar.runtime, sidecar.precision
-        if kind != ("openvino", "int8") or not sidecar.gate.passed or why_not_here(sidecar):
-            continue
-        try:
-            return check_engine(bundle, name).name
-        except ModelError:  # built from other graphs or for another version
-            continue
-    return None
-
-
-def find_engine(bundle: Bundle) -> str | None:
-    """The engine that runs here where none is named; None for the FP32 graphs on the CPU."""
-    return find_gpu_engine(bundle) or find_cpu_engine(bundle)
-
-
 def cpu_runtime_version(runtime: RuntimeName) -> str:
     """Version of a CPU runtime that is installed."""
     if runtime == "openvino":
@@ -117,28 +183,6 @@ def rows_of(model: ModelConfig, graph: str) -> int:
     guided = graph == SEGMENTER and model.fusion == "norm_guided"
     down, across = model.framing.tiles
     return down * across * (1 if guided else len(model.lambdas))
-
-
-def open_graph(
-    runtime: RuntimeName,
-    path: Path,
-    model: ModelConfig,
-    *,
-    precision: Precision = "fp32",
-    threads: int | None = None,
-) -> Engine:
-    """One network on a CPU runtime, ready for one frame at a time.
-
-    Args:
-        runtime: one of `CPU_RUNTIMES`.
-        path: an ONNX graph whose file name begins as the bundle's does.
-        model: the bundle's model settings.
-        precision: precision of the graph.
-        threads: threads that compute; all usable cores if None.
-    """
-    if runtime == "openvino":
-        return OpenvinoEngine(path, precision, threads, rows_of(model, path.name))
-    return OnnxEngine(path, precision, threads)
 
 
 def check_engine(bundle: Bundle, name: str) -> Sidecar:
@@ -156,13 +200,17 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
             f"build one for this machine: {build_command('onnxruntime', sidecar.precision)}, or on "
             f"its GPU: {build_command('tensorrt', sidecar.precision)}",
         )
-    differences = _differences(bundle, name, sidecar)
+    _refuse(name, sidecar, _differences(bundle, name, sidecar))
+    return sidecar
+
+
+def _refuse(name: str, sidecar: Sidecar, differences: list[str]) -> None:
+    """Raise where an engine differs from what it has to be."""
     if differences:
         raise ModelError(
             f"engine '{name}' does not fit: {'; '.join(differences)}.",
             f"rebuild it with '{rebuild_command(sidecar)}'",
         )
-    return sidecar
 
 
 def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
@@ -191,48 +239,3 @@ def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
         if not path.is_file() or sha256_of(path) != digest:
             found.append(f"{path.name} is missing or was changed")
     return found
-
-
-def accepted_engine(bundle: Bundle, name: str, *, even_if_rejected: bool = False) -> Sidecar:
-    """The sidecar of an engine that fits and that the accuracy gate did not reject.
-
-    Args:
-        bundle: a checked bundle.
-        name: folder name of the engine.
-        even_if_rejected: take an engine that the gate rejected too, to judge it again.
-
-    Raises:
-        DeviceError, ModelError: see `check_engine`; or the gate rejected it.
-    """
-    sidecar = check_engine(bundle, name)
-    if sidecar.gate.passed is False and not even_if_rejected:
-        raise ModelError(
-            f"engine '{name}' was rejected by the accuracy gate: {sidecar.gate.reason}.",
-            "build another precision, or judge it on your images with "
-            f"'dad-edge verify --engine {name} --data FOLDER'",
-        )
-    return sidecar
-
-
-def load_engine(
-    bundle: Bundle, sidecar: Sidecar, *, threads: int | None = None
-) -> tuple[Engine, Engine]:
-    """Denoiser and segmenter of an engine on a CPU runtime.
-
-    Args:
-        bundle: a checked bundle.
-        sidecar: of an engine that fits.
-        threads: threads that compute; all usable cores if None.
-    """
-    folder = bundle.path / ENGINES / sidecar.name
-    denoiser, segmenter = (
-        open_graph(
-            sidecar.runtime,
-            folder / sidecar.files[graph].name,
-            bundle.model,
-            precision=sidecar.precision,
-            threads=threads,
-        )
-        for graph in (DENOISER, SEGMENTER)
-    )
-    return denoiser, segmenter

@@ -48,6 +48,11 @@ class Inspector(ABC):
     def backend(self) -> str:
         """What runs, in words, as printed and written into every result."""
 
+    @property
+    def depth(self) -> int:
+        """Submissions that may be on their way at once."""
+        return 1
+
     @abstractmethod
     def inspect_batch(self, frames: Sequence[Any]) -> list[Inspection]:
         """Inspect frames together.
@@ -61,6 +66,19 @@ class Inspector(ABC):
     def inspect(self, frame: Any) -> Inspection:
         """Inspect one frame (H,W,3) uint8 BGR of any size."""
         return self.inspect_batch([frame])[0]
+
+    def submit(self, frames: Sequence[Any]) -> Any:
+        """Start the inspection of frames together, or do it where nothing runs beside the caller.
+
+        Returns:
+            What `collect` takes, in the order of the submissions.
+        """
+        return self.inspect_batch(frames)
+
+    def collect(self, submission: Any) -> list[Inspection]:
+        """Wait for frames and hand their results out."""
+        inspections: list[Inspection] = submission
+        return inspections
 
     def close(self) -> None:  # noqa: B027 - most backends hold nothing that has to be given back
         """Give back what the backend holds; it inspects nothing afterwards."""

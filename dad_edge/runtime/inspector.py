@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle
+from pathlib import Path
+
+from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle, open_bundle
+from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
+from dad_edge.runtime.cpu.engine_openvino import OpenvinoEngine
 from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.engines import (
     CPU_RUNTIMES,
-    accepted_engine,
-    find_engine,
-    load_engine,
+    EngineChoice,
+    choose_engine,
+    graphs_choice,
+    rows_of,
 )
 from dad_edge.runtime.gpu.driver import Device, closed_on_error
 from dad_edge.runtime.gpu.engine_tensorrt import TensorRtEngine
@@ -18,16 +23,16 @@ from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
 from dad_edge.runtime.gpu.ops import CudaOps
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import Engine
-from dad_edge.runtime.sidecar import KERNEL_FOLDER, Sidecar, thresholds_for
+from dad_edge.runtime.sidecar import KERNEL_FOLDER, Sidecar
 
 
 def open_inspector(
-    bundle: Bundle,
+    bundle: Bundle | Path | str,
     *,
+    engine: str | None = None,
     seed: int = 0,
     fresh_noise: bool = False,
     threads: int | None = None,
-    engine: str | None = None,
     even_if_rejected: bool = False,
 ) -> Inspector:
     """An inspector for a bundle: the fastest that is known to be right here.
@@ -35,57 +40,105 @@ def open_inspector(
     It has the thresholds that hold for the engine.
 
     Args:
-        bundle: a checked bundle.
+        bundle: the bundle's folder, or a bundle that is open already.
+        engine: name of a built engine; as `choose_engine` chooses if None.
         seed: key of the noise.
-        fresh_noise: new noise for every frame.
+        fresh_noise: new noise for every frame; by default the same part always gets the same score.
         threads: threads that compute on a CPU; all usable cores if None.
-        engine: name of a built engine; if None a TensorRT engine for this machine's GPU, or on the
-            CPU an accepted INT8 engine of OpenVINO, or the bundle's graphs in FP32.
         even_if_rejected: open a named engine that the accuracy gate rejected too.
 
     Raises:
-        DeviceError, ModelError: the engine does not fit (see `accepted_engine`), or the GPU failed.
+        DataError: the bundle's ignore mask cannot be used.
+        ModelError: the folder is no bundle, or its engine does not fit or was rejected.
+        DeviceError: the engine cannot run here, or the GPU failed.
+
+    Example:
+        >>> with open_inspector("bundle") as inspector:
+        ...     print(inspector.inspect(read_frame("part.png")).verdict)
+        good
     """
-    engine = engine or find_engine(bundle)
-    if engine is None:
-        return open_graphs(bundle, seed=seed, fresh_noise=fresh_noise, threads=threads)
-    sidecar = accepted_engine(bundle, engine, even_if_rejected=even_if_rejected)
-    if sidecar.runtime not in CPU_RUNTIMES:
-        return _open_on_gpu(bundle, sidecar, seed, fresh_noise)
-    engines = load_engine(bundle, sidecar, threads=threads)
-    return _on_host(bundle, engine, *engines, seed=seed, fresh_noise=fresh_noise)
+    if not isinstance(bundle, Bundle):
+        bundle = open_bundle(Path(bundle))
+    choice = choose_engine(bundle, engine, even_if_rejected=even_if_rejected)
+    return open_choice(choice, seed=seed, fresh_noise=fresh_noise, threads=threads)
+
+
+def open_choice(
+    choice: EngineChoice,
+    *,
+    seed: int = 0,
+    fresh_noise: bool = False,
+    threads: int | None = None,
+) -> Inspector:
+    """An inspector with the engine and the thresholds of a choice; see `open_inspector`."""
+    if choice.sidecar is not None and choice.sidecar.runtime not in CPU_RUNTIMES:
+        return _open_on_gpu(choice, choice.sidecar, seed, fresh_noise)
+    bundle = choice.bundle
+    denoiser, segmenter = _cpu_engines(bundle, choice.sidecar, threads)
+    return HostInspector(
+        NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed),
+        denoiser,
+        segmenter,
+        choice.image_threshold,
+        fresh_noise=fresh_noise,
+        ignore=bundle.ignore,
+    )
 
 
 def open_graphs(
     bundle: Bundle, *, seed: int = 0, fresh_noise: bool = False, threads: int | None = None
 ) -> Inspector:
     """An inspector that runs the bundle's own graphs in FP32 on the CPU, to judge others by."""
-    denoiser = OnnxEngine(bundle.path / DENOISER, threads=threads)
-    segmenter = OnnxEngine(bundle.path / SEGMENTER, threads=threads)
-    return _on_host(bundle, None, denoiser, segmenter, seed=seed, fresh_noise=fresh_noise)
+    return open_choice(graphs_choice(bundle), seed=seed, fresh_noise=fresh_noise, threads=threads)
 
 
-def _on_host(
-    bundle: Bundle,
-    engine: str | None,
-    denoiser: Engine,
-    segmenter: Engine,
+def open_graph(
+    runtime: RuntimeName,
+    path: Path,
+    model: ModelConfig,
     *,
-    seed: int,
-    fresh_noise: bool,
-) -> HostInspector:
-    ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed)
-    return HostInspector(
-        ops,
-        denoiser,
-        segmenter,
-        _threshold(bundle, engine),
-        fresh_noise=fresh_noise,
-        ignore=bundle.ignore,
+    precision: Precision = "fp32",
+    threads: int | None = None,
+) -> Engine:
+    """One network on a CPU runtime, ready for one frame at a time.
+
+    Args:
+        runtime: one of `CPU_RUNTIMES`.
+        path: an ONNX graph whose file name begins as the bundle's does.
+        model: the bundle's model settings.
+        precision: precision of the graph.
+        threads: threads that compute; all usable cores if None.
+    """
+    if runtime == "openvino":
+        return OpenvinoEngine(path, precision, threads, rows_of(model, path.name))
+    return OnnxEngine(path, precision, threads)
+
+
+def _cpu_engines(
+    bundle: Bundle, sidecar: Sidecar | None, threads: int | None
+) -> tuple[Engine, Engine]:
+    """Denoiser and segmenter of an engine on a CPU runtime, or of the bundle itself."""
+    if sidecar is None:
+        graphs = bundle.path / DENOISER, bundle.path / SEGMENTER
+        return OnnxEngine(graphs[0], threads=threads), OnnxEngine(graphs[1], threads=threads)
+    folder = bundle.path / ENGINES / sidecar.name
+    denoiser, segmenter = (
+        open_graph(
+            sidecar.runtime,
+            folder / sidecar.files[graph].name,
+            bundle.model,
+            precision=sidecar.precision,
+            threads=threads,
+        )
+        for graph in (DENOISER, SEGMENTER)
     )
+    return denoiser, segmenter
 
 
-def _open_on_gpu(bundle: Bundle, sidecar: Sidecar, seed: int, fresh_noise: bool) -> FusedInspector:
+def _open_on_gpu(
+    choice: EngineChoice, sidecar: Sidecar, seed: int, fresh_noise: bool
+) -> FusedInspector:
+    bundle = choice.bundle
     keep = keep_mask(bundle.model, bundle.ignore)
     folder = bundle.path / ENGINES / sidecar.name
     device = Device()
@@ -113,13 +166,7 @@ def _open_on_gpu(bundle: Bundle, sidecar: Sidecar, seed: int, fresh_noise: bool)
             ops,
             denoiser,
             segmenter,
-            _threshold(bundle, sidecar.name),
+            choice.image_threshold,
             fresh_noise=fresh_noise,
             ignore=bundle.ignore,
         )
-
-
-def _threshold(bundle: Bundle, engine: str | None) -> float:
-    """The calibrated threshold of the image score, or the middle of its range."""
-    thresholds, _ = thresholds_for(bundle, engine)
-    return thresholds.image_threshold if thresholds else 0.5

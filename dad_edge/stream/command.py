@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import StorageError, UsageError, writing
 from dad_edge.machine.environment import package_versions
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.engines import find_engine
+from dad_edge.runtime.engines import EngineChoice, choose_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
-from dad_edge.runtime.sidecar import thresholds_for
+from dad_edge.runtime.inspector import open_choice
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream
@@ -27,8 +25,6 @@ from dad_edge.stream.sources import KNOWN, Source, open_source
 
 RESULTS = "results.jsonl"
 VIDEO = "annotated.mp4"
-
-_PIXEL_THRESHOLD = 0.5
 
 
 def stream(
@@ -49,7 +45,7 @@ def stream(
     Args:
         uri: as `open_source` takes it; None if the user named none.
         open_bundle: opens the bundle once the arguments are known to fit.
-        engine: name of a built engine; as `open_inspector` chooses if None.
+        engine: name of a built engine; as `choose_engine` chooses if None.
         out: folder for `results.jsonl` and the video; created if needed.
         video: write `annotated.mp4` into `out`.
         window: show annotated frames in a window.
@@ -77,16 +73,12 @@ def stream(
                 "choose another --out, or remove that file first",
             )
     bundle = open_bundle()
-    engine = engine or find_engine(bundle)
-    thresholds, origin = thresholds_for(bundle, engine)
-    opened = open_inspector(bundle, engine=engine, seed=seed, fresh_noise=fresh_noise)
-    bundle = replace(bundle, thresholds=thresholds)
+    choice = choose_engine(bundle, engine)
+    opened = open_choice(choice, seed=seed, fresh_noise=fresh_noise)
     with opened as inspector, StopRequest() as stop:
-        announce(bundle, inspector)
-        if engine is not None and thresholds is not None:
-            print(f"thresholds: {origin}", file=sys.stderr, flush=True)
+        announce(choice, inspector)
         source = open_source(uri)
-        annotator = make_annotator(bundle, inspector)
+        annotator = Annotator(inspector.threshold, choice.pixel_threshold)
         header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)
         sinks: list[Sink] = [WindowSink(annotator)] if window else []
         if out is not None:
@@ -101,22 +93,18 @@ def stream(
         return run_stream(source, inspector, sinks, max_frames=max_frames, stop=stop)
 
 
-def announce(bundle: Bundle, inspector: Inspector) -> None:
-    """Say on stderr what runs, and whether its threshold was calibrated."""
+def announce(choice: EngineChoice, inspector: Inspector) -> None:
+    """Say on stderr what runs, and where its thresholds come from."""
     print(f"backend: {inspector.backend}", file=sys.stderr, flush=True)
-    if bundle.thresholds is None:
+    if choice.thresholds is None:
         print(
             f"warning: the bundle has no thresholds; parts are rejected above "
             f"{inspector.threshold}. Run 'dad-edge calibrate' on good parts.",
             file=sys.stderr,
             flush=True,
         )
-
-
-def make_annotator(bundle: Bundle, inspector: Inspector) -> Annotator:
-    """An annotator with the bundle's thresholds."""
-    pixel_threshold = bundle.thresholds.pixel_threshold if bundle.thresholds else _PIXEL_THRESHOLD
-    return Annotator(inspector.threshold, pixel_threshold)
+    elif choice.sidecar is not None:
+        print(f"thresholds: {choice.thresholds_origin}", file=sys.stderr, flush=True)
 
 
 def describe(

@@ -19,8 +19,10 @@ from dad_edge.files import write_whole
 from dad_edge.image.pictures import COLUMNS, InspectedImage, contact_sheet, inspection_row
 from dad_edge.image.preprocess import to_frame
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.inspector import open_inspector
-from dad_edge.stream.command import RESULTS, VIDEO, announce, describe, make_annotator
+from dad_edge.runtime.engines import choose_engine
+from dad_edge.runtime.inspector import open_choice
+from dad_edge.stream.annotate import Annotator
+from dad_edge.stream.command import RESULTS, VIDEO, announce, describe
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream
 from dad_edge.stream.results import Result, Sink, Summary
@@ -132,8 +134,9 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         Interrupted: Ctrl-C or SIGTERM; what was inspected by then is written.
     """
     source = demo_source(parts, defect_rate=_DEFECT_RATE)
-    with open_inspector(bundle) as inspector, StopRequest() as stop:
-        announce(bundle, inspector)
+    choice = choose_engine(bundle)
+    with open_choice(choice) as inspector, StopRequest() as stop:
+        announce(choice, inspector)
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
         files = {
@@ -145,7 +148,9 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         truth = TruthSink()
         sinks = [
             JsonLinesSink(files["log"], header, inspector.threshold),
-            VideoSink(files["video"], source, make_annotator(bundle, inspector)),
+            VideoSink(
+                files["video"], source, Annotator(inspector.threshold, choice.pixel_threshold)
+            ),
             ContactSheetSink(
                 files["contact sheet"],
                 inspector.threshold,

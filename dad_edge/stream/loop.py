@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +36,18 @@ _JOIN_S = 5.0
 class Inspects(Protocol):
     """What the loop needs of an inspector."""
 
-    def inspect(self, frame: NDArray[np.uint8]) -> Inspection: ...
+    @property
+    def depth(self) -> int:
+        """Submissions that may be on their way at once."""
+        ...
 
+    def submit(self, frames: Sequence[NDArray[np.uint8]]) -> Any:
+        """Start an inspection."""
+        ...
 
-@runtime_checkable
-class Overlapping(Protocol):
-    """An inspector that begins a frame while the one before is still under way."""
-
-    def submit(self, frames: Sequence[NDArray[np.uint8]]) -> Any: ...
-
-    def collect(self, lane: Any) -> list[Inspection]: ...
+    def collect(self, submission: Any) -> list[Inspection]:
+        """Wait for its results."""
+        ...
 
 
 def warn(text: str) -> None:
@@ -117,9 +119,8 @@ class _Run:
         )
         self._results: Handover[Result | Unreadable] = Handover(_RESULTS_WAITING)
         self._inspected = threading.Event()
-        self._overlaps = isinstance(inspector, Overlapping)
-        self._on_its_way: Callable[[], Result] | None = None
-        """Waits for the frame that was begun last."""
+        self._on_their_way: deque[Callable[[], Result]] = deque()
+        """Each waits for a frame that was begun, oldest first."""
 
     def run(self, max_frames: int | None) -> Summary:
         self._started = time.perf_counter()
@@ -183,48 +184,46 @@ class _Run:
             if self._results.error is not None:
                 return
             # A result on its way waits for the next frame only where that one is there already.
-            item = self._frames.get(0.0 if self._on_its_way else _POLL_S)
+            item = self._frames.get(0.0 if self._on_their_way else _POLL_S)
             if item is not None:
                 taken += 1
                 if not self._take(*item):
                     return
-            elif self._on_its_way:
-                if not self._finish():
+            elif self._on_their_way:
+                if not self._finish(0):
                     return
             elif self._frames.finished():
                 if self._frames.error is not None:
                     raise self._frames.error
                 return
-        self._finish()
+        self._finish(0)
 
     def _take(self, item: Frame | Unreadable, read_at: float) -> bool:
-        """Start the inspection of a frame, then finish the one before; False if none is wanted."""
+        """Start the inspection of a frame and finish what is before it; False if none is wanted."""
         if isinstance(item, Unreadable):
             self._summary.unreadable += 1
             self.first_unreadable = self.first_unreadable or item.error.message
-            return self._finish() and self._results.put(item)
+            return self._finish(0) and self._results.put(item)
         in_hand = time.perf_counter()
         try:
-            collect = self._begin(item.image)
+            submission = self._inspector.submit([item.image])
         except BaseException:
-            self._finish()
+            self._finish(0)
             raise
-        wanted = self._finish()
-        self._on_its_way = lambda: self._result(item, collect(), in_hand, read_at)
-        return wanted and (self._overlaps or self._finish())
 
-    def _begin(self, image: NDArray[np.uint8]) -> Callable[[], Inspection]:
-        """Start an inspection, or do it where the inspector does one thing at a time."""
-        if isinstance(self._inspector, Overlapping):
-            lane, collect = self._inspector.submit([image]), self._inspector.collect
-            return lambda: collect(lane)[0]
-        inspection = self._inspector.inspect(image)
-        return lambda: inspection
+        def collect(frame: Frame = item) -> Result:
+            [inspection] = self._inspector.collect(submission)
+            return self._result(frame, inspection, in_hand, read_at)
 
-    def _finish(self) -> bool:
-        """Hand over the result of the frame on its way, if any; False if none is wanted."""
-        finish, self._on_its_way = self._on_its_way, None
-        return finish is None or self._results.put(finish())
+        self._on_their_way.append(collect)
+        return self._finish(self._inspector.depth - 1)
+
+    def _finish(self, left: int) -> bool:
+        """Hand over results until so many are left on their way; False if none is wanted."""
+        while len(self._on_their_way) > left:
+            if not self._results.put(self._on_their_way.popleft()()):
+                return False
+        return True
 
     def _result(
         self, item: Frame, inspection: Inspection, in_hand: float, read_at: float

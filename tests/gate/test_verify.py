@@ -19,7 +19,7 @@ from dad_edge.files import sha256_of
 from dad_edge.gate.images import Images, data_images, demo_images
 from dad_edge.gate.table import gate_table, rejection
 from dad_edge.gate.verify import TOLERANCES, Tolerance, next_step, open_reference, runnable, verify
-from dad_edge.runtime.engines import accepted_engine
+from dad_edge.runtime.engines import choose_engine
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import read_sidecar
 
@@ -79,7 +79,7 @@ def test_an_engine_that_differs_is_rejected_and_no_longer_opens(bundle: Bundle, 
     assert 1e-3 < report["mask_error_max"] < 4e-3, "the slope of the sigmoid is 1/4 at most"
     assert any("mask error" in failure for failure in report["failures"])
     with pytest.raises(ModelError, match="rejected by the accuracy gate: mask error"):
-        accepted_engine(bundle, name)
+        choose_engine(bundle, name)
     assert verify(bundle, name, data_images(data))["passed"] is False, "it can be judged again"
 
 

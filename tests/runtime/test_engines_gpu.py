@@ -25,7 +25,7 @@ from dad_edge.gate.verify import verify
 from dad_edge.kernels import compile as kernel_compiler
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.runtime import engines
-from dad_edge.runtime.engines import check_engine, find_gpu_engine, why_not_here
+from dad_edge.runtime.engines import check_engine, choose_engine, why_not_here
 from dad_edge.runtime.gpu import engine_tensorrt
 from dad_edge.runtime.inspector import open_graphs, open_inspector
 from dad_edge.runtime.sidecar import (
@@ -148,7 +148,7 @@ def test_an_engine_for_another_machine_is_refused_with_what_differs(
     with pytest.raises(DeviceError, match=f"cannot run here: {reason}") as caught:
         open_inspector(bundle, engine=name)
     assert "dad-edge build --precision fp16 --runtime tensorrt" in caught.value.next_step
-    assert find_gpu_engine(bundle) is None
+    assert choose_engine(bundle).name is None
     assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
 
 
@@ -168,13 +168,13 @@ def test_the_gate_decides_between_engines(bundle: Bundle, cubins: Path, trt: Mod
     passed, rejected = Gate(passed=True, reason="passed"), Gate(passed=False, reason="mask error")
     half = add_engine(bundle, cubins)
     single = add_engine(bundle, cubins, precision="fp32")
-    assert find_gpu_engine(bundle) == half.name
+    assert choose_engine(bundle).name == half.name
     write_sidecar(bundle.path / ENGINES / single.name, replace(single, gate=passed))
-    assert find_gpu_engine(bundle) == single.name
+    assert choose_engine(bundle).name == single.name
     write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=passed))
-    assert find_gpu_engine(bundle) == half.name
+    assert choose_engine(bundle).name == half.name
     write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=rejected))
-    assert find_gpu_engine(bundle) == single.name
+    assert choose_engine(bundle).name == single.name
     with pytest.raises(ModelError, match="rejected by the accuracy gate: mask error"):
         open_inspector(bundle, engine=half.name)
     open_inspector(bundle, engine=half.name, even_if_rejected=True).close()
@@ -185,13 +185,13 @@ def test_an_engine_that_does_not_fit_any_more_gives_way_or_says_so(
 ) -> None:
     half = add_engine(bundle, cubins)
     single = add_engine(bundle, cubins, precision="fp32", onnx_sha256={})
-    assert find_gpu_engine(bundle) == half.name
+    assert choose_engine(bundle).name == half.name
     write_sidecar(bundle.path / ENGINES / half.name, replace(half, onnx_sha256={}))
     with pytest.raises(ModelError, match=r"does not fit: built from another denoiser\.onnx"):
         open_inspector(bundle)
     for sidecar in (half, single):
         write_sidecar(bundle.path / ENGINES / sidecar.name, replace(sidecar, format=1))
-    assert find_gpu_engine(bundle) is None
+    assert choose_engine(bundle).name is None
     assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
 
 

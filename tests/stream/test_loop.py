@@ -222,8 +222,7 @@ class Overlapped:
         self.events: list[tuple[str, int]] = []
         self._inspector = inspector
 
-    def inspect(self, frame: np.ndarray) -> Inspection:
-        raise AssertionError("frames are begun and collected")
+    depth = 2
 
     def submit(self, frames: list[np.ndarray]) -> np.ndarray:
         if frames[0].shape[0] == 1:
@@ -231,9 +230,9 @@ class Overlapped:
         self.events.append(("begin", int(frames[0][0, 0, 0])))
         return frames[0]
 
-    def collect(self, lane: np.ndarray) -> list[Inspection]:
-        self.events.append(("end", int(lane[0, 0, 0])))
-        return self._inspector.inspect_batch([lane])
+    def collect(self, submission: np.ndarray) -> list[Inspection]:
+        self.events.append(("end", int(submission[0, 0, 0])))
+        return self._inspector.inspect_batch([submission])
 
 
 def numbered(index: int) -> np.ndarray:

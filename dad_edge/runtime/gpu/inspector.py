@@ -95,6 +95,10 @@ class FusedInspector(Inspector):
     def backend(self) -> str:
         return f"{self._ops.name} kernels on {self._device.name} + {self._engines[0].name}"
 
+    @property
+    def depth(self) -> int:
+        return _LANES
+
     def inspect(self, frame: Any, pixel_format: PixelFormat = "bgr") -> Inspection:
         """Inspect one frame, see `submit`."""
         return self.inspect_batch([frame], pixel_format)[0]
@@ -146,14 +150,15 @@ class FusedInspector(Inspector):
         self._counter += self._fresh_noise
         return lane
 
-    def collect(self, lane: Lane) -> list[Inspection]:
+    def collect(self, submission: Lane) -> list[Inspection]:
         """Wait for frames and hand their results out.
 
         Raises:
             DeviceError: the GPU failed; if it was lost, close this inspector and open it again.
         """
         self._device.use()
-        return self._results(lane.plans, lane.finish(), final=is_plain(self._model.framing))
+        computed = submission.finish()
+        return self._results(submission.plans, computed, final=is_plain(self._model.framing))
 
     def close(self) -> None:
         if self._closed:

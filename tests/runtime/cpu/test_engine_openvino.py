@@ -25,8 +25,8 @@ from dad_edge.runtime import engines
 from dad_edge.runtime.cpu import engine_openvino
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.engine_openvino import SHAPES, OpenvinoEngine, openvino_version
-from dad_edge.runtime.engines import check_engine, find_engine, open_graph, why_not_here
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.engines import check_engine, choose_engine, why_not_here
+from dad_edge.runtime.inspector import open_graph, open_inspector
 from dad_edge.runtime.sidecar import Gate, read_sidecar, write_sidecar
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra 'openvino')")
@@ -140,15 +140,15 @@ def test_an_accepted_int8_engine_runs_where_none_is_named(
     build(bundle, "fp16", TARGET)
     sidecar = build(bundle, "int8", TARGET)
     folder = bundle.path / ENGINES / sidecar.name
-    assert find_engine(bundle) is None, "the accuracy gate has not run"
+    assert choose_engine(bundle).name is None, "the accuracy gate has not run"
     write_sidecar(folder, replace(sidecar, gate=Gate(passed=False, reason="flips")))
-    assert find_engine(bundle) is None
+    assert choose_engine(bundle).name is None
     write_sidecar(folder, replace(sidecar, gate=Gate(passed=True, reason="passed")))
-    assert find_engine(bundle) == sidecar.name
+    assert choose_engine(bundle).name == sidecar.name
     assert "OpenVINO" in open_inspector(bundle, threads=1).backend
     assert "OpenVINO" in bundle_candidate(bundle, threads=1).inspector.backend
     write_sidecar(folder, replace(sidecar, onnx_sha256={}, gate=Gate(passed=True, reason="passed")))
-    assert find_engine(bundle) is None, "it was built from other graphs"
+    assert choose_engine(bundle).name is None, "it was built from other graphs"
     assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
 
 

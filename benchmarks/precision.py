@@ -38,7 +38,8 @@ from dad_edge.machine.environment import describe
 from dad_edge.machine.load import LoadWatch
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs, open_inspector
+from dad_edge.runtime.inspector import choose_to_judge
+from dad_edge.runtime.opening import open_choice, open_graphs
 from dad_edge.runtime.sidecar import Sidecar, read_sidecar
 
 PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
@@ -104,7 +105,7 @@ def run_study(bundle: Bundle, images: Images, seconds: float) -> list[dict[str, 
                 row["not_run"] = reason
             else:
                 row |= judged(verify(bundle, sidecar.name, images))
-                inspector = open_inspector(bundle, engine=sidecar.name, even_if_rejected=True)
+                inspector = open_choice(choose_to_judge(bundle, sidecar.name))
                 row |= speed(inspector, frames, seconds)
         except DadEdgeError as error:
             row["error"] = error.message

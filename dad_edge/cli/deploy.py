@@ -252,7 +252,8 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
     from dad_edge.bundle import REPORTS
     from dad_edge.gate.images import images_of
     from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet, write_picture
-    from dad_edge.runtime.inspector import open_graphs, open_inspector
+    from dad_edge.runtime.inspector import choose_to_judge
+    from dad_edge.runtime.opening import open_choice, open_graphs
     from dad_edge.runtime.sidecar import read_sidecar
 
     inspectors = {"FP32 graphs": open_graphs(bundle)}
@@ -261,7 +262,7 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
         for name in engines:
             sidecar = read_sidecar(bundle, name)
             heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
-            inspector = open_inspector(bundle, engine=name, even_if_rejected=True)
+            inspector = open_choice(choose_to_judge(bundle, name))
             inspectors[heading] = opened.enter_context(inspector)
         write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
     say(f"pictures: {path}, and of the worst images in {path.parent}/<engine>/")

@@ -30,7 +30,7 @@ from dad_edge.image.framing import plan, views
 from dad_edge.image.preprocess import read_frame
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 RANGE_IMAGES = 64
 """Largest number of images that the activation ranges are taken from."""

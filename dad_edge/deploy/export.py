@@ -33,7 +33,7 @@ from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.detector import Detector
 from dad_edge.model.diffusion import alpha_bar_table
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 OPSET = 20
 """TensorRT 10.3 parses no later GroupNormalization; 20 exports it as InstanceNormalization."""

@@ -30,9 +30,9 @@ from dad_edge.report.metrics import (
     why_undefined,
 )
 from dad_edge.report.page import ImageScore, Report
-from dad_edge.runtime.engines import choose_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_choice
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice
 
 CALIBRATED = "from thresholds.json of the bundle"
 ORACLE = "oracle: best F1 on these images, for this report only"

@@ -94,6 +94,8 @@ class Sidecar:
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""
     gate: Gate
+    proof_sha256: str | None = None
+    """Digest of `proof.npz`, by which the engine proves itself where it runs."""
 
     @property
     def name(self) -> str:

@@ -13,9 +13,10 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import StorageError, UsageError, writing
 from dad_edge.machine.environment import package_versions
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.engines import EngineChoice, choose_engine
+from dad_edge.runtime.engines import EngineChoice
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_choice
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream

@@ -19,8 +19,8 @@ from dad_edge.files import write_whole
 from dad_edge.image.pictures import COLUMNS, InspectedImage, contact_sheet, inspection_row
 from dad_edge.image.preprocess import to_frame
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.engines import choose_engine
-from dad_edge.runtime.inspector import open_choice
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.command import RESULTS, VIDEO, announce, describe
 from dad_edge.stream.dashboard import TerminalSink

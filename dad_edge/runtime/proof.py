@@ -30,7 +30,9 @@ from dad_edge.runtime.inspection import Inspector
 
 PROOF = "proof.npz"
 FRAMES = 3
-"""Frames of a proof; the time of the first counts as warm-up."""
+"""Frames of a proof."""
+_TIMED_S = 0.3
+"""Seconds in which frames are timed; at least one is."""
 _ALLOWED: dict[Precision, tuple[float, float]] = {
     "fp32": (1e-3, 1e-3),
     "fp16": (2e-2, 1e-2),
@@ -72,7 +74,7 @@ class Outcome:
     score_error: float
     """Largest difference of a score."""
     frame_ms: float
-    """Milliseconds of a frame, the fastest after the first."""
+    """Milliseconds of a frame, the fastest of some."""
 
     @property
     def passed(self) -> bool:
@@ -127,11 +129,9 @@ def prove(inspector: Inspector, proof: Proof) -> Outcome:
     Raises:
         DeviceError: the inspector failed.
     """
-    mask_errors, score_errors, times_ms = [], [], []
+    mask_errors, score_errors = [], []
     for frame, score, score_map in zip(proof.frames, proof.scores, proof.maps, strict=True):
-        began = time.perf_counter()
         inspection = inspector.inspect(frame)
-        times_ms.append((time.perf_counter() - began) * 1e3)
         score_errors.append(abs(inspection.score - score))
         same_shape = inspection.score_map.shape == score_map.shape
         error = np.abs(inspection.score_map - score_map).max() if same_shape else np.inf
@@ -142,9 +142,18 @@ def prove(inspector: Inspector, proof: Proof) -> Outcome:
         reason = f"scores differ by {score:.2g} from FP32, {proof.allowed_score:.2g} are allowed"
     elif not mask <= proof.allowed_mask:
         reason = f"maps differ by {mask:.2g} from FP32, {proof.allowed_mask:.2g} are allowed"
-    return Outcome(
-        reason=reason, mask_error=mask, score_error=score, frame_ms=min(times_ms[1:] or times_ms)
-    )
+    frame_ms = _frame_ms(inspector, proof.frames[0])
+    return Outcome(reason=reason, mask_error=mask, score_error=score, frame_ms=frame_ms)
+
+
+def _frame_ms(inspector: Inspector, frame: NDArray[np.uint8]) -> float:
+    """Milliseconds of the fastest of some frames; other programs only ever make them slower."""
+    times_s: list[float] = []
+    while sum(times_s) < _TIMED_S:
+        began = time.perf_counter()
+        inspector.inspect(frame)
+        times_s.append(time.perf_counter() - began)
+    return min(times_s) * 1e3
 
 
 def as_fp32(proof: Proof) -> Proof:

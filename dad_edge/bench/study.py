@@ -17,7 +17,6 @@ from dad_edge.bench.layers import PROFILERS, profile_bundle
 from dad_edge.bench.measure import (
     FEWEST_STEADY,
     Block,
-    Progress,
     Samples,
     measure,
     percentiles,
@@ -34,6 +33,7 @@ from dad_edge.machine.environment import describe
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
+from dad_edge.progress import Progress, silent
 
 SCHEMA_VERSION = 3
 FRAMES = 16
@@ -71,7 +71,7 @@ def run_study(
     *,
     engine: str | None = None,
     seconds: float | None = None,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure the rows of a study.
 
@@ -86,7 +86,7 @@ def run_study(
     Returns:
         Plain values for JSON, described in `benchmarks/README.md`.
     """
-    progress("drawing frames", 0.0)
+    progress(0.0, 1.0, "drawing frames")
     frames = draw_frames()
     planned = plan_rows(study, bundle, engine=engine)
     peaks, pace = Peaks(min(0.5, (seconds or 5.0) / 10)), Pace()
@@ -104,9 +104,9 @@ def run_study(
                 if visit > 0 and (late or not _worth_a_visit(rows.get(name), visit, length, pace)):
                     continue
                 done = (visit + number / len(planned)) / VISITS
-                report = _reporter(progress, name, done, 1 / len(planned) / VISITS)
+                within = _part_of(progress, name, done, 1 / len(planned) / VISITS)
                 found = _attempt(
-                    plan, frames, length / 2, peaks, pace, report, passed_s, blocks[name]
+                    plan, frames, length / 2, peaks, pace, within, passed_s, blocks[name]
                 )
                 if "reason" not in found:
                     rows[name] = found | _worse(rows.get(name, found), found)
@@ -114,7 +114,7 @@ def run_study(
                     not_measured.append(found)
                 else:
                     rows[name]["unstable"] = f"it could not be measured again: {found['reason']}"
-    progress("measuring the peak again", 1.0)
+    progress(1.0, 1.0, "measuring the peak again")
     peaks.measure_again()
     measured = list(rows.values())
     for row in measured:
@@ -140,16 +140,20 @@ def run_study(
         "not_measured": not_measured,
     }
     if engine is None and {"main", "precision"} & {n for plan in planned for n in plan.studies}:
-        progress("profiling layers", 1.0)
+        progress(1.0, 1.0, "profiling layers")
         result["layers"] = _layers(bundle, peaks)
     if any("scaling" in plan.studies for plan in planned):
         result["scaling"] = _scaling(bundle, measured)
     return result
 
 
-def _reporter(progress: Progress, name: str, done: float, part: float) -> Progress:
-    """Reports of one row as reports of the study."""
-    return lambda what, share: progress(f"{name}: {what}", done + share * part)
+def _part_of(progress: Progress, name: str, before: float, part: float) -> Progress:
+    """The progress of one row as progress of the study."""
+
+    def within(done: float, total: float, note: str = "") -> None:
+        progress(before + done / total * part, 1.0, f"{name}: {note}")
+
+    return within
 
 
 def _length(plan: Planned, seconds: float | None) -> float:
@@ -169,7 +173,7 @@ def _attempt(
 ) -> dict[str, Any]:
     """A row, or the description of one that was not measured with `reason` and `next`."""
     about = plan.case.to_mapping() | {"studies": list(plan.studies)}
-    progress("opening", 0.0)
+    progress(0.0, 1.0, "opening")
     longest = max(LONGEST_CALL_S[name] for name in plan.studies)
     try:
         _check_time(passed_s)
@@ -223,7 +227,7 @@ def measure_case(
     longest_s: float,
     peaks: Peaks,
     pace: Pace,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = silent,
     blocks: list[Block] | None = None,
 ) -> dict[str, Any]:
     """One row of the result, without its limits.

@@ -149,13 +149,13 @@ def bench(
             write_json(out, estimated)
             say(f"wrote {out}")
         return
-    with progress_bar("measuring") as report:
+    with progress_bar("measuring") as progress:
         result = run_study(
             chosen,
             study.value,
             engine=engine,
             seconds=seconds,
-            progress=lambda what, share: report(share, 1.0, what),
+            progress=progress,
         )
     Console(stderr=True).print(bench_tables(result))
     if as_json:

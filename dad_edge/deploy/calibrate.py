@@ -28,6 +28,7 @@ from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.files import sha256_of
 from dad_edge.image.framing import plan, views
 from dad_edge.image.preprocess import read_frame
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
@@ -36,9 +37,6 @@ RANGE_IMAGES = 64
 """Largest number of images that the activation ranges are taken from."""
 QUANTILES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
 METHOD: RangeMethod = "min-max"
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and the number of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def calibrate(
     *,
     false_reject_rate: float = 0.01,
     range_items: Sequence[Item] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[Thresholds, Calibration]:
     """Find thresholds and activation ranges, and write both into the bundle.
 
@@ -115,8 +113,7 @@ def calibrate(
     def tick() -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(done, total)
+        progress(done, total)
 
     inspector = open_graphs(bundle)
     scores: list[float] = []

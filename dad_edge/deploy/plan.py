@@ -7,7 +7,6 @@ a timing cache nor the options of `BuilderOptions` other than the workspace.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,11 +18,9 @@ from dad_edge.deploy.phases import BuildLog, Phases
 from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
 from dad_edge.files import write_whole
 from dad_edge.machine.signals import StopRequest
+from dad_edge.progress import Progress
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
 from dad_edge.runtime.sidecar import BuilderOptions
-
-Report = Callable[[float, str], None]
-"""Told the share that is done, in [0,1], and the phase in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +41,7 @@ class PlanJob:
 
 
 def build_plan(
-    job: PlanJob, model: bytes, stop: StopRequest, report: Report, log: BuildLog
+    job: PlanJob, model: bytes, stop: StopRequest, progress: Progress, log: BuildLog
 ) -> bytes:
     """Build the plan of one graph.
 
@@ -52,7 +49,7 @@ def build_plan(
         job: what to build.
         model: typed ONNX graph with one input (N,C,S,S), N free.
         stop: checked at every step of the builder.
-        report: told of every step.
+        progress: told of every step.
         log: gets the builder's messages.
 
     Raises:
@@ -90,7 +87,7 @@ def build_plan(
         _set_capabilities(trt, config, job.capabilities)
     elif job.timing_cache:
         _set_timing_cache(config, Path(job.timing_cache))
-    monitor = _monitor(trt, stop, report)
+    monitor = _monitor(trt, stop, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     check_stop(stop)
@@ -189,7 +186,7 @@ def _logger(runtime: RuntimeName) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, stop: StopRequest, report: Report) -> Any:
+def _monitor(trt: Any, stop: StopRequest, progress: Progress) -> Any:
     phases = Phases()
 
     class Monitor(trt.IProgressMonitor):
@@ -200,15 +197,15 @@ def _monitor(trt: Any, stop: StopRequest, report: Report) -> Any:
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             phases.start(name, parent, steps)
-            report(phases.share, name)
+            progress(phases.share, 1.0, name)
 
         def phase_finish(self, name: str) -> None:
             phases.finish(name)
-            report(phases.share, name)
+            progress(phases.share, 1.0, name)
 
         def step_complete(self, name: str, step: int) -> bool:
             phases.step(name, step)
-            report(phases.share, name)
+            progress(phases.share, 1.0, name)
             return not stop.requested
 
     return Monitor()

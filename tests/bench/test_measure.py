@@ -57,7 +57,7 @@ def test_a_run_that_is_not_steady_goes_on_and_says_so() -> None:
         time.sleep(next(waits))
         return {}
 
-    samples = measure(call, 1.05, lambda what, share: told.append(what))
+    samples = measure(call, 1.05, lambda done, total, note="": told.append(note))
     assert samples.wall_s > 2
     assert "not steady yet, measuring on" in told
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from platform import machine, system
+from typing import Literal
 
-from dad_edge.bundle import ENGINES, THRESHOLDS, Bundle, Thresholds
+from dad_edge.bundle import ENGINES, REPORTS, THRESHOLDS, Bundle, Thresholds
 from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
 from dad_edge.errors import ModelError
 from dad_edge.files import read_json, sha256_of, write_json
@@ -18,6 +19,11 @@ OF_ENGINE = f"{ENGINE_THRESHOLDS} of the engine"
 KERNEL_FOLDER = "kernels"
 """Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
+GATE_REPORT = "verify.json"
+"""What the accuracy gate found, in the folder of the engine's reports."""
+
+GateOutcome = Literal["passed", "failed", "not judged"]
+"""What the accuracy gate says; an engine that is not judged runs only where it is named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +65,15 @@ class Gate:
     """What the accuracy gate said about an engine."""
 
     passed: bool | None = None
-    """None while it has not run."""
+    """None while it has not run, or where it could not judge."""
     reason: str = "the accuracy gate has not run"
+
+    @property
+    def outcome(self) -> GateOutcome:
+        """What it said, in words."""
+        if self.passed is None:
+            return "not judged"
+        return "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +143,30 @@ def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
             f"{path}: format {mapping.get('format')!r}, this version reads {SIDECAR_FORMAT}.",
             "build the engine again with this version of dad-edge",
         )
-    return from_mapping(Sidecar, mapping, str(path))
+    sidecar = from_mapping(Sidecar, mapping, str(path))
+    return replace(sidecar, gate=_with_figures(bundle, name, sidecar.gate))
+
+
+def _with_figures(bundle: Bundle, name: str, gate: Gate) -> Gate:
+    """The gate, which has not judged an engine whose report has no figure of accuracy.
+
+    Earlier versions let an engine pass of which they could measure nothing.
+    """
+    path = bundle.path / REPORTS / name / GATE_REPORT
+    if not gate.passed or not path.is_file():
+        return gate
+    try:
+        report = read_json(path)
+    except ModelError:  # a damaged report says nothing about the engine
+        return gate
+    if report.get("auroc_drop", 0.0) is not None and report.get("pro_drop", 0.0) is not None:
+        return gate
+    return Gate(reason="it passed although AUROC or PRO was not measured")
+
+
+def judge_command(name: str) -> str:
+    """The command that gets an engine judged."""
+    return f"dad-edge verify --engine {name} --data FOLDER"
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:

@@ -26,7 +26,7 @@ from dad_edge.data.layouts import list_items  # noqa: E402
 from dad_edge.deploy.build import build, find_target  # noqa: E402
 from dad_edge.deploy.calibrate import calibrate  # noqa: E402
 from dad_edge.errors import DeviceError, MissingDependency  # noqa: E402
-from dad_edge.gate.verify import TOLERANCES  # noqa: E402
+from dad_edge.gate.judgement import TOLERANCES  # noqa: E402
 from dad_edge.image.preprocess import read_frame  # noqa: E402
 from dad_edge.model import philox  # noqa: E402
 from dad_edge.model.detector import Detector  # noqa: E402

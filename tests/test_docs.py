@@ -18,13 +18,8 @@ from dad_edge.errors import DadEdgeError
 
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "benchmarks/README.md",
-    "calibration/README.md",
-    *PAGES,
-)
+READMES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "calibration/README.md")
+DOCUMENTS = (*READMES, *PAGES)
 
 FOLDERS = ("benchmarks", "build_engines", "calibration", "dad_edge")
 COMMANDS = {

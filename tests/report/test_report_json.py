@@ -19,12 +19,13 @@ from dad_edge.config import ModelConfig
 from dad_edge.data.layouts import Split
 from dad_edge.report.evaluate import Candidate, evaluate
 from dad_edge.report.page import write_report
+from dad_edge.report.results import Weights
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import Inspection
 
 SIDE = 32
 ENVIRONMENT = {"python": "3.11", "packages": {"dad-edge": "0.1.0"}, "nvidia": [], "jetson": None}
-BUNDLE = {"bundle": {"class_name": "plate", "sha256": {"bundle.json": "00" * 32}}}
+BUNDLE = Weights(form="bundle", name="plate", sha256={"bundle.json": "00" * 32})
 
 
 class BrightnessInspector(Inspector):

@@ -117,13 +117,15 @@ def _template() -> Template:
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as rows of a table: name and value."""
+    """Nested facts as rows of a table: name and value, a dash for nothing."""
     for key, value in facts.items():
         name = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name} · ")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield name, ", ".join(map(str, value))
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            yield from _flat({str(place): item for place, item in enumerate(value)}, f"{name} · ")
+        elif isinstance(value, list | tuple):
+            yield name, ", ".join(map(str, value)) or "–"
         else:
             yield name, "–" if value is None else str(value)
 

@@ -149,10 +149,14 @@ def test_page_is_well_formed_self_contained_and_without_scripts():
         data = np.frombuffer(base64.b64decode(encoded), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).ndim == 3
     assert all(attributes["alt"] for tag, attributes in page.tags if tag == "img")
+    # A caption beside each picture for narrow screens, and one over each list for wide ones.
+    assert page.words.count("Heat map") == 4 + 2
 
 
 def test_page_says_figures_verdicts_and_errors_in_words():
-    report = make_report(context=make_context(packages={"dad-edge": "0.1.0"}, commit=None))
+    nvidia = {"gpus": [{"name": "L4", "memory_gib": 22.5}]}
+    environment = {"packages": {"dad-edge": "0.1.0"}, "commit": None, "nvidia": nvidia}
+    report = make_report(context=make_context(**environment))
     words = " ".join(" ".join(Page(render_page(report)).words).split())
     for expected in (
         "97.1 %",
@@ -163,6 +167,7 @@ def test_page_says_figures_verdicts_and_errors_in_words():
         "OK bent_pin/0.png score 0.2000 truth: bent pin missed defect",
         "environment · packages · dad-edge 0.1.0",
         "environment · commit –",
+        "environment · nvidia · gpus · 0 · name L4",
         "model · lambdas 100, 200",
     ):
         assert expected in words

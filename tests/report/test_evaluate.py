@@ -147,6 +147,14 @@ def test_examples_show_the_parts_that_their_names_say(tiny_bundle: Bundle, data:
         assert image.frame[20, 20].mean() > 200 or image.kind == "good"
 
 
+def test_kept_pictures_of_examples_are_small(
+    tiny_bundle: Bundle, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dad_edge.report.examples.KEPT_SIDE", SIDE // 4)
+    for images in measure(tiny_bundle, data).examples.values():
+        assert {image.frame.shape for image in images} <= {(SIDE // 4, SIDE // 4, 3)}
+
+
 def test_the_train_split_has_no_defects_and_no_figures(tiny_bundle: Bundle, data: Path) -> None:
     report = measure(tiny_bundle, data, "train")
     assert len(report.scores) == 3

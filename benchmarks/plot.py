@@ -14,12 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from benchmarks.compare import read_result
 from dad_edge.bench.plot import Point, accuracies_in, draw_plot, paper_points, points_of
 from dad_edge.errors import DadEdgeError, DataError
-from dad_edge.files import write_whole
+from dad_edge.image.pictures import write_picture
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "evaluate the measured bundle: dad-edge evaluate --data DIR --bundle BUNDLE",
             )
         picture = draw_plot([*points, *paper_points()], " and ".join(devices))
-        write_whole(chosen.out, cv2.imencode(".png", picture)[1].tobytes())
+        write_picture(chosen.out, picture)
     except DadEdgeError as error:
         print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)
         return error.exit_code

@@ -8,6 +8,9 @@ from pathlib import Path
 import cv2
 import pytest
 from bench_rows import make_result, make_row
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra 'test')")
+
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
@@ -146,7 +149,8 @@ def test_both_axes_name_their_units_and_frames_per_second_are_those_of_the_laten
     assert axes.get_xlabel() == "latency of a frame, ms (logarithmic)"
     assert axes.get_ylabel() == "image AUROC, %"
     (rates,) = axes.child_axes
-    shown = dict(zip(rates.get_xticks(), (t.get_text() for t in rates.get_xticklabels())))  # noqa: B905
+    texts = [label.get_text() for label in rates.get_xticklabels()]
+    shown = dict(zip(rates.get_xticks(), texts, strict=True))
     assert (shown[50.0], shown[100.0]) == ("20", "10")
 
 

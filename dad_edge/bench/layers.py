@@ -138,13 +138,13 @@ def assign(
         if step.op in ("Reorder", "ReorderInput", "ReorderOutput") or "_token_" in step.name:
             yield step, None, LAYOUT
             continue
-        found = next((place[name] for name in _names(step.name) if name in place), None)
-        if found is None:
+        node = next((place[name] for name in _names(step.name) if name in place), None)
+        if node is None:
             yield step, None, group
             continue
-        group = costs[found].group
+        group = costs[node].group
         computing = step.op in ("Conv", "Convolution", "MatMul", "FusedMatMul", "Gemm")
-        near = costs[max(found - _NEAR, 0) : found + 1] if computing else ()
+        near = costs[max(node - _NEAR, 0) : node + 1] if computing else ()
         yield step, next((layer for layer in reversed(near) if layer.flop), None), group
 
 
@@ -180,16 +180,16 @@ def _profile_onnx(path: Path, source: str, value: Any) -> list[Timed]:
         for _ in range(RUNS + 1):
             session.run(None, {source: value})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    found: dict[str, list[float]] = {}
+    times_ms: dict[str, list[float]] = {}
     ops = {}
     for event in events:
         name = event["name"]
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
             name = name.removesuffix("_kernel_time")
-            found.setdefault(name, []).append(event["dur"] / 1e3)
+            times_ms.setdefault(name, []).append(event["dur"] / 1e3)
             ops[name] = event["args"].get("op_name", "")
     # The first run also allocates.
-    return [Timed(name, ops[name], median(ms[1:])) for name, ms in found.items()]
+    return [Timed(name, ops[name], median(ms[1:])) for name, ms in times_ms.items()]
 
 
 def _profile_openvino(path: Path, source: str, value: Any) -> list[Timed]:
@@ -203,12 +203,12 @@ def _profile_openvino(path: Path, source: str, value: Any) -> list[Timed]:
     model.reshape(list(value.shape))
     settings = cpu_settings(usable_cores()) | {"PERF_COUNT": True}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    found: dict[str, list[float]] = {}
+    times_ms: dict[str, list[float]] = {}
     ops = {}
     for run in range(RUNS + 1):
         request.infer({source: value})
         for step in request.get_profiling_info() if run else ():
             if step.status == step.Status.EXECUTED:
-                found.setdefault(step.node_name, []).append(step.real_time.total_seconds() * 1e3)
+                times_ms.setdefault(step.node_name, []).append(step.real_time.total_seconds() * 1e3)
                 ops[step.node_name] = step.node_type
-    return [Timed(name, ops[name], median(ms)) for name, ms in found.items()]
+    return [Timed(name, ops[name], median(ms)) for name, ms in times_ms.items()]

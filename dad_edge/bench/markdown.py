@@ -57,6 +57,6 @@ def bench_markdown(result: StudyResult) -> str:
         lines += [
             f"- {network(row)}, {configuration(row)}: {row.reason}" for row in result.not_measured
         ]
-    if found := warnings(result):
-        lines += ["", *(f"- {warning}" for warning in found)]
+    if reasons := warnings(result):
+        lines += ["", *(f"- {warning}" for warning in reasons)]
     return "\n".join(lines) + "\n"

@@ -191,8 +191,8 @@ def why_unsteady(latency_ms: Sequence[float]) -> str | None:
 
 def percentiles(values: Sequence[float]) -> Percentiles:
     """p50, p90, p95 and p99 of times in milliseconds."""
-    found = np.percentile(values, (50, 90, 95, 99))
-    p50, p90, p95, p99 = (round(float(value), 4) for value in found)
+    levels = np.percentile(values, (50, 90, 95, 99))
+    p50, p90, p95, p99 = (round(float(value), 4) for value in levels)
     return Percentiles(p50=p50, p90=p90, p95=p95, p99=p99)
 
 

@@ -302,15 +302,15 @@ def values_of(record: Any) -> dict[str, Any]:
 
 def to_json(result: StudyResult) -> dict[str, Any]:
     """A result as plain values: the keys are the fields, and what was not asked for is left out."""
-    found: dict[str, Any] = msgspec.to_builtins(result)
+    values: dict[str, Any] = msgspec.to_builtins(result)
     for key in ("layers", "scaling"):
-        if found[key] is None:
-            del found[key]
-    for profile in found.get("layers", ()):
+        if values[key] is None:
+            del values[key]
+    for profile in values.get("layers", ()):
         absent = ("reason",) if profile["reason"] is None else ("ms", "groups", "slowest")
         for key in absent:
             del profile[key]
-    return found
+    return values
 
 
 def read_result(path: Path) -> StudyResult:

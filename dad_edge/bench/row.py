@@ -154,31 +154,31 @@ def _networks_ms(subject: Subject, samples: Samples, seconds: float) -> Percenti
     if subject.networks is None:
         both = [s["denoise"] + s["segment"] for s in samples.stage_ms if "denoise" in s]
         return percentiles(both) if both else None
-    found: list[float] = []
+    times_ms: list[float] = []
     end = time.perf_counter() + seconds / 2
     subject.networks()
-    while len(found) < NETWORK_CALLS and (not found or time.perf_counter() < end):
+    while len(times_ms) < NETWORK_CALLS and (not times_ms or time.perf_counter() < end):
         start = time.perf_counter()
         subject.networks()
-        found.append((time.perf_counter() - start) * 1e3)
-    return percentiles(found)
+        times_ms.append((time.perf_counter() - start) * 1e3)
+    return percentiles(times_ms)
 
 
 def _stages(samples: Samples, subject: Subject) -> dict[str, StageTime]:
     """Time, share and rate of every step; the shares are of the whole latency."""
     names = samples.stage_ms[0] if samples.stage_ms else {}
     total_ms = sum(samples.latency_ms)
-    found = {}
+    stages = {}
     for name in names:
-        values = [stages[name] for stages in samples.stage_ms]
+        values = [call[name] for call in samples.stage_ms]
         cost = subject.costs.get(name)
-        found[name] = StageTime(
+        stages[name] = StageTime(
             **values_of(percentiles(values)),
             share=round(sum(values) / total_ms, 4),
             gflop=rounded(cost.gflop) if cost else None,
             gflop_per_s=rounded(cost.gflop * 1e3 / float(np.median(values))) if cost else None,
         )
-    return found
+    return stages
 
 
 def finish(measured: Measured, peaks: Peaks, pace: Pace, others: Sequence[Row] = ()) -> Row:

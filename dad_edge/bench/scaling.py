@@ -39,13 +39,13 @@ def fit_sweep(axis: str, places: Sequence[tuple[float, Row]], missing: Sequence[
         SweepPoint(x=x, ms=row.latency_ms.p50, fps=row.fps, gflop=row.gflop, name=row.name)
         for x, row in places
     )
-    found = Sweep(axis=axis, points=points, missing=tuple(missing))
+    sweep = Sweep(axis=axis, points=points, missing=tuple(missing))
     if len(points) < 3:
-        return replace(found, reason=f"{len(points)} points do not tell a line from a curve")
+        return replace(sweep, reason=f"{len(points)} points do not tell a line from a curve")
     line = fit_line([point.x for point in points], [point.ms for point in points])
     straight = line.r2 >= STRAIGHT
     return replace(
-        found,
+        sweep,
         slope_ms=line.slope,
         intercept_ms=line.intercept,
         r2=line.r2,

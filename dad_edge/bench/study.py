@@ -137,13 +137,13 @@ def _visit_all(
                 continue
             done = (visit + number / len(planned)) / VISITS
             report = _reporter(progress, name, done, 1 / len(planned) / VISITS)
-            found = _attempt(plan, rig, length / 2, report, passed_s, blocks[name])
-            if isinstance(found, Measured):
-                rows[name] = _with_all_disturbances(earlier, found)
+            outcome = _attempt(plan, rig, length / 2, report, passed_s, blocks[name])
+            if isinstance(outcome, Measured):
+                rows[name] = _with_all_disturbances(earlier or outcome, outcome)
             elif visit == 0 or earlier is None:
-                not_measured.append(found)
+                not_measured.append(outcome)
             else:
-                again = f"it could not be measured again: {found.reason}"
+                again = f"it could not be measured again: {outcome.reason}"
                 rows[name] = replace(earlier, row=replace(earlier.row, unstable=again))
     return list(rows.values()), not_measured
 
@@ -192,10 +192,8 @@ def _worth_a_visit(earlier: Measured | None, visit: int, seconds: float, pace: P
     return visit < VISITS - 1 or earlier.why_unstable(pace) is not None
 
 
-def _with_all_disturbances(earlier: Measured | None, last: Measured) -> Measured:
+def _with_all_disturbances(earlier: Measured, last: Measured) -> Measured:
     """The last visit to a row, with what disturbed any of them."""
-    if earlier is None:
-        return last
     load = max(earlier.row.load, last.row.load, key=lambda load: load.loaded)
     throttled = tuple(sorted({*earlier.row.throttling, *last.row.throttling}))
     return replace(last, row=replace(last.row, load=load, throttling=throttled))
@@ -211,17 +209,17 @@ def _check_time(passed_s: float) -> None:
 
 def _layers(bundle: Bundle, peaks: Peaks) -> tuple[LayerProfile, ...]:
     """The bundle's layers on every CPU runtime; one that fails says why."""
-    found = []
+    profiles = []
     for profiler in PROFILERS:
         rates = peaks.gflop_per_s("cpu", "fp32"), peaks.gbyte_per_s("cpu")
         try:
-            found.append(profile_bundle(bundle, profiler, *rates))
+            profiles.append(profile_bundle(bundle, profiler, *rates))
         except DadEdgeError as error:
-            found.append(LayerProfile(engine=profiler, reason=error.message))
+            profiles.append(LayerProfile(engine=profiler, reason=error.message))
         except Exception as error:  # whatever a runtime raises costs its profile alone
             said = f"failed: {type(error).__name__}: {error}"
-            found.append(LayerProfile(engine=profiler, reason=said))
-    return tuple(found)
+            profiles.append(LayerProfile(engine=profiler, reason=said))
+    return tuple(profiles)
 
 
 def _scaling(bundle: Bundle, rows: Sequence[Row]) -> tuple[Sweep, ...]:

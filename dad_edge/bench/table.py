@@ -52,30 +52,30 @@ def own_row(result: StudyResult) -> Row | None:
 def warnings(result: StudyResult) -> list[str]:
     """Reasons not to quote these figures, and what was left out of them."""
     load = result.load
-    found = []
+    reasons = []
     watched = [row.slowed_share for row in result.rows if row.slowed_share is not None]
     if watched and (slowed := sum(watched) / len(watched)) > SHOWN_SLOWED:
-        found.append(
+        reasons.append(
             f"The machine itself was slowed for {slowed:.0%} of the measured time, by other "
             "programs, by neighbours on its host or by its clock. "
             "Rows without ~ do not count that time."
         )
     if shaky := [row for row in result.rows if row.unstable]:
-        found.append(
+        reasons.append(
             f"~ marks {len(shaky)} unstable of {len(result.rows)} rows; the first: "
             f"{shaky[0].unstable}. Measure longer, or on a quieter machine."
         )
     if load.other_cores is None:
-        found.append("Other load is unknown: /proc/stat is not readable here.")
+        reasons.append("Other load is unknown: /proc/stat is not readable here.")
     elif load.loaded:
-        found.append(
+        reasons.append(
             f"The machine was busy: other processes used {load.other_cores:.2f} of "
             f"{load.cores} cores, the host withheld {load.stolen_share:.1%}. "
             "These figures are lower than an idle machine's."
         )
-    reasons = {reason for row in result.rows for reason in row.throttling}
-    found.extend(f"Throttled: {reason}." for reason in sorted(reasons))
-    return found
+    throttled = {reason for row in result.rows for reason in row.throttling}
+    reasons.extend(f"Throttled: {reason}." for reason in sorted(throttled))
+    return reasons
 
 
 def configuration(row: Configuration) -> str:

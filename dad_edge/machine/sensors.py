@@ -102,13 +102,13 @@ def read_sensors(root: Path = Path("/")) -> Sensors:
 
 def throttling(before: Sensors, after: Sensors) -> tuple[str, ...]:
     """Reasons, in words, why the device was slower than it can be between two readings."""
-    found = []
+    reasons = []
     first, last = before.cpu_throttled, after.cpu_throttled
     if first is not None and last is not None and last > first:
-        found.append(f"the CPU throttled {last - first:.0f} times for heat")
+        reasons.append(f"the CPU throttled {last - first:.0f} times for heat")
     for index, gpu in enumerate(after.gpus or ()):
-        found.extend(f"GPU {index} was held back by {reason}" for reason in gpu.throttled)
-    return tuple(found)
+        reasons.extend(f"GPU {index} was held back by {reason}" for reason in gpu.throttled)
+    return tuple(reasons)
 
 
 def _nvidia_smi() -> tuple[GpuSensors, ...] | None:
@@ -120,15 +120,15 @@ def _nvidia_smi() -> tuple[GpuSensors, ...] | None:
 
 def parse_nvidia_smi(text: str) -> tuple[GpuSensors, ...]:
     """The answer of nvidia-smi as one entry a GPU."""
-    found = []
+    gpus = []
     for cells in csv.reader(io.StringIO(text), skipinitialspace=True):
         values = dict(zip(_NUMBERS | _WORDS, (cell.strip() for cell in cells), strict=False))
         numbers: dict[str, Any] = {name: _number(values.get(name, "")) for name in _NUMBERS}
         reasons = values.get("reasons", "")
         bits = int(reasons, 16) if re.fullmatch(r"0x[0-9a-fA-F]+", reasons) else 0
         throttled = tuple(why for bit, why in _THROTTLE_REASONS.items() if bits & bit)
-        found.append(GpuSensors(**numbers, state=values.get("state"), throttled=throttled))
-    return tuple(found)
+        gpus.append(GpuSensors(**numbers, state=values.get("state"), throttled=throttled))
+    return tuple(gpus)
 
 
 def _number(text: str, scale: float = 1.0) -> float | None:
@@ -139,8 +139,8 @@ def _number(text: str, scale: float = 1.0) -> float | None:
 
 
 def _numbers(folder: Path, pattern: str, scale: float = 1.0) -> list[float]:
-    found = (_number(read_text(path), scale) for path in sorted(folder.glob(pattern)))
-    return [value for value in found if value is not None]
+    values = (_number(read_text(path), scale) for path in sorted(folder.glob(pattern)))
+    return [value for value in values if value is not None]
 
 
 def _cpuinfo_mhz(root: Path) -> list[float]:

@@ -24,9 +24,10 @@ from dad_edge.gate.judgement import (
     tolerance_of,
 )
 from dad_edge.gate.layer_errors import LayerError, layer_errors
-from dad_edge.gate.pictures import worst_sheet, write_picture
+from dad_edge.gate.pictures import worst_sheet
 from dad_edge.gate.report import GateReport, report_json
 from dad_edge.gate.sensitivity import LayerCost, frames_for, pick_frames, rank_layers
+from dad_edge.image.pictures import write_picture
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, 
 from dad_edge.files import write_whole
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress
-from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
+from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, tensorrt_logger
 from dad_edge.runtime.sidecar import BuilderOptions
 
 
@@ -60,8 +59,9 @@ def build_plan(
         Interrupted: a signal asked to stop.
     """
     trt = load_tensorrt(job.runtime)
-    logger = _logger(job.runtime)
-    logger.target = log
+    logger = tensorrt_logger(job.runtime)
+    logger.problems.clear()
+    logger.listener = log
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -92,7 +92,7 @@ def build_plan(
     plan = builder.build_serialized_network(network, config)
     check_stop(stop)
     if plan is None:
-        reason = log.last_problem or "it gave no reason"
+        reason = logger.problems[-1] if logger.problems else "it gave no reason"
         raise DeviceError(
             f"{job.runtime} {trt.__version__} could not build {job.name}: {reason}.",
             "if memory ran out, close other programs, lower --workspace-mib or give fewer --frames",
@@ -161,29 +161,6 @@ def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> N
     for index, capability in enumerate(capabilities):
         target = trt.ComputeCapability.__members__[f"SM{capability.replace('.', '')}"]
         config.set_compute_capability(target, index)
-
-
-@lru_cache(maxsize=2)
-def _logger(runtime: RuntimeName) -> Any:
-    """The one logger of a runtime; TensorRT keeps the first that it is given."""
-    trt = load_tensorrt(runtime)
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined]
-        """Hands messages to the log of the build that is under way."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.target: BuildLog | None = None
-
-        def log(self, severity: Any, message: str) -> None:
-            if self.target is None or severity == trt.ILogger.VERBOSE:
-                return
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.target.problem(message)
-            else:
-                self.target.note(message, warning=severity == trt.ILogger.WARNING)
-
-    return Logger()
 
 
 def _monitor(trt: Any, stop: StopRequest, progress: Progress) -> Any:

@@ -27,7 +27,7 @@ from dad_edge.kernels import compile as kernel_compiler
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.runtime import engines
 from dad_edge.runtime.engines import check_engine, why_not_here
-from dad_edge.runtime.gpu import engine_tensorrt
+from dad_edge.runtime.gpu.tensorrt_api import tensorrt_logger
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import choose_engine, choose_to_judge, open_inspector
 from dad_edge.runtime.opening import open_choice, open_graphs
@@ -67,9 +67,9 @@ def trt(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr(engines, "describe_nvidia", lambda: GPU)
     monkeypatch.setattr(kernel_compiler, "compile_cubin", refuse)
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
     yield module
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pathlib import Path
 from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
 from dad_edge.cli.progress import progress_bar
 from dad_edge.config import Precision, RuntimeName, read_toml
-from dad_edge.deploy.build import Target, build, describe, find_target
+from dad_edge.deploy.build import Target, build, find_target, in_words
 from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
 from dad_edge.gate.images import images_of
 from dad_edge.gate.table import rejection
@@ -108,7 +108,7 @@ def build_target(bundle: Bundle, path: Path, data: Path | None = None) -> bool:
     for precision in file.precisions:
         with progress_bar(f"{path.stem} {precision}") as progress:
             sidecar = build(bundle, precision, target, progress)
-        print(f"{path.stem}: {describe(sidecar)}")
+        print(f"{path.stem}: {in_words(sidecar)}")
         if reason := why_not_here(sidecar):
             print(f"{path.stem}: accuracy gate NOT RUN, {reason}")
             continue

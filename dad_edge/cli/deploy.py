@@ -103,7 +103,7 @@ def calibrate(
             range_items=chosen,
             progress=progress,
         )
-    say(stage.describe(thresholds, ranges))
+    say(stage.in_words(thresholds, ranges))
     if as_json:
         emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
 
@@ -175,7 +175,7 @@ def build(
     layers = choose_layers(chosen, max_drop, images) if max_drop is not None else None
     with progress_bar(f"building {precision.value}") as progress:
         sidecar = stage.build(chosen, precision.value, target, progress, layers)
-    say(stage.describe(sidecar))
+    say(stage.in_words(sidecar))
     reports = []
     if reason := why_not_here(sidecar):
         say(f"accuracy gate: NOT RUN, {reason}")
@@ -193,7 +193,7 @@ def choose_layers(bundle: Bundle, max_drop: float, images: Images) -> LayerChoic
 
     with progress_bar("choosing INT8 layers") as progress:
         found = stage.trade(bundle, images, max_drop, progress)
-    say(stage.describe(found))
+    say(stage.in_words(found))
     return found.choice
 
 

@@ -321,7 +321,7 @@ def build_json(bundle: Bundle, sidecar: Sidecar) -> dict[str, Any]:
     return {"bundle": str(bundle.path), **to_mapping(sidecar)}
 
 
-def describe(sidecar: Sidecar) -> str:
+def in_words(sidecar: Sidecar) -> str:
     """The outcome for a person."""
     sizes = ", ".join(f"{f.name} {f.bytes / 2**20:.1f} MiB" for f in sidecar.files.values())
     return (

@@ -177,7 +177,7 @@ def thresholds_from(scores: Sequence[float], peaks: Sequence[float], rate: float
     )
 
 
-def describe(thresholds: Thresholds, calibration: Calibration) -> str:
+def in_words(thresholds: Thresholds, calibration: Calibration) -> str:
     """The outcome for a person, with what the number of images can and cannot support."""
     rate = Rate(thresholds.target_false_reject_rate, thresholds.normal_images)
     lines = [

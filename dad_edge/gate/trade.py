@@ -28,7 +28,7 @@ from dad_edge.gate.sensitivity import (
 )
 from dad_edge.gate.verify import compare
 from dad_edge.graphs.quantize import load_graph, typed_graph
-from dad_edge.machine.environment import describe as describe_machine
+from dad_edge.machine.environment import describe
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
@@ -195,7 +195,7 @@ def trade_json(found: Trade) -> dict[str, Any]:
         ],
         "engines": [asdict(cost) for cost in found.engines],
         "backend": found.backend,
-        "environment": describe_machine(),
+        "environment": describe(),
     }
 
 
@@ -243,7 +243,7 @@ def _engines(
     )
 
 
-def describe(found: Trade) -> str:
+def in_words(found: Trade) -> str:
     """The outcome for a person: what stays float, and what the engine gains and loses by it."""
     kept = [name for names in found.choice.float_layers.values() for name in names]
     worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in found.ranking[:SHOWN])

@@ -18,7 +18,7 @@ from dad_edge.deploy.calibrate import calibrate
 from dad_edge.errors import DataError, UsageError
 from dad_edge.gate.images import data_images, demo_images, images_of
 from dad_edge.gate.judgement import TOLERANCES, Tolerance
-from dad_edge.gate.trade import REPORT, describe, trade
+from dad_edge.gate.trade import REPORT, in_words, trade
 from dad_edge.gate.verify import verify
 from dad_edge.graphs.quantize import typed_graph
 from dad_edge.runtime.sidecar import LayerChoice, read_sidecar
@@ -65,7 +65,7 @@ def test_the_layer_that_int8_ruins_stays_float_and_the_gate_passes(
     assert all(row["ms_per_frame"] > 0 for row in report["engines"])
     assert report["max_drop_points"] == 0.5
     assert {"cost of every layer", "gate with 1 layers in float"} <= set(notes)
-    text = describe(found)
+    text = in_words(found)
     assert "kept in float: w_sensitive (1 of 5); AUROC drop 0.00 points" in text
 
     repaired = build(bundle, "int8", CPU, layers=found.choice)

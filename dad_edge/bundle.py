@@ -11,9 +11,10 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from dad_edge.config import ModelConfig, from_mapping, to_mapping
+from dad_edge.config import ModelConfig
+from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import ModelError
-from dad_edge.files import new_folder, read_json, sha256_of, write_json, write_whole
+from dad_edge.files import new_folder, sha256_of, write_json, write_whole
 from dad_edge.image.framing import IGNORE, Mask, ignore_in
 
 FORMAT_VERSION = 1

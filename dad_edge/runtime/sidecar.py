@@ -7,9 +7,10 @@ from pathlib import Path
 from platform import machine, system
 
 from dad_edge.bundle import ENGINES, THRESHOLDS, Bundle, Thresholds
-from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
+from dad_edge.config import Precision, RuntimeName
+from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import ModelError
-from dad_edge.files import read_json, sha256_of, write_json
+from dad_edge.files import sha256_of, write_json
 
 SIDECAR = "engine.json"
 ENGINE_THRESHOLDS = "thresholds.json"

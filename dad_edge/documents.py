@@ -47,20 +47,21 @@ def read_toml(kind: type[T], path: Path) -> T:
     Raises:
         ModelError: the file cannot be read, is not TOML, or does not fit the kind.
     """
-    mapping = _read(path, "TOML", lambda content: tomllib.loads(content.decode()))
-    return from_mapping(kind, mapping, str(path))
+    return from_mapping(kind, _read(path, "TOML", tomllib.loads), str(path))
 
 
-def _read(path: Path, language: str, decode: Callable[[bytes], Any]) -> Any:
+def _read(path: Path, language: str, decode: Callable[[str], Any]) -> Any:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file.", "check the path, or restore the file") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}.", "check the path and its permissions"
+        ) from error
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return decode(content)
+        return decode(content.decode())
     except UnicodeDecodeError as error:
         raise ModelError(
             f"{path} cannot be read: it is not UTF-8 text.", "save it as UTF-8, or restore it"
@@ -111,12 +112,12 @@ def _refusal(kind: Any, value: Any, where: str, error: msgspec.ValidationError) 
         said, _, place = said.rpartition(" - at `$")
     for name, index in _STEP.findall(place):
         kind, key = _follow(kind, value, name or index)
-        value, where = value[key], f"{where}.{key}" if name or index == "..." else f"{where}[{key}]"
+        value, where = value[key], _inside(where, key)
     if isinstance(error.__cause__, DadEdgeError):
         return ModelError(f"{where}: {error.__cause__.message}", error.__cause__.next_step)
     if lacks := re.search("missing required field `(.*)`", said):
         unknown = sorted(value.keys() - get_type_hints(kind).keys())
-        beside = f", and key '{unknown[0]}' is unknown" if unknown else ""
+        beside = f", and key {reprlib.repr(unknown[0])} is unknown" if unknown else ""
         return ModelError(f"{where}: key '{lacks[1]}' is missing{beside}.", "add the missing key")
     said = said[:1].lower() + said[1:].partition(", got ")[0]
     if get_origin(kind) is Literal:
@@ -128,14 +129,26 @@ def _refusal(kind: Any, value: Any, where: str, error: msgspec.ValidationError) 
 
 def _follow(kind: Any, value: Any, step: str) -> tuple[Any, str | int]:
     """The annotated type one step into a value, and the key that leads there."""
+    parts = get_args(kind)
+    key: str | int = step
+    if step == "...":
+        kind = parts[1]
+        key = next(key for key in value if not _fits(kind, value[key]))
+    elif step.isdigit():
+        key = int(step)
+        kind = parts[0] if parts[-1] is Ellipsis else parts[key]
+    else:
+        kind = get_type_hints(kind)[step]
     if get_origin(kind) in (Union, UnionType):
         kind = next(option for option in get_args(kind) if option is not NoneType)
-    if step == "...":
-        entry = get_args(kind)[1]
-        return entry, next(key for key in value if not _fits(entry, value[key]))
-    if step.isdigit():
-        return get_args(kind)[0], int(step)
-    return get_type_hints(kind)[step], step
+    return kind, key
+
+
+def _inside(where: str, key: str | int) -> str:
+    """A place with one more step; a key with line breaks and the like is quoted."""
+    if isinstance(key, str) and key.isprintable():
+        return f"{where}.{key}"
+    return f"{where}[{reprlib.repr(key)}]"
 
 
 def _fits(kind: Any, value: Any) -> bool:
@@ -152,13 +165,14 @@ def _refuse_unknown(given: Any, known: Any, where: str) -> None:
         for key, value in given.items():
             if key not in known:
                 raise ModelError(
-                    f"{where}: unknown key '{key}'; known are {', '.join(sorted(known))}.",
+                    f"{where}: unknown key {reprlib.repr(key)}; known are "
+                    f"{', '.join(sorted(known))}.",
                     "correct the spelling or remove it",
                 )
-            _refuse_unknown(value, known[key], f"{where}.{key}")
+            _refuse_unknown(value, known[key], _inside(where, key))
     elif isinstance(given, (list, tuple)):
         for index, (value, taken) in enumerate(zip(given, known, strict=True)):
-            _refuse_unknown(value, taken, f"{where}[{index}]")
+            _refuse_unknown(value, taken, _inside(where, index))
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

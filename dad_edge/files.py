@@ -25,6 +25,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name from a document can only be a file in the folder of that document."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\0"} and len(name.encode()) < 256
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file so that readers see the old or the new content, never half of it.
 

@@ -241,11 +241,13 @@ class TrainConfig:
         )
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.", "use 0.99")
-        for name in ("focal_weight", "grad_clip", "seed"):
+        for name in ("focal_weight", "grad_clip"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(
                     f"{name} must not be negative, got {getattr(self, name)}.", "correct the value"
                 )
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must lie in 0..2^63-1, got {self.seed}.", "use --seed 0")
         minutes = 1.0 if self.max_minutes is None else self.max_minutes
         if self.epochs < 1 or not 0 < minutes < math.inf:
             raise UsageError(

@@ -117,7 +117,7 @@ def _refusal(kind: Any, value: Any, where: str, error: msgspec.ValidationError) 
         return ModelError(f"{where}: {error.__cause__.message}", error.__cause__.next_step)
     if lacks := re.search("missing required field `(.*)`", said):
         unknown = sorted(value.keys() - get_type_hints(kind).keys())
-        beside = f", and key {reprlib.repr(unknown[0])} is unknown" if unknown else ""
+        beside = f"; there is an unknown key {reprlib.repr(unknown[0])}" if unknown else ""
         return ModelError(f"{where}: key '{lacks[1]}' is missing{beside}.", "add the missing key")
     said = said[:1].lower() + said[1:].partition(", got ")[0]
     if get_origin(kind) is Literal:

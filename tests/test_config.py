@@ -122,6 +122,7 @@ def test_a_wrong_recipe_is_refused_with_its_place(text: str, says: str, tmp_path
         (TrainConfig, {"ema_decay": math.nan}),
         (TrainConfig, {"ema_decay": 1.0}),
         (TrainConfig, {"seed": -1}),
+        (TrainConfig, {"seed": 2**63}),
         (Recipe, {"train": TrainConfig(max_timestep=1001)}),
     ],
 )

@@ -46,7 +46,7 @@ def write(folder: Path, content: bytes) -> Path:
     [
         (3, "file: expected a table, got 3"),
         ({}, "file: key 'share' is missing"),
-        ({"shares": 0.5}, "file: key 'share' is missing, and key 'shares' is unknown"),
+        ({"shares": 0.5}, "file: key 'share' is missing; there is an unknown key 'shares'"),
         ({"inner": 3}, "file.inner: expected a table, got 3"),
         ({"inner": {"edge": 3}}, "file.inner: unknown key 'edge'; known are pair, shape, side, st"),
         ({"inner": {"side": "4"}}, "file.inner.side: expected int, got '4'"),

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import make_tiny_bundle
 
 from dad_edge.bundle import ENGINES, MANIFEST, THRESHOLDS, open_bundle
+from dad_edge.config import RECIPES, read_recipe
 from dad_edge.deploy.build import Target, build
+from dad_edge.documents import to_mapping
 from dad_edge.errors import DadEdgeError
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import (
@@ -122,7 +125,7 @@ def use(path: Path, engine: str) -> None:
         inspector.inspect(FRAME)
 
 
-def try_with(path: Path, change: Change, then: Callable[[], None]) -> None:
+def try_with(path: Path, change: Change, then: Callable[[], object]) -> None:
     """Use a changed document; a `DadEdgeError` is an answer, any other one fails the test."""
     before = path.read_bytes()
     path.write_bytes(change(before))
@@ -137,6 +140,16 @@ def try_with(path: Path, change: Change, then: Callable[[], None]) -> None:
     assert told.message
     assert told.next_step
     assert "\n" not in told.message + told.next_step
+
+
+@BOUNDED
+@given(change=damages())
+@example(change=lambda content: b"model = " + b"[" * 100_000)
+@example(change=lambda content: content.replace(b"seed = 0", b"seed = " + b"1" * 5000))
+def test_a_changed_recipe(tmp_path_factory: pytest.TempPathFactory, change: Change) -> None:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(tomli_w.dumps(to_mapping(RECIPES["nano"])))
+    try_with(path, change, lambda: read_recipe(path))
 
 
 @BOUNDED

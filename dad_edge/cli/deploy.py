@@ -77,9 +77,9 @@ def calibrate(
     from dataclasses import replace
 
     from dad_edge.cli.progress import progress_bar
-    from dad_edge.config import to_mapping
     from dad_edge.data.layouts import list_items
     from dad_edge.deploy import calibrate as stage
+    from dad_edge.documents import to_mapping
     from dad_edge.image.framing import read_ignore
 
     items = list_items(data, "train")
@@ -141,8 +141,8 @@ def build(
 ) -> None:
     """Build engines for a device, and run the accuracy gate where they can run."""
     from dad_edge.cli.progress import progress_bar
-    from dad_edge.config import to_mapping
     from dad_edge.deploy import build as stage
+    from dad_edge.documents import to_mapping
     from dad_edge.runtime.engines import why_not_here
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 

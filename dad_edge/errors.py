@@ -33,7 +33,7 @@ class DadEdgeError(Exception):
         self.next_step = next_step
 
 
-class UsageError(DadEdgeError):
+class UsageError(DadEdgeError, ValueError):
     """Arguments that cannot be carried out as given."""
 
     exit_code = 2

@@ -46,7 +46,8 @@ NEEDS_TORCH = {
 
 FLOORS = (
     ("errors", "progress"),
-    ("config", "files", "machine"),
+    ("documents", "files", "machine"),
+    ("config",),
     ("image", "kernels", "model"),
     ("bundle", "data"),
     ("learn", "runtime.seams"),

@@ -84,9 +84,9 @@ def calibrate(
     from dataclasses import replace
 
     from dad_edge.cli.progress import progress_bar
-    from dad_edge.config import to_mapping
     from dad_edge.data.layouts import list_items
     from dad_edge.deploy import calibrate as stage
+    from dad_edge.documents import to_mapping
     from dad_edge.image.framing import read_ignore
 
     items = list_items(data, "train")

@@ -275,7 +275,7 @@ def import_command(
     as_json: JsonOption = False,
 ) -> None:
     """Turn a checkpoint of the authors' DiffusionAD code into a run to evaluate and export."""
-    from dad_edge.config import to_mapping
+    from dad_edge.documents import to_mapping
     from dad_edge.model.import_authors import import_checkpoint
 
     if fusion not in ("norm_guided", "average"):

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle
-from dad_edge.config import Precision, RuntimeName, to_mapping
+from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.plan import PlanJob, check_stop
 from dad_edge.deploy.process import LOG, build_in_process
+from dad_edge.documents import to_mapping
 from dad_edge.errors import DadEdgeError, Interrupted, UsageError
 from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.fp16_range import check_fp16_range

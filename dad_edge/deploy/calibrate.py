@@ -208,7 +208,7 @@ def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:
     """
     try:
         named = dict(json.loads(path.read_text(encoding="utf-8"))["images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} is not a manifest of calibration images: {error!r}.",
             "make one with 'python calibration/select_images.py --data DIR --out FILE'",

@@ -14,7 +14,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig, Precision
+from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import DadEdgeError, ModelError
-from dad_edge.files import read_json, write_json, write_whole
+from dad_edge.files import write_json, write_whole
 from dad_edge.machine.environment import fingerprint, user_cache
 from dad_edge.runtime.inspection import Inspector
 
@@ -67,7 +68,7 @@ class Proof:
 class Outcome:
     """What became of a proof on one machine."""
 
-    reason: str | None
+    reason: str | None = None
     """Why it failed; None if it passed."""
     mask_error: float
     """Largest difference of a pixel of a map."""
@@ -220,9 +221,9 @@ def remembered(what: str, proof_sha256: str) -> Outcome | None:
         what: digest of everything that computed.
         proof_sha256: digest of the proof.
     """
-    with suppress(DadEdgeError, TypeError, OSError):
-        path = _memory(what, proof_sha256)
-        return Outcome(**read_json(path)) if path.is_file() else None
+    path = _memory(what, proof_sha256)
+    with suppress(DadEdgeError, OSError):
+        return from_mapping(Outcome, read_json(path), str(path))
     return None
 
 
@@ -233,7 +234,7 @@ def remember(what: str, proof_sha256: str, outcome: Outcome) -> None:
     """
     if outcome.passed:
         with suppress(DadEdgeError, OSError):
-            write_json(_memory(what, proof_sha256), asdict(outcome))
+            write_json(_memory(what, proof_sha256), to_mapping(outcome))
 
 
 def _memory(what: str, proof_sha256: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dad_edge import __version__
-from dad_edge.bundle import Bundle
+from dad_edge.bundle import Bundle, is_demo
 from dad_edge.errors import StorageError, UsageError, writing
 from dad_edge.machine.environment import package_versions
 from dad_edge.machine.signals import StopRequest
@@ -79,6 +79,13 @@ def stream(
     with opened as inspector, StopRequest() as stop:
         announce(choice, inspector)
         source = open_source(uri)
+        if source.live and is_demo(bundle):
+            print(
+                "warning: the demo bundle inspects this camera. It knows a drawn product and not "
+                "your parts; its verdicts mean nothing here. Name your own bundle with --bundle.",
+                file=sys.stderr,
+                flush=True,
+            )
         annotator = Annotator(inspector.threshold, choice.pixel_threshold)
         header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)
         sinks: list[Sink] = [WindowSink(annotator)] if window else []

@@ -18,6 +18,13 @@ OF_ENGINE = f"{ENGINE_THRESHOLDS} of the engine"
 KERNEL_FOLDER = "kernels"
 """Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
+CPU_PAIR_LIMIT = 128
+"""Largest sum of the magnitudes of two weights of a channel in INT8 engines for CPUs.
+
+Without VNNI instructions a CPU adds the products of two weights with two unsigned 8-bit activations
+in 16 bits, which saturate at 32767. Which weights make a pair depends on the kernel; 255 * 128 fits
+for all of them.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +97,9 @@ class Sidecar:
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
     layers: LayerChoice = field(default_factory=LayerChoice)
+    pair_limit: int | None = None
+    """Largest sum of the magnitudes of two weights of a channel of INT8; None without a limit, as
+    in engines for GPUs and in those of older versions."""
     build_seconds: float
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""
@@ -99,6 +109,12 @@ class Sidecar:
     def name(self) -> str:
         """Name of the engine's folder."""
         return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
+
+    @property
+    def can_saturate(self) -> bool:
+        """Whether its sums overflow on some CPUs; ONNX Runtime computes these graphs in float."""
+        is_exposed = (self.runtime, self.precision) == ("openvino", "int8")
+        return is_exposed and (self.pair_limit is None or self.pair_limit > CPU_PAIR_LIMIT)
 
 
 def list_engines(bundle: Bundle) -> list[str]:

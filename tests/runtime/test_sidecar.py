@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import typer.main
 
 from dad_edge.cli.main import app
+from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
 from dad_edge.runtime.sidecar import (
+    CPU_PAIR_LIMIT,
     SIDECAR_FORMAT,
     BuilderOptions,
     Gate,
@@ -90,3 +93,28 @@ def test_the_command_to_rebuild_is_one_that_exists_and_keeps_the_options() -> No
     )
     assert list(context.params["frames"]) == [1, 2, 4]
     assert context.params["version_compatible"] is True
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "pair_limit", "can_saturate"),
+    [
+        ("openvino", "int8", None, True),
+        ("openvino", "int8", 254, True),
+        ("openvino", "int8", CPU_PAIR_LIMIT, False),
+        ("openvino", "fp16", None, False),
+        ("onnxruntime", "int8", None, False),
+        ("tensorrt", "int8", None, False),
+    ],
+)
+def test_int8_of_openvino_without_a_limit_can_saturate(
+    runtime: RuntimeName, precision: Precision, pair_limit: int | None, can_saturate: bool
+) -> None:
+    sidecar = replace(_sidecar(), runtime=runtime, precision=precision, pair_limit=pair_limit)
+    assert sidecar.can_saturate is can_saturate
+
+
+def test_a_sidecar_without_a_limit_reads_as_those_of_before() -> None:
+    assert "pair_limit" not in to_mapping(_sidecar())
+    limited = replace(_sidecar(), pair_limit=CPU_PAIR_LIMIT)
+    for sidecar in (_sidecar(), limited):
+        assert from_mapping(Sidecar, to_mapping(sidecar), "engine.json") == sidecar

@@ -19,7 +19,7 @@ from dad_edge.errors import DadEdgeError, Interrupted, UsageError
 from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.fp16_range import check_fp16_range
 from dad_edge.graphs.openvino import for_openvino
-from dad_edge.graphs.quantize import typed_graph
+from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
 from dad_edge.machine.signals import StopRequest
@@ -235,6 +235,7 @@ def build(
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
             layers=layers,
+            pair_limit=PAIR_LIMITS[_rest(target)] if precision == "int8" else None,
             build_seconds=round(time.perf_counter() - started, 3),
             peak_memory_mib=max(peaks),
             gate=Gate(),
@@ -258,6 +259,11 @@ def _runtime_version(runtime: RuntimeName) -> str:
     return str(load_tensorrt(runtime).__version__)
 
 
+def _rest(target: Target) -> Rest:
+    """The precision of what INT8 leaves alone: CPU runtimes compute FP16 in FP32."""
+    return "fp32" if target.runtime in CPU_RUNTIMES else "fp16"
+
+
 def _build_network(
     bundle: Bundle,
     graph: str,
@@ -271,16 +277,14 @@ def _build_network(
 ) -> tuple[EngineFile, float]:
     """One network of the engine, and the largest memory in MiB of the process that built it."""
     keep = layers.float_layers.get(graph, ())
+    model = typed_graph(bundle, graph, precision, rest=_rest(target), keep_float=keep)
     if target.runtime in CPU_RUNTIMES:
-        # These runtimes compute FP16 in FP32 on CPUs: what INT8 leaves alone stays FP32.
-        model = typed_graph(bundle, graph, precision, rest="fp32", keep_float=keep)
         if target.runtime == "openvino":
             model = for_openvino(model)
         path = draft / graph
         write_whole(path, model.SerializeToString(deterministic=True))
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
         return file, peak_memory_mib()
-    model = typed_graph(bundle, graph, precision, rest="fp16", keep_float=keep)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(
         name=graph,

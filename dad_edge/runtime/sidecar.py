@@ -28,6 +28,14 @@ GATE_REPORT = "verify.json"
 GateOutcome = Literal["passed", "failed", "not judged"]
 """What the accuracy gate says; an engine that is not judged runs only where it is named."""
 
+CPU_PAIR_LIMIT = 128
+"""Largest sum of the magnitudes of two weights of a channel in INT8 engines for CPUs.
+
+Without VNNI instructions a CPU adds the products of two weights with two unsigned 8-bit activations
+in 16 bits, which saturate at 32767. Which weights make a pair depends on the kernel; 255 * 128 fits
+for all of them.
+"""
+
 _VERSION = re.compile(r"\d[\w.+!-]{0,60}", re.ASCII)
 _DEVICE = re.compile(r"cpu|ampere-plus|sm\d{2,4}(-sm\d{2,4})*", re.ASCII)
 _REBUILD = "restore the file, or build the engine again"
@@ -118,6 +126,9 @@ class Sidecar:
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
     layers: LayerChoice = field(default_factory=LayerChoice)
+    pair_limit: int | None = None
+    """Largest sum of the magnitudes of two weights of a channel of INT8; None without a limit, as
+    in engines for GPUs and in those of older versions."""
     build_seconds: float
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""
@@ -141,6 +152,12 @@ class Sidecar:
     def name(self) -> str:
         """Name of the engine's folder."""
         return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
+
+    @property
+    def can_saturate(self) -> bool:
+        """Whether its sums overflow on some CPUs; ONNX Runtime computes these graphs in float."""
+        is_exposed = (self.runtime, self.precision) == ("openvino", "int8")
+        return is_exposed and (self.pair_limit is None or self.pair_limit > CPU_PAIR_LIMIT)
 
 
 def list_engines(bundle: Bundle) -> list[str]:

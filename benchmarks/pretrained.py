@@ -28,7 +28,8 @@ from dad_edge.learn.train import train
 from dad_edge.machine.environment import describe
 from dad_edge.model.checkpoint import STATE
 from dad_edge.report.evaluate import bundle_candidate, evaluate
-from dad_edge.report.page import report_data, write_report
+from dad_edge.report.page import write_report
+from dad_edge.report.results import report_data
 
 EPOCHS = 64
 SEED, CALIBRATION_SEED = 0, 1

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 
 from dad_edge.config import ModelConfig, from_mapping, to_mapping
 from dad_edge.errors import ModelError
-from dad_edge.files import new_folder, read_json, sha256_of, write_json, write_whole
+from dad_edge.files import new_folder, read_json, sha256_of, write_json
 from dad_edge.image.framing import IGNORE, Mask, ignore_in
+from dad_edge.image.pictures import write_picture
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -221,8 +221,7 @@ def write_thresholds(bundle: Bundle, thresholds: Thresholds) -> None:
 
 def write_ignore(folder: Path, ignore: Mask) -> None:
     """Put an ignore mask into a bundle or a run: white where nothing is inspected."""
-    _, encoded = cv2.imencode(".png", ignore.astype(np.uint8) * 255)
-    write_whole(folder / IGNORE, encoded.tobytes())
+    write_picture(folder / IGNORE, ignore.astype(np.uint8) * 255)
 
 
 def write_calibration(bundle: Bundle, calibration: Calibration) -> None:

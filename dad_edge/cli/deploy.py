@@ -251,7 +251,8 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
     """Write a picture of all engines side by side and say where it is."""
     from dad_edge.bundle import REPORTS
     from dad_edge.gate.images import images_of
-    from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet, write_picture
+    from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet
+    from dad_edge.image.pictures import write_picture
     from dad_edge.runtime.inspector import choose_to_judge
     from dad_edge.runtime.opening import open_choice, open_graphs
     from dad_edge.runtime.sidecar import read_sidecar

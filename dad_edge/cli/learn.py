@@ -232,7 +232,8 @@ def evaluate_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.layouts import Split, find_layout
     from dad_edge.report.evaluate import bundle_candidate, checkpoint_candidate, evaluate
-    from dad_edge.report.page import report_data, write_report
+    from dad_edge.report.page import write_report
+    from dad_edge.report.results import report_data
     from dad_edge.report.table import report_tables
 
     if split not in ("test", "train"):

@@ -39,7 +39,6 @@ OPSET = 20
 """TensorRT 10.3 parses no later GroupNormalization; 20 exports it as InstanceNormalization."""
 TOLERANCE = 1e-4
 """Largest difference of masks and scores between ONNX Runtime and PyTorch, both FP32."""
-PARITY_FRAMES = 4
 
 
 class FixedStepDenoiser(nn.Module):

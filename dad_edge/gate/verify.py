@@ -17,8 +17,9 @@ from dad_edge.errors import ModelError, require
 from dad_edge.files import write_json
 from dad_edge.gate.images import Images, Sample
 from dad_edge.gate.layer_errors import layer_errors
-from dad_edge.gate.pictures import worst_sheet, write_picture
+from dad_edge.gate.pictures import worst_sheet
 from dad_edge.gate.sensitivity import frames_for, pick_frames, rank_layers
+from dad_edge.image.pictures import write_picture
 from dad_edge.report.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector

@@ -3,9 +3,13 @@
 PYTHON ?= python3
 DEMO_ENV := .venv
 TEST_ENV := .venv-test
+LOWEST_ENV := .venv-lowest
+LOWEST_PASSED := 900
 TORCH := torch==2.13.0
+DOCS_ENV := .venv-docs
+DOCS := zensical==0.0.73
 
-.PHONY: demo test format pretrained wheel gpu clean
+.PHONY: demo test test-lowest docs format pretrained wheel gpu clean
 
 demo: $(DEMO_ENV)/.installed ## inspect the built-in demo line; results in ./demo-out
 	$(DEMO_ENV)/bin/dad-edge demo --out demo-out
@@ -14,7 +18,18 @@ test: $(TEST_ENV)/.installed ## lint, types and all tests
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
-	$(TEST_ENV)/bin/python -m pytest
+	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile
+
+test-lowest: $(LOWEST_ENV)/.installed ## the light core with the lowest versions that it allows
+	rm -rf $(LOWEST_ENV)/out && mkdir $(LOWEST_ENV)/out
+	cd $(LOWEST_ENV)/out && ../bin/dad-edge doctor
+	cd $(LOWEST_ENV)/out && ../bin/dad-edge demo --parts 3 --out demo
+	cd $(LOWEST_ENV)/out && ../bin/dad-edge build --precision int8 --runtime onnxruntime
+	$(LOWEST_ENV)/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider \
+	  --at-least $(LOWEST_PASSED) --ignore tests/test_wheel.py
+
+docs: $(DOCS_ENV)/.installed ## the pages of docs/ as a site in ./site; warnings are errors
+	$(DOCS_ENV)/bin/zensical build --clean --strict
 
 format: $(TEST_ENV)/.installed ## rewrite the sources in the house format
 	$(TEST_ENV)/bin/ruff check --fix .
@@ -30,7 +45,7 @@ gpu: ## everything that needs a GPU, with this machine's own packages; make gpu 
 	$(PYTHON) -m benchmarks.gpu $(if $(DATA),--data $(DATA))
 
 clean: ## remove environments and outputs
-	rm -rf $(DEMO_ENV) $(TEST_ENV) demo-out dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(LOWEST_ENV) $(DOCS_ENV) site demo-out dist build .mypy_cache .ruff_cache .pytest_cache
 
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
@@ -40,5 +55,18 @@ $(DEMO_ENV)/.installed: pyproject.toml
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,cuda,tensorrt-rtx,test]'
+	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,dev]'
+	touch $@
+
+$(DOCS_ENV)/.installed: Makefile
+	$(PYTHON) -m venv $(DOCS_ENV)
+	$(DOCS_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(DOCS)
+	touch $@
+
+$(LOWEST_ENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST_ENV)
+	$(LOWEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST_ENV)/bin/uv pip install --quiet --python $(LOWEST_ENV)/bin/python \
+	  --resolution lowest-direct --editable '.[test]'
+	$(LOWEST_ENV)/bin/uv pip list --python $(LOWEST_ENV)/bin/python
 	touch $@

@@ -4,7 +4,7 @@ DadEdgeError                 1  a check said no (accuracy gate, comparison)
 ├── UsageError               2  arguments that do not fit together
 ├── DataError                3  images, folders, cameras, videos
 ├── ModelError               4  checkpoint, bundle or engine that does not fit
-├── MissingDependency        5  a package or library that is not installed
+├── MissingDependency        5  a package or library that is not installed, or cannot be imported
 ├── DeviceError              6  GPU, driver, inference runtime
 ├── StorageError             7  disk full, read-only, no permission
 └── Interrupted      130 / 143  Ctrl-C or SIGTERM, after everything was saved
@@ -13,11 +13,12 @@ DadEdgeError                 1  a check said no (accuracy gate, comparison)
 from __future__ import annotations
 
 import errno
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+from dad_edge import packages
 
 INSTALL_HINT = "pip install 'dad-edge[{extra}]'"
 
@@ -52,7 +53,7 @@ class ModelError(DadEdgeError):
 
 
 class MissingDependency(DadEdgeError):
-    """A package that this command needs and this environment lacks."""
+    """A package that this command needs, and that this environment lacks or cannot import."""
 
     exit_code = 5
 
@@ -86,16 +87,48 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         purpose: what needs it, as the end of the sentence "... is needed to".
 
     Raises:
-        MissingDependency: the package is not installed.
+        MissingDependency: the package is not installed, or cannot be imported.
     """
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or module
-        raise MissingDependency(
-            f"package '{missing}' is not installed; it is needed to {purpose}.",
-            INSTALL_HINT.format(extra=extra),
-        ) from error
+        return packages.load(module)
+    except Exception as error:  # a broken package raises anything
+        missing = (error.name or module) if isinstance(error, ModuleNotFoundError) else ""
+        if missing and not packages.is_part_of_installed(missing):
+            raise MissingDependency(
+                f"package '{missing}' is not installed; it is needed to {purpose}.",
+                INSTALL_HINT.format(extra=extra),
+            ) from error
+        top = module.partition(".")[0]
+        raise _broken(top, error, f"; it is needed to {purpose}") from error
+
+
+@contextmanager
+def usable_packages() -> Iterator[None]:
+    """Turn an error from within the import of a package of others into a `MissingDependency`.
+
+    Every other error passes through, also an `ImportError`: that is a mistake of this program.
+
+    Raises:
+        MissingDependency: a package is not installed, or cannot be imported.
+    """
+    try:
+        yield
+    except Exception as error:
+        package = None if isinstance(error, DadEdgeError) else packages.failed_import(error)
+        if package is None:
+            raise
+        if packages.is_absent(package):
+            step = packages.INSTALL_CORE if package in packages.CORE else f"pip install {package}"
+            raise MissingDependency(f"package '{package}' is not installed.", step) from error
+        raise _broken(package, error) from error
+
+
+def _broken(package: str, error: BaseException, purpose: str = "") -> MissingDependency:
+    reason = packages.reason_of(error)
+    return MissingDependency(
+        f"package '{package}' is installed but cannot be imported: {reason}{purpose}.",
+        packages.repair_of(package, reason),
+    )
 
 
 _STORAGE_REASONS = {

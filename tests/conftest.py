@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,73 @@ from dad_edge.bundle import Bundle
 
 if TYPE_CHECKING:
     from fake_cuda import FakeDriver
+
+OPTIONAL = (
+    "cuda",
+    "onnxscript",
+    "openvino",
+    "safetensors",
+    "tensorrt_rtx",
+    "tomli_w",
+    "torch",
+)
+"""Packages of the extras, which the light core lacks."""
+
+ABSENT = {name for name in OPTIONAL if find_spec(name) is None}
+
+
+def _absent_behind(error: BaseException | None) -> str:
+    """The package of an extra whose absence is the cause of an error, or nothing."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in ABSENT:
+            return error.name or ""
+        error = error.__cause__
+    return ""
+
+
+def _skip_if_absent(
+    report: pytest.CollectReport | pytest.TestReport, error: BaseException | None, path: Path
+) -> None:
+    if report.failed and (name := _absent_behind(error)):
+        report.outcome = "skipped"
+        report.longrepr = (str(path), 0, f"Skipped: package '{name}' is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a file of tests that imports what this environment lacks, and say so."""
+    report = yield
+    call: pytest.CallInfo[object] | None = getattr(report, "call", None)
+    _skip_if_absent(report, call.excinfo.value if call and call.excinfo else None, collector.path)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Skip a test that meets what this environment lacks, and say so."""
+    report = yield
+    _skip_if_absent(report, call.excinfo.value if call.excinfo else None, item.path)
+    return report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--at-least", type=int, default=0, help="Fail if fewer tests pass.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where so much was skipped that the run proves little."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    wanted: int = session.config.getoption("--at-least")
+    if wanted and reporter and not hasattr(session.config, "workerinput"):
+        passed = len(reporter.stats.get("passed", ()))
+        reporter.write_line(f"\n{passed} tests passed; at least {wanted} must.")
+        if passed < wanted:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

@@ -47,6 +47,28 @@ def test_require_names_package_purpose_and_extra(module: str) -> None:
     assert caught.value.next_step == "pip install 'dad-edge[train]'"
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ImportError('libblas.so.3: cannot open shared object file')", "libblas.so.3: "),
+        ("raise OSError('cannot load library')", "OSError: cannot load library"),
+        ("import broken_package.part", "No module named 'broken_package.part'"),
+        ("def", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_require_tells_a_broken_package_from_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
+) -> None:
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependency) as caught:
+        require("broken_package", "train", "train")
+    assert f"'broken_package' is installed but cannot be imported: {reason}" in caught.value.message
+    assert caught.value.message.endswith("; it is needed to train.")
+    assert caught.value.next_step == "pip install --force-reinstall broken_package"
+
+
 def test_a_full_disk_is_named() -> None:
     path = Path("/dev/full")
     full = pytest.raises(StorageError, match="cannot write /dev/full: the disk is full")

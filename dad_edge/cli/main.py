@@ -11,7 +11,7 @@ import typer
 
 from dad_edge.cli import deploy, learn, line
 from dad_edge.cli.terminal import say
-from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.errors import DadEdgeError, DataError, usable_packages
 
 app = typer.Typer(
     name="dad-edge",
@@ -28,7 +28,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _unwind)
     try:
         arguments = sys.argv[1:] or ["--help"]
-        code = app(arguments, standalone_mode=False)
+        with usable_packages():
+            code = app(arguments, standalone_mode=False)
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""One plan in a process of its own: `python -m dad_edge.deploy.process JOB.json`.
+"""One plan in a process of its own.
 
 The memory of a builder goes back to the system before the next network is built, its peak can be
 measured, and a builder that crashes or is killed for want of memory ends that process alone.
@@ -25,11 +25,13 @@ from dad_edge.deploy.plan import PlanJob, build_plan, check_stop
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, StorageError, writing
 from dad_edge.files import sha256_of, write_whole
+from dad_edge.machine.child import python_command
 from dad_edge.machine.environment import peak_memory_mib
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress
 
 LOG = "build.log"
+_CHILD = "from dad_edge.deploy.process import main; main()"
 _POLL_S = 0.2
 _PATIENCE_S = 2.0
 """How long a builder may take to heed a signal before it is killed; it has nothing to save."""
@@ -79,18 +81,14 @@ def build_in_process(
 
 def _run(order: Path, stop: StopRequest, progress: Progress) -> dict[str, Any]:
     """The last message of the child."""
-    above = str(Path(__file__).resolve().parents[2])
-    paths = (above, os.environ.get("PYTHONPATH"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
     receiver, sender = os.pipe()
     log = order.with_name(LOG)
     with writing(log), log.open("a", encoding="utf-8") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "dad_edge.deploy.process", str(order), str(sender)],
+            python_command(_CHILD, str(order), str(sender)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=environment,
             pass_fds=(sender,),
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
         )
@@ -194,7 +192,3 @@ def main() -> None:
     log.close()
     with suppress(BrokenPipeError):
         tell(outcome)
-
-
-if __name__ == "__main__":
-    main()

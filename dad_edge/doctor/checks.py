@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dad_edge.doctor.probe import PROBES, ask
 from dad_edge.errors import INSTALL_HINT, DadEdgeError, MissingDependency
+from dad_edge.machine import windows
 from dad_edge.machine.environment import describe
+from dad_edge.packages import load, reason_of, repair_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,12 +28,15 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 State = Literal["ok", "not here", "problem"]
 
-_CORE = {
-    "numpy": "pip install --force-reinstall numpy",
-    "cv2": "pip install opencv-python-headless, or install the missing system library",
-    "onnx": "pip install --force-reinstall onnx",
-    "onnxruntime": "pip install --force-reinstall onnxruntime",
+_CORE = ("numpy", "cv2", "onnx", "onnxruntime")
+_EXTRA = {
+    "cuda": "cuda",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx",
+    "torch": "train",
 }
+"""Module → the extra that brings it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +94,10 @@ def examine(named: Path | None = None, root: Path = Path("/")) -> Report:
 def _job(named: Path | None) -> tuple[list[Check], int]:
     """Inspect one frame with the chosen bundle."""
     group = "main job"
-    for module, next_step in _CORE.items():
+    for module in _CORE:
         if why := _why_not_importable(module):
             detail = f"package '{module}' does not import: {why}"
-            broken = Check(group, "packages", "problem", detail, next_step)
+            broken = Check(group, "packages", "problem", detail, repair_of(module, why))
             return [broken], MissingDependency.exit_code
     checks = [Check(group, "packages", "ok", ", ".join(_CORE) + " import")]
 
@@ -132,9 +137,9 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
 
 def _why_not_importable(module: str) -> str:
     try:
-        importlib.import_module(module)
-    except (ImportError, OSError) as error:
-        return str(error)
+        load(module)
+    except Exception as error:  # a broken package raises anything
+        return reason_of(error)
     return ""
 
 
@@ -144,7 +149,7 @@ def _backends(answers: dict[str, dict[str, Any]], nvidia: dict[str, Any]) -> Ite
     yield _onnxruntime(group)
 
     torch = answers["torch"]
-    if (absent := _absent(group, "PyTorch", torch, "train")) is not None:
+    if (absent := _absent(group, "PyTorch", torch, "torch")) is not None:
         yield absent
     else:
         yield Check(group, "PyTorch CPU", "ok", torch["version"])
@@ -179,7 +184,7 @@ def _backends(answers: dict[str, dict[str, Any]], nvidia: dict[str, Any]) -> Ite
 
 def _onnxruntime(group: str) -> Check:
     if why := _why_not_importable("onnxruntime"):
-        return Check(group, "ONNX Runtime", "problem", why, _CORE["onnxruntime"])
+        return Check(group, "ONNX Runtime", "problem", why, repair_of("onnxruntime", why))
     ort: Any = importlib.import_module("onnxruntime")
     names = (p.removesuffix("ExecutionProvider") for p in ort.get_available_providers())
     providers = [name for name in names if name != "Azure"]  # a web service, not a device
@@ -206,7 +211,7 @@ def _tensorrt_rtx(
     group: str, found: dict[str, Any], gpus: list[dict[str, Any]], no_gpu: str
 ) -> Iterator[Check]:
     name = "TensorRT-RTX"
-    if (absent := _absent(group, name, found, "tensorrt-rtx")) is not None:
+    if (absent := _absent(group, name, found, "tensorrt_rtx")) is not None:
         yield absent
         return
     if found["builder"]:
@@ -224,14 +229,14 @@ def _tensorrt_rtx(
         yield Check(group, f"{name} run", "not here", why)
 
 
-def _absent(group: str, name: str, found: dict[str, Any], extra: str = "") -> Check | None:
+def _absent(group: str, name: str, found: dict[str, Any], module: str) -> Check | None:
     """The line for a package that is missing or broken, or None when it answered."""
-    hint = INSTALL_HINT.format(extra=extra) if extra else ""
     if "missing" in found:
         detail = f"package '{found['missing']}' is not installed"
-        return Check(group, name, "not here", detail, hint)
+        return Check(group, name, "not here", detail, INSTALL_HINT.format(extra=_EXTRA[module]))
     if "error" in found:
-        return Check(group, name, "problem", found["error"], hint or "reinstall or remove it")
+        next_step = repair_of(module, found["error"])
+        return Check(group, name, "problem", found["error"], next_step)
     return None
 
 
@@ -280,30 +285,40 @@ def _input_and_output(opencv: dict[str, Any], root: Path) -> Iterator[Check]:
 
     if "error" in opencv or "missing" in opencv:
         why = opencv.get("error") or f"package '{opencv['missing']}' is not installed"
-        yield Check(group, "OpenCV", "problem", why, _CORE["cv2"])
+        yield Check(group, "OpenCV", "problem", why, repair_of("cv2", why))
     else:
         screen = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY")
-        if screen and opencv["window"]:
+        if not opencv["window"]:
+            why = "this OpenCV is built without windows; --window will not work"
+            yield Check(group, "window", "not here", why, windows.INSTALL if screen else "")
+        elif screen:
             yield Check(group, "window", "ok", f"{opencv['window']} on display {screen}")
         else:
-            why = "no display" if opencv["window"] else "this OpenCV is built without windows"
-            yield Check(group, "window", "not here", f"{why}; --window will not work")
+            yield Check(group, "window", "not here", "no display; --window will not work")
         codecs: list[str] = opencv["codecs"]
         if codecs:
             yield Check(group, "video files", "ok", ", ".join(codecs))
         else:
-            next_step = "pip install --force-reinstall opencv-python-headless"
-            yield Check(group, "video files", "problem", "OpenCV writes none", next_step)
+            yield Check(group, "video files", "problem", "OpenCV writes none", repair_of("cv2"))
 
-    free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
+    yield _disk(group)
+
+
+def _disk(group: str) -> Check:
+    """Whether results can be written where the command was started."""
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        why = "the current folder does not exist any more"
+        return Check(group, "disk", "problem", why, "change to another folder with cd")
+    free_gib = shutil.disk_usage(folder).free / 2**30
     detail = f"{free_gib:.1f} GiB free in this folder"
-    if not os.access(Path.cwd(), os.W_OK):
+    if not os.access(folder, os.W_OK):
         next_step = "change to a folder you may write to, or name one with --out"
-        yield Check(group, "disk", "problem", "this folder may not be written", next_step)
-    elif free_gib < LEAST_FREE_GIB:
-        yield Check(group, "disk", "problem", detail, "free some space before recording")
-    else:
-        yield Check(group, "disk", "ok", detail)
+        return Check(group, "disk", "problem", "this folder may not be written", next_step)
+    if free_gib < LEAST_FREE_GIB:
+        return Check(group, "disk", "problem", detail, "free some space before recording")
+    return Check(group, "disk", "ok", detail)
 
 
 def doctor_table(report: Report) -> Table:

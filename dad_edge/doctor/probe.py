@@ -1,4 +1,4 @@
-"""Try one installed package in a process of its own: `python -m dad_edge.doctor.probe NAME`.
+"""Try one installed package in a process of its own.
 
 A broken native library can end the process that imports it. `dad-edge doctor` therefore asks a
 child, and survives to say what happened.
@@ -6,10 +6,7 @@ child, and survives to say what happened.
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dad_edge.machine.child import python_command
+from dad_edge.machine.windows import window_toolkit
+from dad_edge.packages import is_part_of_installed, load, reason_of
+
+_CHILD = "from dad_edge.doctor.probe import main; main()"
 _TIMEOUT_S = 60
 _MARK = "dad-edge-probe:"
 
@@ -28,19 +30,13 @@ def ask(name: str) -> dict[str, Any]:
     Returns:
         What the probe found, or `error`: a sentence on why it could not.
     """
-    environment = dict(os.environ)
-    above = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(
-        p for p in (above, environment.get("PYTHONPATH")) if p
-    )
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "dad_edge.doctor.probe", name],
+            python_command(_CHILD, name),
             capture_output=True,
             text=True,
             errors="replace",
             timeout=_TIMEOUT_S,
-            env=environment,
         )
     except subprocess.TimeoutExpired:
         return {"error": f"it did not answer within {_TIMEOUT_S} s"}
@@ -60,7 +56,7 @@ def _last_line(text: str) -> str:
 
 def probe_torch() -> dict[str, Any]:
     """PyTorch, and the GPUs that it sees."""
-    torch: Any = importlib.import_module("torch")
+    torch: Any = load("torch")
     usable = bool(torch.cuda.is_available())
     return {
         "version": torch.__version__,
@@ -76,7 +72,7 @@ def probe_openvino() -> dict[str, Any]:
     from dad_edge.runtime.cpu.engine_openvino import without_telemetry
 
     with without_telemetry():
-        openvino: Any = importlib.import_module("openvino")
+        openvino: Any = load("openvino")
     return {"version": openvino.__version__, "devices": list(openvino.Core().available_devices)}
 
 
@@ -91,7 +87,7 @@ def probe_tensorrt_rtx() -> dict[str, Any]:
 
 
 def _builder(module: str) -> dict[str, Any]:
-    trt: Any = importlib.import_module(module)
+    trt: Any = load(module)
     found: dict[str, Any] = {"version": trt.__version__, "builder": True, "why": None}
     try:
         trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
@@ -102,7 +98,7 @@ def _builder(module: str) -> dict[str, Any]:
 
 def probe_cuda() -> dict[str, Any]:
     """cuda-core: compile a kernel, and open the first GPU."""
-    core: Any = importlib.import_module("cuda.core")
+    core: Any = load("cuda.core")
     found: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
     found |= {"gpu": None, "why": None}
     try:
@@ -120,10 +116,9 @@ def probe_cuda() -> dict[str, Any]:
 
 def probe_opencv() -> dict[str, Any]:
     """Window support and the video files that OpenCV can write."""
-    import cv2
+    cv2: Any = load("cv2")
     import numpy as np
 
-    window = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     codecs = []
     with tempfile.TemporaryDirectory() as folder:
         for code, suffix in (("avc1", ".mp4"), ("mp4v", ".mp4"), ("MJPG", ".avi")):
@@ -135,7 +130,7 @@ def probe_opencv() -> dict[str, Any]:
                 codecs.append(f"{code}{suffix}")
     return {
         "version": cv2.__version__,
-        "window": window.group(1) if window and window.group(1) != "NONE" else None,
+        "window": window_toolkit(),
         "codecs": codecs,
     }
 
@@ -152,14 +147,13 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
 
 def main() -> None:
     """Answer on stdout, on a marked line among whatever the package prints."""
+    name = sys.argv[1]
     try:
-        answer = PROBES[sys.argv[1]]()
+        answer = PROBES[name]()
     except ModuleNotFoundError as error:
-        answer = {"missing": error.name}
-    except (ImportError, OSError) as error:
-        answer = {"error": _last_line(str(error))}
+        missing = error.name or name
+        is_broken = is_part_of_installed(missing)
+        answer = {"error": reason_of(error)} if is_broken else {"missing": missing}
+    except Exception as error:  # a broken package raises anything
+        answer = {"error": reason_of(error)}
     print(_MARK + json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,9 @@ from typing import Any, BinaryIO
 import cv2
 
 from dad_edge.errors import DeviceError, StorageError, UsageError, writing
+from dad_edge.machine.child import python_command
+from dad_edge.machine.windows import INSTALL, window_toolkit
+from dad_edge.packages import repair_of
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.results import Result, Sink, Summary
 from dad_edge.stream.sources import Source, Unreadable
@@ -160,7 +163,7 @@ class VideoSink(Sink):
         if not writer.isOpened():
             raise DeviceError(
                 f"this OpenCV {cv2.__version__} cannot write MPEG-4 video ({self._target}).",
-                "pip install --force-reinstall opencv-python, or leave out --video",
+                f"{repair_of('cv2')}, or leave out --video",
             )
         return writer
 
@@ -182,6 +185,8 @@ class WindowSink(Sink):
         Raises:
             UsageError: no window can be opened here.
         """
+        if window_toolkit() is None:
+            raise UsageError("--window needs an OpenCV with windows; this one has none.", INSTALL)
         # A missing display aborts the whole process inside the window toolkit, so another
         # process tries first.
         if reason := _why_no_window():
@@ -210,11 +215,14 @@ def _why_no_window() -> str:
     """What a process that tries to open a window says, or nothing if it can."""
     try:
         probe = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_S, check=False
+            python_command(_PROBE), capture_output=True, timeout=_PROBE_S, check=False
         )
     except subprocess.TimeoutExpired:
         return f"the display does not answer within {_PROBE_S:.0f} s"
     if probe.returncode == 0:
         return ""
     lines = [line for line in probe.stderr.decode(errors="replace").splitlines() if line]
-    return lines[0].strip().rstrip(".") if lines else f"exit code {probe.returncode}"
+    if not lines:
+        return f"exit code {probe.returncode}"
+    said = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return said.strip().rstrip(".")

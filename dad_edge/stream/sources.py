@@ -139,7 +139,10 @@ def _open_demo_uri(uri: str) -> Source:
 def _silence_opencv() -> None:
     """Leave stderr to this program's own sentences; every failed read is reported by them."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _now() -> datetime:

@@ -48,6 +48,8 @@ def rows_of(bundle: Bundle) -> list[Case]:
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    pytest.importorskip("openvino")
+    pytest.importorskip("torch")
     bundle = make_tiny_bundle(tmp_path_factory.mktemp("bench") / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("cache")))

@@ -84,7 +84,7 @@ def test_tensorrt_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     def absent(name: str) -> Any:
         raise ModuleNotFoundError(name, name=name)
 
-    monkeypatch.setattr("dad_edge.errors.importlib.import_module", absent)
+    monkeypatch.setattr("dad_edge.packages.importlib.import_module", absent)
     with pytest.raises(MissingDependency, match="'tensorrt' is not installed") as caught:
         find_target("tensorrt")
     assert "dad-edge[tensorrt]" in caught.value.next_step

@@ -12,6 +12,7 @@ from dad_edge.bundle import ENVIRONMENT_VARIABLE, SEGMENTER, THRESHOLDS, Bundle
 from dad_edge.cli import main as cli
 from dad_edge.doctor import checks as doctor
 from dad_edge.doctor.checks import Check, doctor_table, examine
+from dad_edge.machine import windows
 
 NOTHING: dict[str, dict[str, Any]] = {
     "torch": {"missing": "torch"},
@@ -91,7 +92,7 @@ def test_a_core_package_that_does_not_import(
     monkeypatch.setattr(doctor, "_why_not_importable", broken)
     report = examine(tiny_bundle.path, tmp_path)
     assert report.exit_code == 5
-    assert "opencv-python-headless" in _line(report, "packages").next_step
+    assert "apt-get install libgl1" in _line(report, "packages").next_step
 
 
 def test_backends_say_why_they_cannot_run(
@@ -116,6 +117,7 @@ def test_backends_say_why_they_cannot_run(
         "problem",
         "importing it crashed with SIGILL",
     )
+    assert lines["OpenVINO"].next_step == "pip install --force-reinstall openvino"
     assert lines["TensorRT-RTX build"].state == "ok"
     assert lines["TensorRT-RTX run"].state == "not here"
     assert lines["CUDA kernels"].detail.endswith("they compile here")
@@ -156,6 +158,37 @@ def test_a_full_disk_is_a_problem(
 ) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_GIB", 1e9)
     assert _line(examine(tiny_bundle.path, tmp_path), "disk").state == "problem"
+
+
+def test_a_folder_that_is_gone_is_a_problem(
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    answers: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    report = examine(tiny_bundle.path, tmp_path)
+    assert report.exit_code == 0
+    assert "does not exist any more" in _line(report, "disk").detail
+
+
+@pytest.mark.parametrize(("screen", "next_step"), [("", ""), (":0", windows.INSTALL)])
+def test_who_has_a_screen_learns_how_to_get_windows(
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    answers: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    screen: str,
+    next_step: str,
+) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", screen)
+    window = _line(examine(tiny_bundle.path, tmp_path), "window")
+    assert "built without windows" in window.detail
+    assert (window.state, window.next_step) == ("not here", next_step)
 
 
 def test_the_table_shows_every_line_and_fits_a_terminal(

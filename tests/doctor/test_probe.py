@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from dad_edge.doctor import probe
 def _package(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / name).mkdir()
     (folder / name / "__init__.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.syspath_prepend(folder)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,23 @@ def test_a_package_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
 def test_opencv_writes_video_here() -> None:
     found = probe.ask("opencv")
     assert "mp4v.mp4" in found["codecs"]
+
+
+def test_a_package_that_is_not_whole_is_broken_and_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _package(tmp_path, "torch", "import torch._C", monkeypatch)
+    assert "torch._C" in probe.ask("torch")["error"]
+
+
+def test_the_folder_that_an_uninstall_leaves_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt" / "libs").mkdir(parents=True)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *_without("tensorrt")])
+    assert str(tmp_path) in probe.ask("tensorrt")["error"]
+
+
+def _without(package: str) -> list[str]:
+    """The path of this process less the folders that have a package."""
+    return [folder for folder in sys.path if not (Path(folder) / package).exists()]

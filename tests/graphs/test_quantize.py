@@ -97,8 +97,9 @@ def test_int8_graph_quantizes_the_inner_convolutions_only(noisy: np.ndarray, res
     expected = _run(model, noisy)
     relative = np.linalg.norm(_run(quantized, noisy) - expected) / np.linalg.norm(expected)
     # A step of 5.5/127 has a rounding error of 0.0125, 2 % of activations of about 0.6; the weights
-    # add 1 % and the second convolution as much again.
-    assert 1e-4 < relative < 0.04
+    # add 1 % and the second convolution as much again. On a CPU, ONNX Runtime before 1.30 cuts FP16
+    # values to the step below in place of the nearest one, which errs twice as much.
+    assert 1e-4 < relative < (0.04 if rest == "fp32" else 0.08)
 
 
 def test_making_the_rest_fp16_moves_no_scale() -> None:

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from dad_edge.errors import DataError, DeviceError, StorageError, UsageError
+from dad_edge.machine.windows import INSTALL
 from dad_edge.runtime.seams import Inspection
 from dad_edge.stream import sinks
 from dad_edge.stream.annotate import Annotator, outline
@@ -203,8 +204,16 @@ def test_a_video_without_frames_is_no_file(tmp_path: Path) -> None:
 def test_a_window_without_a_display_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":9753")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sinks, "window_toolkit", lambda: "QT5")
     with pytest.raises(UsageError, match="cannot open a window here"):
         WindowSink(Annotator(0.5, 0.5))
+
+
+def test_an_opencv_without_windows_names_what_installs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "window_toolkit", lambda: None)
+    with pytest.raises(UsageError, match="needs an OpenCV with windows") as caught:
+        WindowSink(Annotator(0.5, 0.5))
+    assert caught.value.next_step == INSTALL
 
 
 def test_the_outline_surrounds_what_is_above_the_pixel_threshold() -> None:

@@ -219,7 +219,7 @@ LIGHT = {
 }
 """Packages that the command line may import before it knows what it is to do."""
 
-ROOMS_OF_HELP = {"cli", "config", "errors", "files", "machine", "packages"}
+ROOMS_OF_HELP = {"cli", "config", "documents", "errors", "files", "machine", "packages"}
 
 LIST_IMPORTED = f"""
 import sys

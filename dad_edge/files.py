@@ -30,6 +30,11 @@ def is_file_name(name: str) -> bool:
     return name not in ("", ".", "..") and not set(name) & {"/", "\0"} and len(name.encode()) < 256
 
 
+def printable(text: str) -> str:
+    r"""A text that every output takes: bytes of file names that are not UTF-8 become `\xfc`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file so that readers see the old or the new content, never half of it.
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig, TrainConfig
+from dad_edge.data.folder import images_in
 from dad_edge.data.foreground import find_foregrounds
-from dad_edge.data.layouts import images_in, list_items
+from dad_edge.data.layouts import list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
 from dad_edge.image.framing import (

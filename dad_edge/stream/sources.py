@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.data.demo import line
+from dad_edge.data.folder import IMAGE_SUFFIXES, images_below
 from dad_edge.errors import DadEdgeError, DataError, UsageError
-from dad_edge.image.preprocess import IMAGE_SUFFIXES, as_frame, read_frame
+from dad_edge.image.preprocess import as_frame, read_frame
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
@@ -25,7 +26,6 @@ FOLDER_FPS = 10.0
 """Frames a second of a video made from pictures that have no rate of their own."""
 KNOWN = "camera://0, rtsp://…, a video file, a folder of images, demo:// or demo://?parts=60"
 
-_TRUTH_FOLDERS = ("ground_truth", "masks")
 _CAMERA_FPS = 30.0
 _TOLERATED_MISSING_FRAMES = 2
 
@@ -150,37 +150,10 @@ def _open_path(path: Path) -> Source:
     if not path.exists():
         raise DataError(f"{path} does not exist.", f"check the path; sources are: {KNOWN}")
     if path.is_dir():
-        return _open_images(str(path), path, _images_below(path))
+        return _open_images(str(path), path, images_below(path))
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _open_images(str(path), path.parent, [path])
     return _open_video(path)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    """Images of a folder in name order; of all its subfolders where it has none itself."""
-
-    def fail(error: OSError) -> None:
-        raise DataError(
-            f"cannot read folder {error.filename}: {error.strerror}.", "check its permissions"
-        ) from error
-
-    images: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _TRUTH_FOLDERS)
-        found = [Path(parent, f) for f in sorted(files) if _is_image(f)]
-        if found and Path(parent) == folder:
-            return found
-        images += found
-    if not images:
-        raise DataError(
-            f"folder {folder} has no images.",
-            f"put images into it; readable are {' '.join(IMAGE_SUFFIXES)}",
-        )
-    return images
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def _open_images(uri: str, root: Path, paths: list[Path]) -> Source:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dad_edge.data.layouts import find_layout, images_in, list_items
+from dad_edge.data.folder import images_in
+from dad_edge.data.layouts import find_layout, list_items
 from dad_edge.errors import DataError
 
 
@@ -78,7 +79,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     ("names", "holds"),
     [
         ((), "nothing"),
-        (("train/OK/a.png", "b.txt"), "b.txt, train"),
+        (("train/bad/a.png", "b.txt"), "b.txt, train"),
         (("test/good/a.png",), "test"),
     ],
 )

@@ -14,6 +14,7 @@ Fusion = Literal["average", "norm_guided"]
 Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
 Foreground = Literal["auto", "object", "texture"]
 SizeName = Literal["nano", "edge", "paper"]
+BitDepth = Literal[8, 10, 12, 14, 16]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
@@ -144,7 +145,7 @@ class ModelConfig:
     """`average` over all λ (Algorithm 2), or `norm_guided` with two (journal version)."""
     value_range: tuple[float, float] = (0.0, 1.0)
     """Range to which pixel values 0..255 are scaled."""
-    bit_depth: Literal[8, 10, 12, 14, 16] | None = None
+    bit_depth: BitDepth | None = None
     """Bits that the values of 16-bit images use, found from the training images; None where these
     have 8 bits or use all 16."""
     top_k: int = 50

@@ -68,7 +68,7 @@ class TrainingSet:
         """
         Args:
             root: folder of the data set.
-            model: image size and framing.
+            model: image size, framing and bit depth.
             train: batch size, seed and kind of foreground.
             textures: folder of texture images, if there is one.
             progress: told of every image.
@@ -91,7 +91,7 @@ class TrainingSet:
         kept: list[tuple[int, int]] = []
         allowed: list[Mask] = []
         for path in paths:
-            frame = read_frame(path)
+            frame = read_frame(path, model.bit_depth)
             of = plan(frame.shape, model)
             blocked = split_mask(ignored_at(ignore, of.shape), of, outside=True)
             for number, view in enumerate(views(frame, of)):

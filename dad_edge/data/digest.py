@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dad_edge.data.folder import images_in
 from dad_edge.data.listing import Item
-from dad_edge.files import printable, sha256_of
+from dad_edge.errors import printable
+from dad_edge.files import sha256_of
 
 
 def digest_items(items: Iterable[Item]) -> str:

@@ -10,8 +10,7 @@ from typing import Literal
 
 from dad_edge.config import GOOD
 from dad_edge.data.folder import existing, key
-from dad_edge.errors import DataError
-from dad_edge.files import printable
+from dad_edge.errors import DataError, printable
 
 Split = Literal["train", "test"]
 
@@ -45,7 +44,7 @@ class Item:
 
 def kind_of(name: str) -> str:
     """The kind that a folder or a table names; all names for parts without defects are one."""
-    return GOOD if key(name) in GOOD_NAMES else name
+    return GOOD if key(name) in GOOD_NAMES else printable(name)
 
 
 def visa_items(root: Path, split: Split) -> list[Item]:

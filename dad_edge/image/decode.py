@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,54 +35,63 @@ LIMIT_VARIABLE = "DAD_EDGE_MAX_MEGAPIXELS"
 Pixels = NDArray[Any]
 
 
-def read_pixels(path: Path | str) -> tuple[Pixels, Header]:
-    """Decode a picture file.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file in memory, checked by its header, not decoded."""
+
+    path: Path
+    content: bytes
+    header: Header
+
+    def pixels(self) -> Pixels:
+        """(H,W) or (H,W,C) as stored and upright; BGR or BGRA.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        image = _decode(self.content, self.path)
+        # Every version of OpenCV has turned a TIFF already; tests hold that.
+        return image if self.header.format == "TIFF" else turn(image, self.header.orientation)
+
+    def labels(self) -> Pixels:
+        """The pixels, but of a picture with a palette the numbers in it, not the colours: (H,W).
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        few_bits = self.header.format == "TIFF" and self.header.bits in (2, 4)
+        if self.header.colour != "indexed" and not few_bits:
+            return self.pixels()
+        openers: dict[str, Callable[[BinaryIO], ImageFile]] = {
+            "PNG": PngImageFile,
+            "BMP": BmpImageFile,
+            "TIFF": TiffImageFile,
+        }
+        try:
+            image = openers[self.header.format](io.BytesIO(self.content))
+            # Newer versions of Pillow turn a TIFF as they load it, and forget its orientation.
+            image.load()
+            turned = self.header.format == "TIFF" and image.getexif().get(0x112, 1) == 1
+            labels = np.asarray(image)
+        except Exception as error:  # a damaged file ends in any kind of error
+            raise _damaged(self.path) from error
+        return labels if turned else turn(labels, self.header.orientation)
+
+
+def open_picture(path: Path | str) -> Picture:
+    """Read a picture file and check what it declares.
 
     Decided: the content tells the format, not the suffix. EXIF and TIFF orientations are
     followed. A JPEG or PNG without its end marker is refused, as decoders fill what is missing.
     A file of several pictures (pages, animation) is refused; reduced copies beside the first
     picture are not counted. Black pictures are read like all others.
 
-    Returns:
-        (H,W) or (H,W,C) as stored and upright, BGR or BGRA; and what the file declares.
-
     Raises:
         DataError: the file is missing, truncated, too large, or not a picture that is read.
     """
     path = Path(path)
     content = _read(path)
-    header = _checked_header(content, path)
-    return _upright(_decode(content, path), header), header
-
-
-def read_labels(path: Path | str) -> tuple[Pixels, Header]:
-    """Decode a picture of labels: like `read_pixels`, but a palette's colours do not count.
-
-    Returns:
-        (H,W) or (H,W,C) as stored and upright; numbers in the palette where it has one.
-
-    Raises:
-        DataError: as `read_pixels` does.
-    """
-    path = Path(path)
-    content = _read(path)
-    header = _checked_header(content, path)
-    if header.colour != "indexed":
-        return _upright(_decode(content, path), header), header
-    openers: dict[str, Callable[[BinaryIO], ImageFile]] = {
-        "PNG": PngImageFile,
-        "BMP": BmpImageFile,
-        "TIFF": TiffImageFile,
-    }
-    try:
-        image = openers[header.format](io.BytesIO(content))
-        # Newer versions of Pillow turn a TIFF as they load it, and then forget its orientation.
-        image.load()
-        turned = header.format == "TIFF" and image.getexif().get(0x112, 1) == 1
-        labels = np.asarray(image)
-    except Exception as error:  # a damaged file ends in any kind of error
-        raise _damaged(path) from error
-    return (labels if turned else turn(labels, header.orientation)), header
+    return Picture(path, content, _checked_header(content, path))
 
 
 def turn(pixels: Pixels, orientation: int) -> Pixels:
@@ -176,12 +186,6 @@ def _decode(content: bytes, path: Path) -> Pixels:
     if image is None:
         raise _damaged(path)
     return np.asarray(image)
-
-
-def _upright(pixels: Pixels, header: Header) -> Pixels:
-    if header.format == "TIFF":
-        return pixels  # every version of OpenCV has turned it; tests hold that
-    return turn(pixels, header.orientation)
 
 
 def _damaged(path: Path) -> DataError:

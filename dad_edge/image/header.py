@@ -1,13 +1,14 @@
 """What a picture file says of itself before it is decoded: format, size, depth, orientation.
 
-Pillow reads the headers, because it knows them all; OpenCV decodes the pixels, because Pillow
-reduces 16-bit colour to 8 bits (see `dad_edge.image.decode`).
+Pillow reads most headers and all EXIF data; OpenCV decodes the pixels, because Pillow reduces
+16-bit colour to 8 bits (see `dad_edge.image.decode`).
 """
 
 from __future__ import annotations
 
 import io
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from typing import Any, Literal
 from PIL import Image, TiffImagePlugin
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dad_edge.errors import DataError
@@ -50,6 +50,7 @@ REFUSED = (
 
 _PNM_LIMITS = {2**bits - 1: bits for bits in (1, 8, 10, 12, 14, 16)}
 """Largest value that a PNM file may declare → bits a value."""
+_PNG_INDEXED = 3
 _MOST_PAGES = 10_000
 
 
@@ -114,17 +115,19 @@ def read_header(content: bytes, name: str) -> Header:
 
 
 def _png(content: bytes) -> Header:
-    image = PngImageFile(io.BytesIO(content))
-    width, height = image.size
+    # Pillow would decode the whole picture to find an orientation behind the pixels, and refuses
+    # pictures with large colour profiles.
+    chunks = dict(_png_chunks(content))
+    width, height, bits, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    animation = chunks.get(b"acTL", b"")
     return Header(
         "PNG",
         width,
         height,
-        bits=content[24],
-        # Pillow would decode the whole picture to find a chunk that lies behind the pixels.
-        orientation=_orientation(next((c for n, c in _png_chunks(content) if n == b"eXIf"), b"")),
-        pages=getattr(image, "n_frames", 1),
-        colour="indexed" if image.mode == "P" else "plain",
+        bits,
+        orientation=_orientation(chunks.get(b"eXIf", b"")),
+        pages=int.from_bytes(animation[:4], "big") or 1,
+        colour="indexed" if colour == _PNG_INDEXED else "plain",
     )
 
 
@@ -135,8 +138,6 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = int.from_bytes(content[place : place + 4], "big")
         kind = content[place + 4 : place + 8]
         yield kind, b"" if kind == b"IDAT" else content[place + 8 : place + 8 + length]
-        if kind == b"IEND":
-            return
         place += 12 + length
 
 
@@ -184,7 +185,7 @@ def _pnm(content: bytes) -> Header:
             f"declares a largest value of {largest}.",
             f"save it with one of {', '.join(map(str, _PNM_LIMITS))}, or as PNG",
         )
-    return Header("PNM", int(words[0]), int(words[1]), 16 if largest > 255 else 8)
+    return Header("PNM", int(words[0]), int(words[1]), max(_PNM_LIMITS[largest], 8))
 
 
 def _tiff(content: bytes) -> Header:

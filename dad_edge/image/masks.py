@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DataError
-from dad_edge.image.decode import read_labels
+from dad_edge.image.decode import open_picture
 
 Mask = NDArray[np.bool_]
 
@@ -35,7 +35,8 @@ def read_mask(path: Path) -> Mask:
     Raises:
         DataError: it cannot be read.
     """
-    labels, header = read_labels(path)
+    picture = open_picture(path)
+    labels, header = picture.labels(), picture.header
     if labels.ndim not in (2, 3) or labels.shape[2:] not in ((), (1,), (2,), (3,), (4,)):
         raise DataError(f"mask {path} has the shape {labels.shape}.", "save it as a grey 8-bit PNG")
     planes = labels[:, :, None] if labels.ndim == 2 else labels

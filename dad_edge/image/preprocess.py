@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dad_edge.config import BitDepth
 from dad_edge.errors import DataError
-from dad_edge.image.decode import read_pixels
+from dad_edge.image.decode import open_picture
 
-NARROW_DEPTHS = (8, 10, 12, 14)
+NARROW_DEPTHS: tuple[BitDepth, ...] = (8, 10, 12, 14)
 """Bits of cameras that store their values in 16-bit files, without shifting them."""
 CONVERT = "convert the images to unsigned 8-bit or 16-bit PNG, all of them by one fixed scale"
 
+_READ_BITS = (1, 2, 4, 8, 10, 12, 14, 16)
 _log = logging.getLogger(__name__)
 
 
@@ -41,8 +43,9 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
         DataError: the file is missing, damaged or not an image, or its values are not whole
             numbers from 0 to what `bit_depth` allows.
     """
-    pixels, header = read_pixels(path)
-    if header.number != "unsigned":
+    picture = open_picture(path)
+    header = picture.header
+    if header.number != "unsigned" or header.bits not in _READ_BITS:
         raise DataError(
             f"image {path} has {header.bits}-bit {header.number} values; unsigned 8-bit or 16-bit "
             "values are expected.",
@@ -53,7 +56,9 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
             f"image {path} is a {header.bits}-bit TIFF whose smallest value is white.",
             "save it with black as zero (photometric interpretation 1)",
         )
-    return as_frame(pixels, f"image {path}", bit_depth)
+    if 8 < header.bits < 16:  # OpenCV fills 16 bits from a packed TIFF, and keeps PNM as it is
+        bit_depth = header.bits if header.format == "PNM" else 16
+    return as_frame(picture.pixels(), f"image {path}", bit_depth)
 
 
 def as_frame(image: NDArray[Any], name: str, bit_depth: int | None = None) -> NDArray[np.uint8]:
@@ -91,7 +96,7 @@ def as_frame(image: NDArray[Any], name: str, bit_depth: int | None = None) -> ND
     return np.ascontiguousarray(bgr)
 
 
-def depth_of(largest: int) -> int | None:
+def depth_of(largest: int) -> BitDepth | None:
     """The narrowest usual bit depth that holds a value; None where it takes all 16 bits."""
     return next((bits for bits in NARROW_DEPTHS if largest < 2**bits), None)
 
@@ -109,8 +114,8 @@ def _to_eight_bits(values: NDArray[np.uint16], name: str, bit_depth: int | None)
     used = depth_of(largest) or 16
     if used < depth:
         _log.warning(
-            "%s uses %d of %d bits: it is dark, or its camera has fewer bits than those of the "
-            "training images.",
+            "%s uses %d of %d bits: it is dark, or it comes from a camera of fewer bits than the "
+            "training images, and then its score means nothing; train on images like it.",
             name,
             used,
             depth,

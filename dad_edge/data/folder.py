@@ -212,9 +212,16 @@ def images_below(folder: Path) -> list[Path]:
     return images
 
 
+_HIDDEN = "%s: left out %d picture(s) that are hidden or made by a tool: %s."
+_OTHER = "%s: left out %d file(s) of kinds that are not read: %s."
+_ORPHANS = "%s: left out %d mask(s) of no image that is read: %s."
+_BESIDE = "%s: left out %d picture(s) named as masks of the images beside them: %s."
+_UNUSED = "%s: left out %d image(s) that this layout does not use: %s."
+_LINKED = "%s: left out %d image(s) in folders that are links: %s."
+
+
 def say_left_out(root: Path, used: Collection[Path]) -> None:
-    """Warn of the pictures below a folder that are not used, with the reason, their number and
-    the first names.
+    """Warn of the pictures below a folder that are not used: why, how many, the first names.
 
     Args:
         root: of the data set.
@@ -227,11 +234,11 @@ def say_left_out(root: Path, used: Collection[Path]) -> None:
             reasons.setdefault(reason, []).append(path.relative_to(root).as_posix())
     for reason, names in reasons.items():
         shown = ", ".join(names[:_NAMED]) + (" and more" if len(names) > _NAMED else "")
-        _log.warning("%s: %d file(s) left out, %s: %s.", root, len(names), reason, shown)
+        _log.warning(reason, root, len(names), shown)
 
 
 def _pictures_below(root: Path) -> Iterator[tuple[Path, str]]:
-    """Files that hold pictures, and why one is left out that nothing uses."""
+    """Files that hold pictures, and what is said of one that nothing uses."""
     for parent, folders, files in os.walk(root):
         here = Path(parent)
         parts = here.relative_to(root).parts
@@ -244,19 +251,19 @@ def _pictures_below(root: Path) -> Iterator[tuple[Path, str]]:
             if suffix not in IMAGE_SUFFIXES:
                 known = suffix in _OTHER_SUFFIXES or _is_picture(here / name)
                 if known and not (of_tool or is_of_tool(name)):
-                    yield here / name, f"of a kind that is not read ({suffix or 'no suffix'})"
+                    yield here / name, _OTHER
             elif of_tool or is_of_tool(name):
-                yield here / name, "hidden or made by a tool"
+                yield here / name, _HIDDEN
             elif of_truth:
-                yield here / name, "masks of no image that is read"
+                yield here / name, _ORPHANS
             elif name in beside:
-                yield here / name, "named as masks of the images beside them"
+                yield here / name, _BESIDE
             else:
-                yield here / name, "images in folders that are not read in this layout"
+                yield here / name, _UNUSED
         for name in folders:
             if (here / name).is_symlink() and not is_of_tool(name):
                 for path in images_in(here / name):
-                    yield path, "images in folders that are links"
+                    yield path, _LINKED
 
 
 def _is_picture(path: Path) -> bool:

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from picture_files import ORIENTED, oriented, tiff
+from picture_files import ORIENTED, oriented, tiff, two_pages
 from PIL import Image
 
 from dad_edge.errors import DataError
@@ -88,12 +88,14 @@ def test_a_tiff_declares_how_it_stores_values() -> None:
     assert read_header(tiff(GREY, {262: [32803]}), "a").colour == "unknown"
 
 
-def test_reduced_copies_are_no_pages() -> None:
-    file = io.BytesIO()
-    pages = [Image.fromarray(GREY), Image.fromarray(GREY[:3, :4])]
-    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
-    assert read_header(file.getvalue(), "a").pages == 2
-    reduced = io.BytesIO()
-    pages[1].encoderinfo = {"tiffinfo": {254: 1}}
-    pages[0].save(reduced, "TIFF", save_all=True, append_images=pages[1:])
-    assert read_header(reduced.getvalue(), "a").pages == 1
+@pytest.mark.parametrize(("subfile", "pages"), [(0, 2), (2, 2), (1, 1), (4, 1)])
+def test_reduced_copies_and_masks_are_no_pages(subfile: int, pages: int) -> None:
+    content = two_pages(GREY, GREY[:3, :4].copy(), {254: [subfile]})
+    assert read_header(content, "a").pages == pages
+
+
+def test_a_circle_of_pages_ends() -> None:
+    content = bytearray(tiff(GREY))
+    link = 10 + 12 * int.from_bytes(content[8:10], "little")
+    content[link : link + 4] = (8).to_bytes(4, "little")
+    assert read_header(bytes(content), "a").pages == 1

@@ -50,12 +50,15 @@ def oriented(picture: np.ndarray, file_format: str, orientation: int) -> bytes:
     return file.getvalue()
 
 
-def tiff(values: np.ndarray, tags: Mapping[int, Sequence[int]] | None = None) -> bytes:
+def tiff(
+    values: np.ndarray, tags: Mapping[int, Sequence[int]] | None = None, start: int = 0
+) -> bytes:
     """An uncompressed TIFF of one strip.
 
     Args:
         values: (H,W) or (H,W,C) of any number type.
         tags: 16-bit tags that are added or replace those that describe the values.
+        start: where the bytes will lie in a file of several pages.
     """
     height, width = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
@@ -73,7 +76,7 @@ def tiff(values: np.ndarray, tags: Mapping[int, Sequence[int]] | None = None) ->
     }
     described.update({tag: list(v) for tag, v in (tags or {}).items()})
     count = len(described) + 2
-    outside = 8 + 2 + 12 * count + 4
+    outside = start + 8 + 2 + 12 * count + 4
     extra = b""
     entries = {}
     for tag, numbers in described.items():
@@ -86,6 +89,14 @@ def tiff(values: np.ndarray, tags: Mapping[int, Sequence[int]] | None = None) ->
     directory = b"".join(entries[tag] for tag in sorted(entries))
     head = b"II*\0" + struct.pack("<IH", 8, count)
     return head + directory + b"\0\0\0\0" + extra + data
+
+
+def two_pages(first: np.ndarray, second: np.ndarray, tags: Mapping[int, Sequence[int]]) -> bytes:
+    """A TIFF of two pages; the tags are those of the second."""
+    page = tiff(first)
+    link = 10 + 12 * int.from_bytes(page[8:10], "little")
+    page = page[:link] + struct.pack("<I", len(page) + 8) + page[link + 4 :]
+    return page + tiff(second, tags, start=len(page))
 
 
 def indexed(labels: np.ndarray, palette: Sequence[int], file_format: str = "PNG") -> bytes:

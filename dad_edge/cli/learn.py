@@ -136,6 +136,7 @@ def train_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.dataset import TrainingSet
     from dad_edge.data.depth import with_depth
+    from dad_edge.data.layouts import find_layout
     from dad_edge.image.framing import ignore_in, read_ignore
     from dad_edge.learn.recipes import choose_recipe, prepare_recipe
     from dad_edge.learn.samples import SampleSheet
@@ -155,6 +156,7 @@ def train_command(
         size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
     settings = _with_images(settings, foreground, tiles, keep_aspect)
+    find_layout(data)
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
     settings = prepare_recipe(settings, folder, resume, epochs=epochs, max_minutes=max_minutes)
     if not resume:
@@ -255,8 +257,8 @@ def evaluate_command(
     else:
         candidate = bundle_candidate(chosen_bundle(bundle), engine=engine)
     say(f"backend: {candidate.inspector.backend}")
-    folder = out or candidate.default_folder(data, chosen_split)
     find_layout(data)
+    folder = out or candidate.default_folder(data, chosen_split)
     # A folder that cannot be written is known before the work, not after it.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

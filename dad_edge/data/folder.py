@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 
 def fold(name: str) -> str:
     """A name without regard to case and to the encoding of accents."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -65,11 +67,13 @@ def is_of_tool(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_of_tool(name)
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not is_of_tool(name)
 
 
 def marked_stem(stem: str) -> str | None:
     """Stem of the image that a file named as a mask belongs to; None where it is not so named."""
+    if stem.isdecimal():
+        return None
     match = _MASK_STEM.fullmatch(stem)
     return match and (match["before"] or match["after"])
 
@@ -81,7 +85,7 @@ def entries_of(folder: Path) -> list[Path]:
         DataError: the folder cannot be read.
     """
     try:
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        return sorted(folder.iterdir(), key=lambda p: p.name) if folder.is_dir() else []
     except OSError as error:
         raise DataError(
             f"cannot read folder {folder}: {error.strerror}.", "check its permissions"
@@ -94,16 +98,19 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         DataError: the folder cannot be read.
     """
-    return _split(entries_of(folder))[0]
+    return [folder / name for name in _split(path.name for path in entries_of(folder))[0]]
 
 
-def _split(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Images, and masks of images that are among them."""
-    images = [path for path in paths if is_image(path.name)]
-    stems = {fold(path.stem) for path in images}
-    masks = [p for p in images if (of := marked_stem(p.stem)) is not None and fold(of) in stems]
-    beside = set(masks)
-    return [path for path in images if path not in beside], masks
+def _split(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Names of images, and of masks of images that are among them."""
+    stems = {name: os.path.splitext(name)[0] for name in names if is_image(name)}
+    known = {fold(stem) for stem in stems.values()}
+    images: list[str] = []
+    masks: list[str] = []
+    for name, stem in stems.items():
+        of = marked_stem(stem)
+        (images if of is None or fold(of) not in known else masks).append(name)
+    return images, masks
 
 
 def folders_at(root: Path, pattern: str, kind: str = "") -> list[Path]:
@@ -166,7 +173,8 @@ class Masks:
                     self._add(place, 1, path.stem, path)
                 elif not is_of_tool(path.name) and path.is_dir() and images_in(path):
                     self._add(place, 3, path.name, path)
-        for path in _split(entries_of(images))[1]:
+        for name in _split(path.name for path in entries_of(images))[1]:
+            path = images / name
             self._add(len(folders), 0, marked_stem(path.stem) or "", path)
 
     def _add(self, place: int, rank: int, stem: str, path: Path) -> None:
@@ -229,41 +237,42 @@ def say_left_out(root: Path, used: Collection[Path]) -> None:
     """
     taken = {os.fspath(path) for path in used}
     reasons: dict[str, list[str]] = {}
-    for path, reason in _pictures_below(root):
-        if os.fspath(path) not in taken and os.fspath(path.parent) not in taken:
-            reasons.setdefault(reason, []).append(path.relative_to(root).as_posix())
+    for folder, name, reason in _pictures_below(root):
+        if folder not in taken and os.path.join(folder, name) not in taken:
+            place = Path(folder, name).relative_to(root).as_posix()
+            reasons.setdefault(reason, []).append(place)
     for reason, names in reasons.items():
         shown = ", ".join(names[:_NAMED]) + (" and more" if len(names) > _NAMED else "")
         _log.warning(reason, root, len(names), shown)
 
 
-def _pictures_below(root: Path) -> Iterator[tuple[Path, str]]:
-    """Files that hold pictures, and what is said of one that nothing uses."""
+def _pictures_below(root: Path) -> Iterator[tuple[str, str, str]]:
+    """Folder and name of files that hold pictures, and what is said of one that nothing uses."""
     for parent, folders, files in os.walk(root):
         here = Path(parent)
         parts = here.relative_to(root).parts
         folders[:] = sorted(folders) if len(parts) < _DEEPEST else []
         of_tool = any(is_of_tool(part) for part in parts)
         of_truth = any(key(part) in TRUTH_FOLDERS for part in parts)
-        beside = {path.name for path in _split([here / name for name in files])[1]}
+        beside = set(_split(files)[1])
         for name in sorted(files):
-            suffix = Path(name).suffix.lower()
+            suffix = os.path.splitext(name)[1].lower()
             if suffix not in IMAGE_SUFFIXES:
                 known = suffix in _OTHER_SUFFIXES or _is_picture(here / name)
                 if known and not (of_tool or is_of_tool(name)):
-                    yield here / name, _OTHER
+                    yield parent, name, _OTHER
             elif of_tool or is_of_tool(name):
-                yield here / name, _HIDDEN
+                yield parent, name, _HIDDEN
             elif of_truth:
-                yield here / name, _ORPHANS
+                yield parent, name, _ORPHANS
             elif name in beside:
-                yield here / name, _BESIDE
+                yield parent, name, _BESIDE
             else:
-                yield here / name, _UNUSED
+                yield parent, name, _UNUSED
         for name in folders:
             if (here / name).is_symlink() and not is_of_tool(name):
                 for path in images_in(here / name):
-                    yield path, _LINKED
+                    yield os.path.join(parent, name), path.name, _LINKED
 
 
 def _is_picture(path: Path) -> bool:

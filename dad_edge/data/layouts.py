@@ -37,7 +37,7 @@ class Layout:
     """Whether an image is defective where it has a mask, whatever its folder."""
 
 
-TRUTH = tuple(f"{folder}/{{kind}}" for folder in ("ground_truth", "gt", "masks", "mask"))
+TRUTH = tuple(f"{folder}/{{kind}}" for folder in ("ground_truth", "gt", "masks", "mask", "labels"))
 TWO_FOLDERS = Layout(
     "good and bad folders",
     ("good", "ok", "normal"),

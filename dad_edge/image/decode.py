@@ -178,10 +178,10 @@ def _decode(content: bytes, path: Path) -> Pixels:
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except MemoryError as error:
-        raise _out_of_memory(path) from error
+        raise out_of_memory(path) from error
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
-            raise _out_of_memory(path) from error
+            raise out_of_memory(path) from error
         image = None
     if image is None:
         raise _damaged(path)
@@ -195,7 +195,8 @@ def _damaged(path: Path) -> DataError:
     )
 
 
-def _out_of_memory(path: Path) -> DataError:
+def out_of_memory(path: Path | str) -> DataError:
+    """What is said of a picture that does not fit into memory."""
     return DataError(
         f"the memory is not enough to read image {path}.",
         "close other programs, or cut the image into smaller ones",

@@ -6,6 +6,7 @@ Training, calibration, the CPU runtime and the CUDA kernel agree with this modul
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from dad_edge.config import BitDepth
 from dad_edge.errors import DataError
-from dad_edge.image.decode import open_picture
+from dad_edge.image.decode import open_picture, out_of_memory
 
 NARROW_DEPTHS: tuple[BitDepth, ...] = (8, 10, 12, 14)
 """Bits of cameras that store their values in 16-bit files, without shifting them."""
@@ -58,7 +59,10 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
         )
     if 8 < header.bits < 16:  # OpenCV fills 16 bits from a packed TIFF, and keeps PNM as it is
         bit_depth = header.bits if header.format == "PNM" else 16
-    return as_frame(picture.pixels(), f"image {path}", bit_depth)
+    try:
+        return as_frame(picture.pixels(), f"image {path}", bit_depth)
+    except MemoryError as error:
+        raise out_of_memory(path) from error
 
 
 def as_frame(image: NDArray[Any], name: str, bit_depth: int | None = None) -> NDArray[np.uint8]:
@@ -120,7 +124,13 @@ def _to_eight_bits(values: NDArray[np.uint16], name: str, bit_depth: int | None)
             used,
             depth,
         )
-    return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    return _eight_bits(white)[values]
+
+
+@cache
+def _eight_bits(white: int) -> NDArray[np.uint8]:
+    """The 8-bit value of every value up to white, rounded."""
+    return ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def resize(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:

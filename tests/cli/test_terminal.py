@@ -98,3 +98,16 @@ def test_names_that_are_not_utf8_end_no_command(
         assert result.exit_code == 0, result.output
     report = json.loads((out / LATIN / "report.json").read_text(encoding="utf-8"))
     assert "\\xfc" in json.dumps(report, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "preview-anomalies"])
+def test_a_link_to_itself_is_no_data_folder(
+    tiny_bundle: Bundle, tmp_path: Path, command: str
+) -> None:
+    if command == "train":
+        pytest.importorskip("torch")
+    (tmp_path / "loop").symlink_to("loop")
+    bundle = ["--bundle", str(tiny_bundle.path)] if command in ("evaluate", "calibrate") else []
+    result = CliRunner().invoke(app, [command, "--data", str(tmp_path / "loop"), *bundle])
+    assert isinstance(result.exception, DataError)
+    assert "does not exist" in result.exception.message

@@ -134,6 +134,19 @@ def test_white_as_zero(tmp_path: Path) -> None:
         read_frame(tmp_path / "a.tif")
 
 
+def test_a_picture_that_does_not_fit_into_memory(
+    tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "a.png", picture[:, :, 0])
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np, "repeat", fail)
+    with pytest.raises(DataError, match="the memory is not enough"):
+        read_frame(path)
+
+
 def test_black_pictures_are_read_like_all_others(tmp_path: Path) -> None:
     assert not read_frame(save(tmp_path / "a.png", np.zeros((4, 4), np.uint8))).any()
 

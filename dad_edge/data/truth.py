@@ -46,7 +46,7 @@ def read_truth(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None
         marked |= mask
     share = float(marked.mean())
     if share > SUSPICIOUS_SHARE:
-        _log.warning("mask %s marks %.0f %% of its image; is it inverted?", item.mask, 100 * share)
+        _log.warning("mask %s marks %.1f %% of its image; is it inverted?", item.mask, 100 * share)
     if not share:
         _log.warning("mask %s marks nothing; its image counts as without a mask.", item.mask)
         return None

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,9 +61,10 @@ class Warnings(logging.Handler):
             return
         self._texts.add(text)
         self._of_kind[record.msg] += 1
-        say(f"{record.levelname.lower()}: {text}")
-        if self._of_kind[record.msg] == SHOWN:
-            say("warning: more of this kind are not shown.")
+        with suppress(OSError, ValueError):  # a closed stderr ends no command
+            say(f"{record.levelname.lower()}: {text}")
+            if self._of_kind[record.msg] == SHOWN:
+                say("warning: more of this kind are not shown.")
 
 
 def show_warnings() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from dad_edge.config import ModelConfig, TrainConfig, from_mapping, to_mapping
+from dad_edge.config import ModelConfig, TrainConfig
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.data.depth import find_depth, with_depth
+from dad_edge.documents import from_mapping, to_mapping
 from dad_edge.errors import DataError, ModelError
 
 

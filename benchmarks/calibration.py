@@ -76,7 +76,7 @@ def run_study(bundle: Bundle, data: Path, counts: Sequence[int]) -> dict[str, An
                 if same != selection:
                     total -= len(METHODS)
                     continue
-                frames = (read_frame(item.path) for item in chosen)
+                frames = (read_frame(item.path, bundle.model.bit_depth) for item in chosen)
                 seen = observe(bundle, frames, Histogram)
                 for method in METHODS:
                     int8 = {

@@ -72,7 +72,7 @@ def run_study(run: Path, data: Path) -> list[dict[str, Any]]:
     pixels = {choice: PixelMetrics() for choice in choices}
     scores: dict[tuple[Any, ...], list[float]] = {key: [] for key in product(choices, TOP_K)}
     for number, item in enumerate(items, 1):
-        frame = read_frame(item.path)
+        frame = read_frame(item.path, model.bit_depth)
         image = to_image(frame, size, model.value_range)
         mask = read_truth(item, frame)
         truth = truth_on(image[0], mask, None)

@@ -31,7 +31,7 @@ def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:
     test = list_items(data, "test")
     reference = open_graphs(bundle)
     before = judge(reference, test)
-    parts = ((item.kind != GOOD, read_frame(item.path)) for item in test)
+    parts = ((item.kind != GOOD, read_frame(item.path, bundle.model.bit_depth)) for item in test)
     frames = pick_frames(parts, frames_for(bundle))
     with progress_bar("cost of every layer") as progress:
         ranking = rank_layers(bundle, frames, progress)

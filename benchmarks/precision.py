@@ -205,7 +205,11 @@ def main() -> None:
         copy = Path(folder) / "bundle"
         shutil.copytree(options.bundle, copy, ignore=shutil.ignore_patterns(ENGINES, REPORTS))
         bundle = open_bundle(copy)
-        images = data_images(options.data) if options.data else demo_images(bundle, options.pairs)
+        images = (
+            data_images(options.data, bundle.model.bit_depth)
+            if options.data
+            else demo_images(bundle, options.pairs)
+        )
         rows = run_study(bundle, images, options.seconds)
     environment = describe()
     result = {

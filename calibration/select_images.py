@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dad_edge.data.depth import find_depth
 from dad_edge.data.layouts import Item, list_items
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.errors import DadEdgeError
@@ -30,7 +31,8 @@ def write_selection(root: Path, count: int, out: Path) -> list[Item]:
         StorageError: the manifest cannot be written.
     """
     items = list_items(root, "train")
-    features = np.stack([thumbnail(read_frame(item.path)) for item in items])
+    depth = find_depth([item.path for item in items])
+    features = np.stack([thumbnail(read_frame(item.path, depth)) for item in items])
     chosen = [items[index] for index in select(features, count)]
     write_json(out, {"images": {item.name: sha256_of(item.path) for item in chosen}})
     return chosen

@@ -14,6 +14,7 @@ Fusion = Literal["average", "norm_guided"]
 Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
 Foreground = Literal["auto", "object", "texture"]
 SizeName = Literal["nano", "edge", "paper"]
+BitDepth = Literal[8, 10, 12, 14, 16]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
@@ -144,6 +145,9 @@ class ModelConfig:
     """`average` over all λ (Algorithm 2), or `norm_guided` with two (journal version)."""
     value_range: tuple[float, float] = (0.0, 1.0)
     """Range to which pixel values 0..255 are scaled."""
+    bit_depth: BitDepth | None = None
+    """Bits that the values of 16-bit images use, found from the training images; None where these
+    have 8 bits or use all 16."""
     top_k: int = 50
     """K, number of highest pixels whose mean is the image score."""
     framing: FramingConfig = field(default_factory=FramingConfig)
@@ -158,6 +162,11 @@ class ModelConfig:
             raise UsageError(
                 f"value_range must ascend, got {list(self.value_range)}.",
                 "use 0 and 1 as the authors' code does, or -1 and 1",
+            )
+        if self.bit_depth not in (None, 8, 10, 12, 14, 16):
+            raise UsageError(
+                f"bit_depth must be 8, 10, 12, 14 or 16, got {self.bit_depth}.",
+                "use the depth of the camera, or leave it out to have it found",
             )
         steps = self.schedule.timesteps
         if not self.lambdas or list(self.lambdas) != sorted(set(self.lambdas)):

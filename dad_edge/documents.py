@@ -121,7 +121,7 @@ def _refusal(kind: Any, value: Any, where: str, error: msgspec.ValidationError) 
         return ModelError(f"{where}: key '{lacks[1]}' is missing{beside}.", "add the missing key")
     said = said[:1].lower() + said[1:].partition(", got ")[0]
     if get_origin(kind) is Literal:
-        said = f"expected one of {', '.join(get_args(kind))}"
+        said = f"expected one of {', '.join(map(str, get_args(kind)))}"
     for foreign, plain in _PLAIN.items():
         said = said.replace(foreign, plain)
     return ModelError(f"{where}: {said}, got {reprlib.repr(value)}.", "correct the value")

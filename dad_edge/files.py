@@ -36,8 +36,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, text.encode())
+    write_whole(path, (json_text(value) + "\n").encode())
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """A JSON object as text that can always be encoded: bytes of file names that are not UTF-8
+    are written as escapes, and read back as they were."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -73,14 +73,16 @@ def preview_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.config import RECIPES
     from dad_edge.data.dataset import TrainingSet
+    from dad_edge.data.depth import with_depth
     from dad_edge.image.framing import read_ignore
     from dad_edge.learn.preview import preview, write_preview
 
     recipe = _with_images(RECIPES[size], foreground, tiles, keep_aspect)
     settings = replace(recipe.train, seed=seed)
+    model = with_depth(recipe.model, data)
     ignore = read_ignore(ignore_mask) if ignore_mask else None
     with progress_bar("reading images") as report:
-        images = TrainingSet(data, recipe.model, settings, textures, report, ignore)
+        images = TrainingSet(data, model, settings, textures, report, ignore)
     shown = preview(images, data.resolve().name)
     write_preview(shown, out)
     say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
@@ -133,6 +135,8 @@ def train_command(
     from dad_edge.bundle import write_ignore
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.dataset import TrainingSet
+    from dad_edge.data.depth import with_depth
+    from dad_edge.data.layouts import find_layout
     from dad_edge.image.framing import ignore_in, read_ignore
     from dad_edge.learn.recipes import choose_recipe, prepare_recipe
     from dad_edge.learn.samples import SampleSheet
@@ -152,8 +156,11 @@ def train_command(
         size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
     settings = _with_images(settings, foreground, tiles, keep_aspect)
+    find_layout(data)
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
     settings = prepare_recipe(settings, folder, resume, epochs=epochs, max_minutes=max_minutes)
+    if not resume:
+        settings = replace(settings, model=with_depth(settings.model, data))
     ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
     with progress_bar("reading images") as report:
         images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
@@ -250,8 +257,8 @@ def evaluate_command(
     else:
         candidate = bundle_candidate(chosen_bundle(bundle), engine=engine)
     say(f"backend: {candidate.inspector.backend}")
-    folder = out or candidate.default_folder(data, chosen_split)
     find_layout(data)
+    folder = out or candidate.default_folder(data, chosen_split)
     # A folder that cannot be written is known before the work, not after it.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dad_edge.cli import deploy, learn, line
-from dad_edge.cli.terminal import say
+from dad_edge.cli.terminal import say, show_warnings
 from dad_edge.errors import DadEdgeError, DataError, usable_packages
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
     signal.signal(signal.SIGTERM, _unwind)
+    show_warnings()
     try:
         arguments = sys.argv[1:] or ["--help"]
         with usable_packages():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import sys
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dad_edge.errors import writing
+from dad_edge.errors import printable, writing
+from dad_edge.files import json_text
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
@@ -35,9 +38,40 @@ DataOption = Annotated[
 ]
 
 
+SHOWN = 3
+"""Warnings of one kind that are shown."""
+
+
 def say(text: str) -> None:
     """Tell the person at the terminal; stdout stays for machines."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+class Warnings(logging.Handler):
+    """Says what the package warns of: every text once, and of one kind the first few."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: set[str] = set()
+        self._of_kind: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text in self._texts or self._of_kind[record.msg] >= SHOWN:
+            return
+        self._texts.add(text)
+        self._of_kind[record.msg] += 1
+        with suppress(OSError, ValueError):  # a closed stderr ends no command
+            say(f"{record.levelname.lower()}: {text}")
+            if self._of_kind[record.msg] == SHOWN:
+                say("warning: more of this kind are not shown.")
+
+
+def show_warnings() -> None:
+    """Show what the package warns of as lines on stderr."""
+    logger = logging.getLogger("dad_edge")
+    if not any(isinstance(handler, Warnings) for handler in logger.handlers):
+        logger.addHandler(Warnings())
 
 
 def emit(result: dict[str, Any]) -> None:
@@ -48,7 +82,7 @@ def emit(result: dict[str, Any]) -> None:
     """
     with writing("to stdout"):
         try:
-            print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+            print(json_text(result), flush=True)
         except OSError:
             # What is left in the buffer would fail once more at exit and change the exit code.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

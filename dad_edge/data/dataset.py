@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig, TrainConfig
+from dad_edge.data.folder import images_in
 from dad_edge.data.foreground import find_foregrounds
-from dad_edge.data.layouts import images_in, list_items
+from dad_edge.data.layouts import list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
 from dad_edge.image.framing import (
@@ -67,7 +68,7 @@ class TrainingSet:
         """
         Args:
             root: folder of the data set.
-            model: image size and framing.
+            model: image size, framing and bit depth.
             train: batch size, seed and kind of foreground.
             textures: folder of texture images, if there is one.
             progress: told of every image.
@@ -90,7 +91,7 @@ class TrainingSet:
         kept: list[tuple[int, int]] = []
         allowed: list[Mask] = []
         for path in paths:
-            frame = read_frame(path)
+            frame = read_frame(path, model.bit_depth)
             of = plan(frame.shape, model)
             blocked = split_mask(ignored_at(ignore, of.shape), of, outside=True)
             for number, view in enumerate(views(frame, of)):

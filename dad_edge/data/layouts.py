@@ -2,49 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dad_edge.config import GOOD
-from dad_edge.data.listing import Item, Split, csv_items, visa_items
+from dad_edge.data.folder import Masks, folders_at, images_in, say_left_out
+from dad_edge.data.listing import Item, Split, csv_items, kind_of, visa_items
 from dad_edge.errors import DataError
-from dad_edge.image.preprocess import IMAGE_SUFFIXES, read_frame
+from dad_edge.image.masks import read_mask
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one family of data sets is laid out; `{kind}` and `{stem}` stand for names."""
+    """How one family of data sets is laid out; names are compared as `dad_edge.data.folder` does.
+
+    A mask has its image's stem, with `_mask`, `_gt` or `_label` or without, and any image suffix;
+    a folder of that stem holds several masks of one image (MVTec LOCO).
+    """
 
     name: str
-    train_good: str
-    """Folder of normal images, relative to the data set; it identifies the layout."""
+    train_good: tuple[str, ...]
+    """Folders of normal images, relative to the data set; the first one there is identifies the
+    layout."""
     test: tuple[str, ...]
     """Patterns of the folders of test images; the last part is the kind."""
     masks: tuple[str, ...]
-    """Places where the mask of an image of a folder may lie, with any image suffix."""
+    """Folders where the masks of a kind may lie, besides its own; `{kind}` stands for its name."""
     marked_is_defect: bool = False
     """Whether an image is defective where it has a mask, whatever its folder."""
 
 
-TWO_FOLDERS = Layout("good and bad folders", "good", ("bad*", "test/good", "good_test"), ())
-VISA = Layout("VisA", "Data/Images/Normal", (), ())
-KOLEKTOR = Layout("Kolektor SDD", "kos01", (), ())
-CSV = Layout("CSV of paths", "", (), ())
+TRUTH = tuple(f"{folder}/{{kind}}" for folder in ("ground_truth", "gt", "masks", "mask", "labels"))
+TWO_FOLDERS = Layout(
+    "good and bad folders",
+    ("good", "ok", "normal"),
+    ("bad*", "test/good", "test/ok", "test/normal", "good_test"),
+    TRUTH,
+)
+VISA = Layout("VisA", ("Data/Images/Normal",), (), ())
+KOLEKTOR = Layout("Kolektor SDD", ("kos01",), (), ())
+CSV = Layout("CSV of paths", (), (), ())
 LAYOUTS = (
-    Layout(
-        "MVTec AD",
-        "train/good",
-        ("test/*",),
-        ("ground_truth/{kind}/{stem}_mask", "ground_truth/{kind}/{stem}"),
-    ),
-    Layout("BTAD", "train/ok", ("test/*",), ("ground_truth/{kind}/{stem}",)),
-    Layout("DAGM 2007", "Train", ("Test",), ("{kind}/Label/{stem}_label",), True),
+    Layout("MVTec AD", ("train/good", "train/normal"), ("test/*",), TRUTH),
+    Layout("BTAD", ("train/ok",), ("test/*",), TRUTH),
+    Layout("DAGM 2007", ("Train",), ("Test",), ("{kind}/Label",), True),
     VISA,
     TWO_FOLDERS,
-    Layout("folder of good images", ".", (), ()),
+    Layout("folder of good images", (".",), (), ()),
 )
-GOOD_FOLDERS = (GOOD, "ok", "good_test")
 HELD_OUT = 5
 """Every how many-th image of two folders is kept for the test split, if no other good one is."""
 
@@ -91,31 +101,22 @@ def _is_class(folder: Path) -> bool:
 
 def _fits(root: Path, layout: Layout) -> bool:
     """Whether good images are there, and the labels where only they tell good from bad."""
-    folder = root / layout.train_good
-    return bool(images_in(folder)) and (
-        not layout.marked_is_defect or images_in(folder / "Label") != []
+    folder = _train_folder(root, layout)
+    return folder is not None and (
+        not layout.marked_is_defect or any(images_in(f) for f in folders_at(folder, "Label"))
     )
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder in the order of their names.
-
-    Raises:
-        DataError: the folder cannot be read.
-    """
-    try:
-        if not folder.is_dir():
-            return []
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"cannot read folder {folder}: {error.strerror}.", "check its permissions"
-        ) from error
-    return [p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+def _train_folder(root: Path, layout: Layout) -> Path | None:
+    """The first folder of normal images that has any."""
+    folders = (folder for pattern in layout.train_good for folder in folders_at(root, pattern))
+    return next((folder for folder in folders if images_in(folder)), None)
 
 
 def list_items(root: Path, split: Split) -> list[Item]:
-    """Images of a split.
+    """Images of a split; a warning names pictures below the folder that no split reads.
+
+    Folders called good, ok, normal or the like hold good parts, in any case of letters.
 
     Args:
         root: folder of the data set.
@@ -131,10 +132,10 @@ def list_items(root: Path, split: Split) -> list[Item]:
         items = csv_items(root, split)
     elif layout is KOLEKTOR:
         items = _kolektor_items(root, split)
-    elif split == "train":
-        items = _train_items(root, layout)
     else:
-        items = list(_test_items(root, layout))
+        parts = {"train": _train_items(root, layout), "test": _test_items(root, layout)}
+        items = parts[split]
+        _say(root, items, [item for part in parts.values() for item in part])
     if not items:
         images = "normal" if split == "train" else "test"
         raise DataError(
@@ -144,41 +145,63 @@ def list_items(root: Path, split: Split) -> list[Item]:
     return items
 
 
+def _say(root: Path, items: Sequence[Item], everything: Sequence[Item]) -> None:
+    """Warn of what is left out, and of images that share a mask."""
+    masks = [item.mask for item in everything if item.mask]
+    say_left_out(root, {item.path for item in everything} | set(masks))
+    owners: dict[Path, Item] = {}
+    for item in items:
+        if item.mask and (first := owners.setdefault(item.mask, item)) is not item:
+            _log.warning("%s and %s share the mask %s.", first.path, item.path, item.mask)
+
+
 def _items_in(root: Path, layout: Layout, folder: Path) -> Iterable[Item]:
+    kind = kind_of(folder.name)
+    places = [place for p in layout.masks for place in folders_at(root, p, folder.name)]
+    masks = Masks(places, folder)
     for path in images_in(folder):
+        mask = None if kind == GOOD else masks.of(path)
         if layout.marked_is_defect:
-            mask = _mask_of(root, layout, folder.name, path)
             yield Item(path, "defect" if mask else GOOD, mask)
-        elif folder.name in GOOD_FOLDERS:
-            yield Item(path, GOOD, None)
         else:
-            yield Item(path, folder.name, _mask_of(root, layout, folder.name, path))
+            yield Item(path, kind, mask)
 
 
 def _train_items(root: Path, layout: Layout) -> list[Item]:
+    folder = _train_folder(root, layout)
+    assert folder is not None, "the layout was found by it"
     if layout.marked_is_defect:
-        items = _items_in(root, layout, root / layout.train_good)
-        return [item for item in items if item.kind == GOOD]
-    paths = images_in(root / layout.train_good)
+        return [item for item in _items_in(root, layout, folder) if item.kind == GOOD]
     held = _held_out(root, layout)
-    return [Item(path, GOOD, None) for path in paths if path not in held]
+    return [Item(path, GOOD, None) for path in images_in(folder) if path not in held]
 
 
 def _held_out(root: Path, layout: Layout) -> list[Path]:
     """Good images of two folders that only the test split shows: every fifth."""
     if layout is not TWO_FOLDERS:
         return []
-    kept = images_in(root / "test" / "good") or images_in(root / "good_test")
-    bad = any(images_in(folder) for folder in root.glob("bad*"))
-    return images_in(root / layout.train_good)[HELD_OUT - 1 :: HELD_OUT] if bad and not kept else []
+    kinds = [kind_of(f.name) for f in _test_folders(root, layout) if images_in(f)]
+    if GOOD in kinds or not kinds:
+        return []
+    folder = _train_folder(root, layout)
+    return images_in(folder)[HELD_OUT - 1 :: HELD_OUT] if folder else []
 
 
-def _test_items(root: Path, layout: Layout) -> Iterable[Item]:
-    for pattern in layout.test:
-        for folder in sorted(root.glob(pattern)):
-            yield from _items_in(root, layout, folder)
-    for path in _held_out(root, layout):
-        yield Item(path, GOOD, None)
+def _test_folders(root: Path, layout: Layout) -> list[Path]:
+    return [folder for pattern in layout.test for folder in folders_at(root, pattern)]
+
+
+def _test_items(root: Path, layout: Layout) -> list[Item]:
+    folders = _test_folders(root, layout)
+    items = [item for folder in folders for item in _items_in(root, layout, folder)]
+    items += [Item(path, GOOD, None) for path in _held_out(root, layout)]
+    names = Counter(item.name for item in items)
+    return [  # test/good/0.png and test/OK/0.png
+        replace(item, label=f"{item.path.parent.name}_{item.path.name}")
+        if names[item.name] > 1
+        else item
+        for item in items
+    ]
 
 
 def _kolektor_items(root: Path, split: Split) -> list[Item]:
@@ -195,7 +218,7 @@ def _kolektor_items(root: Path, split: Split) -> list[Item]:
                 continue
             if not label.is_file():
                 raise DataError(f"{path} has no label {label.name}.", "copy the data set again")
-            marked = bool(read_frame(label).any())
+            marked = bool(read_mask(label).any())
             if split == ("test" if marked or index % 3 == 2 else "train"):
                 kind, mask = ("defect", label) if marked else (GOOD, None)
                 items.append(Item(path, kind, mask, f"{folder.name}_{path.name}"))
@@ -204,13 +227,3 @@ def _kolektor_items(root: Path, split: Split) -> list[Item]:
 
 def _kolektor_parts(root: Path) -> list[Path]:
     return sorted({label.parent for label in root.glob("kos*/*_label.bmp")})
-
-
-def _mask_of(root: Path, layout: Layout, kind: str, image: Path) -> Path | None:
-    for pattern in layout.masks:
-        base = root / pattern.format(kind=kind, stem=image.stem)
-        for suffix in IMAGE_SUFFIXES:
-            for spelling in (suffix, suffix.upper()):
-                if (candidate := base.with_name(base.name + spelling)).is_file():
-                    return candidate
-    return None

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 from dad_edge.config import GOOD
-from dad_edge.errors import DataError
+from dad_edge.data.folder import existing, key
+from dad_edge.errors import DataError, printable
 
 Split = Literal["train", "test"]
 
 VISA_SPLIT = Path("split_csv") / "1cls.csv"
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 CSV_COLUMNS = ("path", "split", "kind")
+GOOD_NAMES = (
+    *(GOOD, "ok", "okay", "normal", "nominal", "goodtest", "testgood", "goodparts"),
+    *("defectfree", "nodefect", "nondefective", "anomalyfree"),
+)
+"""Names of the kind without defects, as `key` writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +32,19 @@ class Item:
     kind: str
     """`good`, or the name of the defect kind."""
     mask: Path | None
-    """Ground-truth mask, where there is one."""
+    """Ground-truth mask, or a folder of masks that are one together, where there is one."""
     label: str = ""
     """What tells it from the others of its kind where files in several folders share names."""
 
     @property
     def name(self) -> str:
-        """Short name, the same on every machine."""
-        return f"{self.kind}/{self.label or self.path.name}"
+        """Short name, the same on every machine; printable whatever the file is called."""
+        return printable(f"{self.kind}/{self.label or self.path.name}")
+
+
+def kind_of(name: str) -> str:
+    """The kind that a folder or a table names; all names for parts without defects are one."""
+    return GOOD if key(name) in GOOD_NAMES else printable(name)
 
 
 def visa_items(root: Path, split: Split) -> list[Item]:
@@ -56,8 +67,8 @@ def visa_items(root: Path, split: Split) -> list[Item]:
         if row["label"] not in ("normal", "anomaly"):
             raise _bad_line(table, line, f"column 'label' is '{row['label']}'")
         kind = GOOD if row["label"] == "normal" else "anomaly"
-        mask = base / row["mask"] if row["mask"] and kind != GOOD else None
-        item = Item(base / row["image"], kind, mask)
+        mask = existing(base / row["mask"]) if row["mask"] and kind != GOOD else None
+        item = Item(existing(base / row["image"]), kind, mask)
         _add(items, item, split, table, line, ("image", "label"))
     return list(items.values())
 
@@ -82,9 +93,9 @@ def csv_items(table: Path, split: Split) -> list[Item]:
                 raise _bad_line(table, line, f"column '{column}' is empty")
         if row["split"] != split:
             continue
-        mask = table.parent / row["mask"] if row.get("mask") else None
+        mask = existing(table.parent / row["mask"]) if row.get("mask") else None
         label = Path(row["path"]).as_posix().replace("/", "_")
-        item = Item(table.parent / row["path"], row["kind"].strip(), mask, label)
+        item = Item(existing(table.parent / row["path"]), kind_of(row["kind"].strip()), mask, label)
         _add(items, item, split, table, line, ("path", "kind"))
     return list(items.values())
 

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
+from dad_edge.data.folder import images_in
 from dad_edge.data.listing import Item
 from dad_edge.errors import DataError
-from dad_edge.image.framing import Mask, ignored_at
-from dad_edge.image.preprocess import read_frame, to_mask
+from dad_edge.image.framing import ignored_at
+from dad_edge.image.masks import Mask, read_mask
+from dad_edge.image.preprocess import to_mask
+
+SUSPICIOUS_SHARE = 0.8
+"""Share of an image above which a mask is asked about."""
+
+_log = logging.getLogger(__name__)
 
 
 def read_truth(item: Item, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The true mask at the image's size, or None where nothing is marked.
+
+    A warning names masks that mark nothing or nearly everything.
+
+    Returns:
+        (H,W) uint8, 255 where the defect is.
 
     Raises:
         DataError: it cannot be read, or has another size than its image.
     """
     if item.mask is None:
         return None
-    mask = read_frame(item.mask)
-    if mask.shape != frame.shape:
-        raise DataError(
-            f"mask {item.mask} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image "
-            f"{item.path} is {frame.shape[1]}×{frame.shape[0]}.",
-            "save the mask at the size of its image, or remove it",
-        )
-    return mask.max(axis=2) if mask.any() else None
+    paths = images_in(item.mask) if item.mask.is_dir() else [item.mask]
+    marked = np.zeros(frame.shape[:2], bool)
+    for path in paths:
+        mask = read_mask(path)
+        if mask.shape != marked.shape:
+            raise DataError(
+                f"mask {path} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image "
+                f"{item.path} is {frame.shape[1]}×{frame.shape[0]}.",
+                "save the mask at the size of its image, or remove it",
+            )
+        marked |= mask
+    share = float(marked.mean())
+    if share > SUSPICIOUS_SHARE:
+        _log.warning("mask %s marks %.1f %% of its image; is it inverted?", item.mask, 100 * share)
+    if not share:
+        _log.warning("mask %s marks nothing; its image counts as without a mask.", item.mask)
+        return None
+    return marked.astype(np.uint8) * 255
 
 
 def truth_on(

@@ -116,12 +116,13 @@ def calibrate(
         done += 1
         progress(done, total)
 
+    depth = bundle.model.bit_depth
     inspector = open_graphs(bundle)
     scores: list[float] = []
     peaks: list[float] = []
     pictures: list[NDArray[np.float32]] = []
     for item in items:
-        frame = read_frame(item.path)
+        frame = read_frame(item.path, depth)
         score, peak = score_and_peak(inspector, item, frame)
         scores.append(score)
         peaks.append(peak)
@@ -129,7 +130,7 @@ def calibrate(
         tick()
     thresholds = thresholds_from(scores, peaks, false_reject_rate)
     chosen = range_items or [items[i] for i in select(np.stack(pictures), RANGE_IMAGES)]
-    frames = (read_frame(item.path) for item in chosen)
+    frames = (read_frame(item.path, depth) for item in chosen)
     calibration = Calibration(
         method=METHOD,
         ranges=activation_ranges(bundle, frames, tick=tick),

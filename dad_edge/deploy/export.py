@@ -24,7 +24,7 @@ from dad_edge.bundle import (
     write_manifest,
 )
 from dad_edge.config import FramingConfig, ModelConfig
-from dad_edge.errors import DadEdgeError, ModelError, UsageError, require
+from dad_edge.errors import DadEdgeError, ModelError, UsageError, printable, require
 from dad_edge.files import new_folder
 from dad_edge.image.framing import ignore_in
 from dad_edge.machine.environment import package_versions
@@ -121,7 +121,7 @@ def export(
         write_manifest(
             folder,
             model=model,
-            class_name=class_name or run.resolve().name,
+            class_name=printable(class_name or run.resolve().name),
             alpha_bar=tuple(float(table[step]) for step in model.lambdas),
             made_with=package_versions(),
         )

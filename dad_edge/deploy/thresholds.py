@@ -104,7 +104,8 @@ def derive_thresholds(
     found = []
     with open_choice(choose_to_judge(bundle, engine)) as inspector:
         for item in items:
-            found.append(score_and_peak(inspector, item, read_frame(item.path)))
+            frame = read_frame(item.path, bundle.model.bit_depth)
+            found.append(score_and_peak(inspector, item, frame))
             progress(len(found), len(items))
     scores, peaks = zip(*found, strict=True)
     thresholds = thresholds_from(scores, peaks, bundle.thresholds.target_false_reject_rate)

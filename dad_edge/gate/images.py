@@ -17,7 +17,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
 from dad_edge.data.layouts import Item, list_items
 from dad_edge.data.truth import read_truth, truth_on
-from dad_edge.errors import DataError
+from dad_edge.errors import DataError, printable
 from dad_edge.gate.synthetic import with_anomaly
 from dad_edge.image.framing import plan
 from dad_edge.image.preprocess import read_frame
@@ -96,17 +96,21 @@ def images_of(bundle: Bundle, data: Path | None, normal: Path | None = None) -> 
     lacking = FEWEST - sum(item.kind == GOOD for item in items)
     if lacking > 0:
         items += _spread(_normal_items(normal or root, items), lacking)
-    images = _images(root.resolve().name, items)
+    images = _images(printable(root.resolve().name), items, bundle.model.bit_depth)
     return images if _is_marked(images, bundle) else _with_synthetic(images, bundle)
 
 
-def data_images(root: Path) -> Images:
+def data_images(root: Path, bit_depth: int | None = None) -> Images:
     """The test images of a data set as they are, or its normal images where it has none.
+
+    Args:
+        root: folder of the data set.
+        bit_depth: of the model that is judged.
 
     Raises:
         DataError: no layout fits.
     """
-    return _images(root.resolve().name, _items(root))
+    return _images(printable(root.resolve().name), _items(root), bit_depth)
 
 
 def _items(root: Path) -> list[Item]:
@@ -131,10 +135,10 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
     return list(items[::step][:count])
 
 
-def _images(source: str, items: Sequence[Item]) -> Images:
+def _images(source: str, items: Sequence[Item], bit_depth: int | None) -> Images:
     def load(index: int) -> Sample:
         item = items[index]
-        frame = read_frame(item.path)
+        frame = read_frame(item.path, bit_depth)
         return Sample(item.name, item.kind, frame, read_truth(item, frame))
 
     return Images(source, True, tuple(item.kind for item in items), load)

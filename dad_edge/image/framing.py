@@ -7,6 +7,7 @@ below by its border pixels, so that nothing is stretched. The merged map covers 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,13 +22,14 @@ from numpy.typing import NDArray
 
 from dad_edge.config import FramingConfig, ModelConfig
 from dad_edge.errors import DataError, UsageError
-from dad_edge.image.preprocess import read_frame
+from dad_edge.image.masks import Mask, read_mask
+
+_log = logging.getLogger(__name__)
 
 IGNORE = "ignore.png"
 """Picture in a run or a bundle, non-zero where nothing is inspected; editable by the operator."""
 
 Box = tuple[slice, slice]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +163,14 @@ def read_ignore(path: Path) -> Mask:
     Raises:
         DataError: it is not a picture, or it leaves nothing to inspect.
     """
-    mask = np.asarray(read_frame(path).any(axis=2), bool)
+    mask = read_mask(path)
     if mask.all():
         raise DataError(
             f"the ignore mask {path} leaves nothing to inspect.",
             "leave the inspected part of the mask black",
         )
+    if not mask.any():
+        _log.warning("the ignore mask %s marks nothing: the whole frame is inspected.", path)
     return mask
 
 

@@ -5,6 +5,8 @@ Training, calibration, the CPU runtime and the CUDA kernel agree with this modul
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,67 +14,71 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dad_edge.config import BitDepth
 from dad_edge.errors import DataError
+from dad_edge.image.decode import open_picture, out_of_memory
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+NARROW_DEPTHS: tuple[BitDepth, ...] = (8, 10, 12, 14)
+"""Bits of cameras that store their values in 16-bit files, without shifting them."""
+CONVERT = "convert the images to unsigned 8-bit or 16-bit PNG, all of them by one fixed scale"
+
+_READ_BITS = (1, 2, 4, 8, 10, 12, 14, 16)
+_log = logging.getLogger(__name__)
 
 
-def read_frame(path: Path) -> NDArray[np.uint8]:
+def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uint8]:
     """Read an image file as a frame.
 
-    Grey images are repeated to three channels, transparency is dropped, and 16-bit images are
-    scaled by 1/257, never by their content.
+    Grey images are repeated to three channels, transparency is dropped, and values are scaled by
+    a constant, never by their content; `dad_edge.image.decode` says what is read and what not.
+
+    Args:
+        path: of a PNG, JPEG, BMP, TIFF, WebP or PNM picture.
+        bit_depth: bits that the values of a 16-bit file use, from the model's settings; None for
+            all that the file has.
 
     Returns:
-        (H,W,3) uint8, BGR.
+        (H,W,3) uint8, BGR, upright.
 
     Raises:
-        DataError: the file is missing, truncated or not an image.
+        DataError: the file is missing, damaged or not an image, or its values are not whole
+            numbers from 0 to what `bit_depth` allows.
     """
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
+    picture = open_picture(path)
+    header = picture.header
+    if header.number != "unsigned" or header.bits not in _READ_BITS:
         raise DataError(
-            f"cannot read image {path}: {error.strerror}.", "check the path and its permissions"
-        ) from error
-    if encoded.size == 0:
-        raise DataError(f"image {path} is empty (0 bytes).", "copy the file again or remove it")
-    if _is_truncated(encoded.tobytes()):
-        raise DataError(
-            f"image {path} is truncated: its end is missing.", "copy the file again or remove it"
+            f"image {path} has {header.bits}-bit {header.number} values; unsigned 8-bit or 16-bit "
+            "values are expected.",
+            CONVERT,
         )
-    try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None:
+    if header.white_is_zero and header.bits > 8:
         raise DataError(
-            f"image {path} is damaged or not an image.",
-            f"copy the file again or remove it; readable are {' '.join(IMAGE_SUFFIXES)}",
+            f"image {path} is a {header.bits}-bit TIFF whose smallest value is white.",
+            "save it with black as zero (photometric interpretation 1)",
         )
-    return as_frame(image, str(path))
+    if 8 < header.bits < 16:  # OpenCV fills 16 bits from a packed TIFF, and keeps PNM as it is
+        bit_depth = header.bits if header.format == "PNM" else 16
+    try:
+        return as_frame(picture.pixels(), f"image {path}", bit_depth)
+    except MemoryError as error:
+        raise out_of_memory(path) from error
 
 
-def _is_truncated(content: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end marker; decoders may fill the missing part silently."""
-    if content.startswith(b"\xff\xd8"):
-        last_scan = content.rfind(b"\xff\xda")
-        return b"\xff\xd9" not in content[last_scan:]
-    return content.startswith(b"\x89PNG") and b"\0\0\0\0IEND" not in content
-
-
-def as_frame(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def as_frame(image: NDArray[Any], name: str, bit_depth: int | None = None) -> NDArray[np.uint8]:
     """Check an array from a file or camera and give it the layout of a frame.
 
     Args:
         image: (H,W), (H,W,1), (H,W,3) BGR or (H,W,4) BGRA; uint8 or uint16.
         name: where it came from, for the error's sentence.
+        bit_depth: bits that 16-bit values use; None for all 16.
 
     Returns:
         (H,W,3) uint8, BGR, contiguous.
 
     Raises:
-        DataError: no pixels, another type or another number of channels.
+        DataError: no pixels, another type or another number of channels, or a value that does
+            not fit into `bit_depth`.
     """
     if image.ndim == 2:
         image = image[:, :, None]
@@ -81,16 +87,50 @@ def as_frame(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
             f"{name}: expected an image of 1, 3 or 4 channels, got shape {image.shape}.",
             "give grey, BGR or BGRA images",
         )
+    channels = image.shape[2]
+    colours = image[:, :, :3] if channels >= 3 else image
     if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
+        colours = _to_eight_bits(colours, name, bit_depth)
+    elif image.dtype != np.uint8:
         raise DataError(
             f"{name}: expected 8-bit or 16-bit pixels, got {image.dtype}.",
-            "save the images as 8-bit PNG",
+            CONVERT,
         )
-    channels = image.shape[2]
-    bgr = image[:, :, :3] if channels >= 3 else np.repeat(image, 3, axis=2)
+    bgr = colours if channels >= 3 else np.repeat(colours, 3, axis=2)
     return np.ascontiguousarray(bgr)
+
+
+def depth_of(largest: int) -> BitDepth | None:
+    """The narrowest usual bit depth that holds a value; None where it takes all 16 bits."""
+    return next((bits for bits in NARROW_DEPTHS if largest < 2**bits), None)
+
+
+def _to_eight_bits(values: NDArray[np.uint16], name: str, bit_depth: int | None) -> NDArray[Any]:
+    """Scale 16-bit values by the depth that they have by agreement."""
+    depth, largest = bit_depth or 16, int(values.max())
+    white = 2**depth - 1
+    if largest > white:
+        raise DataError(
+            f"{name} has a value of {largest}; the model was trained on images of {depth} bits, "
+            f"whose largest is {white}.",
+            f"set the camera to {depth} bits as in training, or train on images like this one",
+        )
+    used = depth_of(largest) or 16
+    if used < depth:
+        _log.warning(
+            "%s uses %d of %d bits: it is dark, or it comes from a camera of fewer bits than the "
+            "training images, and then its score means nothing; train on images like it.",
+            name,
+            used,
+            depth,
+        )
+    return _eight_bits(white)[values]
+
+
+@cache
+def _eight_bits(white: int) -> NDArray[np.uint8]:
+    """The 8-bit value of every value up to white, rounded."""
+    return ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def resize(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:

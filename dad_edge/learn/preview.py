@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from dad_edge.data.dataset import TrainingSet
-from dad_edge.errors import DataError
+from dad_edge.errors import DataError, printable
 from dad_edge.image.pictures import Picture, SheetRow, contact_sheet, mark_mask, write_picture
 
 COLUMNS = ("Normal", "Foreground", "Synthetic", "Mask")
@@ -75,7 +75,7 @@ def write_preview(shown: Preview, file: Path) -> None:
         DataError: the name's ending is of no picture.
         StorageError: the file cannot be written.
     """
-    if not cv2.haveImageWriter(file.name):
+    if not cv2.haveImageWriter(printable(file.name)):  # OpenCV crashes on bytes that are no text
         raise DataError(f"{file} does not name a picture.", "end --out in .png")
     write_picture(file, shown.sheet)
 

@@ -12,7 +12,7 @@ from dad_edge.config import GOOD, ModelConfig, read_recipe
 from dad_edge.data.digest import digest_items
 from dad_edge.data.layouts import Item, Split, find_layout, list_items
 from dad_edge.data.truth import read_truth, truth_on
-from dad_edge.errors import ModelError, require
+from dad_edge.errors import ModelError, printable, require
 from dad_edge.files import sha256_of
 from dad_edge.image.framing import IGNORE
 from dad_edge.image.pictures import InspectedImage
@@ -156,7 +156,7 @@ def evaluate(
     unmarked = 0
     started = time.perf_counter()
     for item in items:
-        frame = read_frame(item.path)
+        frame = read_frame(item.path, candidate.model.bit_depth)
         mask = read_truth(item, frame)
         inspection = candidate.inspector.inspect(frame)
         if inspection.verdict == "invalid":
@@ -177,7 +177,7 @@ def evaluate(
     values = [score.score for score in scores]
     is_defect = [kind != GOOD for kind in kinds]
     threshold, origin = _threshold(candidate, values, is_defect)
-    name = root.resolve().name
+    name = printable(root.resolve().name)
     return Report(
         title=f"{name}, {split} split",
         summary=_summary(values, is_defect, pixels),
@@ -244,7 +244,7 @@ def _examples(
 
 
 def _pictures(candidate: Candidate, item: Item) -> InspectedImage:
-    frame = read_frame(item.path)
+    frame = read_frame(item.path, candidate.model.bit_depth)
     inspection = candidate.inspector.inspect(frame)
     return small_copy(
         InspectedImage(

@@ -78,7 +78,7 @@ def stream(
     opened = open_choice(choice, seed=seed, fresh_noise=fresh_noise)
     with opened as inspector, StopRequest() as stop:
         announce(choice, inspector)
-        source = open_source(uri)
+        source = open_source(uri, bundle.model.bit_depth)
         if source.live and is_demo(bundle):
             print(
                 "warning: the demo bundle inspects this camera. It knows a drawn product and not "

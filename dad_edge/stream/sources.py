@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.data.demo import line
-from dad_edge.errors import DadEdgeError, DataError, UsageError
-from dad_edge.image.preprocess import IMAGE_SUFFIXES, as_frame, read_frame
+from dad_edge.data.folder import IMAGE_SUFFIXES, images_below
+from dad_edge.errors import DadEdgeError, DataError, UsageError, printable
+from dad_edge.image.preprocess import as_frame, read_frame
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
@@ -25,7 +26,6 @@ FOLDER_FPS = 10.0
 """Frames a second of a video made from pictures that have no rate of their own."""
 KNOWN = "camera://0, rtsp://…, a video file, a folder of images, demo:// or demo://?parts=60"
 
-_TRUTH_FOLDERS = ("ground_truth", "masks")
 _CAMERA_FPS = 30.0
 _TOLERATED_MISSING_FRAMES = 2
 
@@ -77,12 +77,13 @@ class Source:
     """Frames a second for a video made of it."""
 
 
-def open_source(uri: str | int) -> Source:
+def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
     """Open a camera, network stream, video file, folder of images or the demo line.
 
     Args:
         uri: camera index; `camera://N`; `rtsp://…` and other network streams; `demo://` with
             optional `parts` and `seed`; `file://` or a plain path of a video, image or folder.
+        bit_depth: of the model, for 16-bit images.
 
     Raises:
         DataError: there is no such camera, stream, file or folder, or it cannot be read.
@@ -93,13 +94,13 @@ def open_source(uri: str | int) -> Source:
         uri = f"camera://{uri}"
     scheme, separator, rest = uri.partition("://")
     if not separator:
-        return _open_path(Path(uri))
+        return _open_path(Path(uri), bit_depth)
     if scheme == "camera" and rest.isdecimal():
         return _open_camera(int(rest))
     if scheme == "demo":
         return _open_demo_uri(uri)
     if scheme == "file":
-        return _open_path(Path(unquote(rest)))
+        return _open_path(Path(unquote(rest)), bit_depth)
     if scheme in NETWORK_SCHEMES:
         return _open_network(uri)
     raise UsageError(f"'{uri}' is not a source this version can open.", f"use one of: {KNOWN}")
@@ -149,49 +150,22 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(path: Path, bit_depth: int | None) -> Source:
     if not path.exists():
         raise DataError(f"{path} does not exist.", f"check the path; sources are: {KNOWN}")
     if path.is_dir():
-        return _open_images(str(path), path, _images_below(path))
+        return _open_images(printable(str(path)), path, images_below(path), bit_depth)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _open_images(str(path), path.parent, [path])
+        return _open_images(printable(str(path)), path.parent, [path], bit_depth)
     return _open_video(path)
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Images of a folder in name order; of all its subfolders where it has none itself."""
-
-    def fail(error: OSError) -> None:
-        raise DataError(
-            f"cannot read folder {error.filename}: {error.strerror}.", "check its permissions"
-        ) from error
-
-    images: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _TRUTH_FOLDERS)
-        found = [Path(parent, f) for f in sorted(files) if _is_image(f)]
-        if found and Path(parent) == folder:
-            return found
-        images += found
-    if not images:
-        raise DataError(
-            f"folder {folder} has no images.",
-            f"put images into it; readable are {' '.join(IMAGE_SUFFIXES)}",
-        )
-    return images
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-
-
-def _open_images(uri: str, root: Path, paths: list[Path]) -> Source:
+def _open_images(uri: str, root: Path, paths: list[Path], bit_depth: int | None) -> Source:
     def frames() -> Frames:
         for index, path in enumerate(paths):
-            name = path.relative_to(root).as_posix()
+            name = printable(path.relative_to(root).as_posix())
             try:
-                yield Frame(read_frame(path), name, index, _now())
+                yield Frame(read_frame(path, bit_depth), name, index, _now())
             except DataError as error:
                 yield Unreadable(name, index, _now(), error)
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from dad_edge.data.layouts import find_layout, images_in, list_items
+from dad_edge.data.folder import images_in
+from dad_edge.data.layouts import find_layout, list_items
 from dad_edge.errors import DataError
 
 
@@ -49,6 +52,68 @@ def test_mvtec_layout(mvtec: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "name", ["OK", "Good", "normal", "Normal", "defect_free", "Anomaly-Free", "NON defective"]
+)
+def test_every_name_of_good_parts_is_one_kind(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "train/good/0.png", f"test/{name}/1.png", "test/dent/2.png")
+    assert [item.kind for item in list_items(tmp_path, "test")] in (
+        ["good", "dent"],
+        ["dent", "good"],
+    )
+
+
+def test_names_of_good_parts_in_two_folders_differ(tmp_path: Path) -> None:
+    touch(tmp_path, "train/Good/0.png", "test/good/0.png", "test/OK/0.png", "test/OK/1.png")
+    names = [item.name for item in list_items(tmp_path, "test")]
+    assert names == ["good/OK_0.png", "good/1.png", "good/good_0.png"]
+
+
+@pytest.mark.parametrize(
+    ("train", "layout"),
+    [
+        ("Train/GOOD", "MVTec AD"),
+        ("train/Normal", "MVTec AD"),
+        ("TRAIN/OK", "BTAD"),
+        ("Good", "good and bad folders"),
+        ("OK", "good and bad folders"),
+    ],
+)
+def test_layouts_are_recognised_in_any_case(tmp_path: Path, train: str, layout: str) -> None:
+    touch(tmp_path, f"{train}/0.PGM", f"{train}/1.jfif")
+    assert find_layout(tmp_path).name == layout
+    assert len(list_items(tmp_path, "train")) == 2
+
+
+def test_tool_folders_are_no_kinds(tmp_path: Path) -> None:
+    touch(tmp_path, "train/good/0.png", "test/good/0.png", "test/dent/._1.png", "test/dent/1.png")
+    for tool in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "#recycle", ".Trash-1000"):
+        touch(tmp_path, f"test/{tool}/0.png", f"train/good/{tool}/0.png")
+    assert [item.name for item in list_items(tmp_path, "test")] == ["dent/1.png", "good/0.png"]
+
+
+def test_images_of_one_stem_share_a_mask_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "train/good/0.png", "test/dent/a.png", "test/dent/a.jpg")
+    mask = touch(tmp_path, "ground_truth/dent/a_mask.png") / "ground_truth/dent/a_mask.png"
+    assert [item.mask for item in list_items(tmp_path, "test")] == [mask, mask]
+    assert "share the mask" in caplog.text
+
+
+def test_names_are_printable_whatever_the_bytes(tmp_path: Path) -> None:
+    latin = os.fsdecode(b"r\xfcckseite")
+    try:
+        touch(tmp_path, "train/good/0.png", f"test/{latin}/{latin}.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    touch(tmp_path, f"ground_truth/{latin}/{latin}_mask.png")
+    (item,) = list_items(tmp_path, "test")
+    assert item.name == r"r\xfcckseite/r\xfcckseite.png"
+    assert item.mask is not None
+    assert item.path.is_file()
+
+
 def test_good_and_bad_folders(tmp_path: Path) -> None:
     touch(tmp_path, "good/a.png", "bad/b.png", "bad_edge/c.png")
     assert find_layout(tmp_path).name == "good and bad folders"
@@ -78,7 +143,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     ("names", "holds"),
     [
         ((), "nothing"),
-        (("train/OK/a.png", "b.txt"), "b.txt, train"),
+        (("train/bad/a.png", "b.txt"), "b.txt, train"),
         (("test/good/a.png",), "test"),
     ],
 )
@@ -226,6 +291,15 @@ def test_a_csv_of_paths(tmp_path: Path) -> None:
     assert len({item.name for item in train}) == 2, "files of one name in two folders"
     test = {item.name: item.mask for item in list_items(table, "test")}
     assert test == {"good/day2_b.png": None, "scratch/day2_c.png": tmp_path / "masks/c.png"}
+
+
+def test_a_csv_names_kinds_and_accents_as_its_author_likes(tmp_path: Path) -> None:
+    touch(tmp_path, "é.png".replace("é", unicodedata.normalize("NFD", "é")), "b.png")
+    table = tmp_path / "parts.csv"
+    composed = unicodedata.normalize("NFC", "é.png")
+    rows = ("path,split,kind", f"{composed},test,OK", "b.png,test,Dent")
+    table.write_text("\n".join(rows), encoding="utf-8")
+    assert [item.kind for item in list_items(table, "test")] == ["good", "Dent"]
 
 
 @pytest.mark.parametrize(

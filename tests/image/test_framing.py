@@ -162,6 +162,24 @@ def test_a_mask_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
         ignored_at(thin, (4, 4))
 
 
+def test_an_ignore_mask_that_marks_nothing_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "ignore.png"
+    cv2.imwrite(str(path), np.zeros((8, 8), np.uint8))
+    assert not read_ignore(path).any()
+    assert "ignore.png marks nothing" in caplog.text
+
+
+def test_an_ignore_mask_is_read_as_masks_are(tmp_path: Path) -> None:
+    """Painted in black on a transparent ground, 16 bits."""
+    alpha = np.zeros((8, 8), np.uint16)
+    alpha[:3] = 65535
+    path = tmp_path / "ignore.png"
+    cv2.imwrite(str(path), np.dstack([np.zeros_like(alpha)] * 3 + [alpha]))
+    np.testing.assert_array_equal(read_ignore(path), alpha > 0)
+
+
 def test_every_tile_is_trained_on_and_ignored_pixels_stay_normal(tmp_path: Path) -> None:
     root = save_discs(tmp_path, 4)
     ignore = np.zeros((48, 48), bool)

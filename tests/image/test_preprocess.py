@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from picture_files import tiff
 
 from dad_edge.errors import DataError
 from dad_edge.image.preprocess import as_frame, read_frame, resize, to_frame, to_image, to_mask
@@ -54,6 +55,100 @@ def test_sixteen_bits_are_scaled_by_a_constant(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame, np.dstack([expected] * 3))
     dark = read_frame(save(tmp_path / "b.png", values // 100))
     assert dark.max() == 3  # 655 / 257: a dark image stays dark
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(40, 56), (1, 1), (33, 17)])
+def test_plain_files_are_read_as_opencv_reads_them(
+    tmp_path: Path, picture: np.ndarray, suffix: str, channels: int, shape: tuple[int, int]
+) -> None:
+    """Scores of before hold to the bit."""
+    image = np.ascontiguousarray(picture[: shape[0], : shape[1], :channels])
+    path = save(tmp_path / f"a{suffix}", image)
+    np.testing.assert_array_equal(read_frame(path), cv2.imread(str(path), cv2.IMREAD_COLOR))
+    assert read_frame(str(path)).flags.c_contiguous
+
+
+@pytest.mark.parametrize("depth", [8, 10, 12, 14, 16])
+def test_the_depth_of_the_data_set_scales_sixteen_bits(tmp_path: Path, depth: int) -> None:
+    white = 2**depth - 1
+    values = np.array([[0, white // 3, white]], np.uint16)
+    frame = read_frame(save(tmp_path / "a.png", values), depth)
+    assert frame[0, :, 0].tolist() == [0, 85, 255]
+    if depth < 16:
+        with pytest.raises(DataError, match=f"has a value of {white + 1}; .* of {depth} bits"):
+            read_frame(save(tmp_path / "b.png", values + 1), depth)
+
+
+def test_eight_bits_need_no_depth(tmp_path: Path, picture: np.ndarray) -> None:
+    path = save(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(read_frame(path, 12), picture)
+
+
+def test_fewer_bits_than_agreed_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_frame(save(tmp_path / "full.png", np.array([[0, 65535]], np.uint16)))
+    read_frame(save(tmp_path / "twelve.png", np.array([[0, 4095]], np.uint16)), 12)
+    assert not caplog.messages
+    read_frame(save(tmp_path / "dark.png", np.array([[0, 4095]], np.uint16)))
+    assert "dark.png uses 12 of 16 bits" in caplog.text
+
+
+def test_a_depth_that_the_file_declares_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5\n2 1\n4095\n" + np.array([0, 4095], ">u2").tobytes())
+    for depth in (None, 10, 14):
+        assert read_frame(path, depth)[0, :, 0].tolist() == [0, 255]
+    packed = np.array([[0x00, 0x0F, 0xFF]], np.uint8)  # 0 and 4095 in 12 bits each
+    path.write_bytes(tiff(packed, {256: [2], 258: [12]}))
+    for depth in (None, 12, 14):
+        assert read_frame(path, depth)[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((4, 4), np.int16),
+        np.zeros((4, 4), np.int8),
+        np.zeros((4, 4), np.uint32),
+        np.zeros((4, 4), np.int32),
+        np.zeros((4, 4), np.float16),
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.float64),
+    ],
+    ids=lambda values: f"{values.dtype}-{values.ndim}",
+)
+def test_other_numbers_are_refused_with_what_to_convert(tmp_path: Path, values: np.ndarray) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(values))
+    with pytest.raises(DataError, match="unsigned 8-bit or 16-bit values are expected") as caught:
+        read_frame(tmp_path / "a.tif")
+    assert "by one fixed scale" in caught.value.next_step
+
+
+def test_white_as_zero(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(np.array([[0, 1, 255]], np.uint8), {262: [0]}))
+    assert read_frame(tmp_path / "a.tif")[0, :, 0].tolist() == [255, 254, 0]
+    (tmp_path / "a.tif").write_bytes(tiff(np.array([[0, 1, 255]], np.uint16), {262: [0]}))
+    with pytest.raises(DataError, match="16-bit TIFF whose smallest value is white"):
+        read_frame(tmp_path / "a.tif")
+
+
+def test_a_picture_that_does_not_fit_into_memory(
+    tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "a.png", picture[:, :, 0])
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np, "repeat", fail)
+    with pytest.raises(DataError, match="the memory is not enough"):
+        read_frame(path)
+
+
+def test_black_pictures_are_read_like_all_others(tmp_path: Path) -> None:
+    assert not read_frame(save(tmp_path / "a.png", np.zeros((4, 4), np.uint8))).any()
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tiff"])

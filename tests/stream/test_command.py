@@ -172,7 +172,7 @@ def test_a_camera_that_the_demo_bundle_inspects_is_warned_about(
         yield Frame(dark_frame, "frame-0", 0, datetime.now(timezone.utc))
 
     path = shutil.copytree(PACKAGED, tmp_path / "copy") if demo else tiny_bundle.path
-    monkeypatch.setattr(command, "open_source", lambda uri: Source("camera://0", frames(), live))
+    monkeypatch.setattr(command, "open_source", lambda *_: Source("camera://0", frames(), live))
     command.stream(0, lambda: open_bundle(Path(path)), max_frames=1)
     said = capfd.readouterr().err
     assert said.count("warning: the demo bundle inspects this camera") == (live and demo)

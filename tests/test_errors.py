@@ -21,6 +21,7 @@ from dad_edge.errors import (
 
 def test_exit_codes_are_documented_and_different() -> None:
     codes = {kind.__name__: kind.exit_code for kind in DadEdgeError.__subclasses__()}
+    assert codes.pop("ReaderLeft") == 128 + signal.SIGPIPE
     del codes["Interrupted"]
     codes["DadEdgeError"] = DadEdgeError.exit_code
     assert sorted(codes.values()) == list(range(1, 8))

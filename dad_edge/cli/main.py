@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dad_edge.cli import deploy, learn, line
-from dad_edge.cli.terminal import say
-from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.cli.messages import say, steady_messages
+from dad_edge.cli.terminal import leave_stdout, refuse_empty, refuse_lost_folder
+from dad_edge.errors import DadEdgeError, DataError, ReaderLeft
+from dad_edge.machine.signals import unwind_on_signals
 
 app = typer.Typer(
     name="dad-edge",
@@ -23,19 +23,28 @@ app = typer.Typer(
 )
 
 
+@steady_messages()
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
-    signal.signal(signal.SIGTERM, _unwind)
+    unwind_on_signals()
     try:
         arguments = sys.argv[1:] or ["--help"]
+        refuse_empty(arguments)
+        refuse_lost_folder()
         code = app(arguments, standalone_mode=False)
+    except ReaderLeft as error:
+        leave_stdout()
+        sys.exit(error.exit_code)
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         say("error: interrupted.\nnext: run the command again")
         sys.exit(130)
-    except SystemExit:
+    except SystemExit as end:
+        if end.code == 1:  # how Typer ends when nobody reads its help any more
+            leave_stdout()
+            sys.exit(ReaderLeft.exit_code)
         say("error: terminated.\nnext: run the command again")
         raise
     except PermissionError as error:
@@ -48,11 +57,6 @@ def main() -> None:
         sys.exit(2)
     if code:  # what a command gave to typer.Exit
         sys.exit(code)
-
-
-def _unwind(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside of a `StopRequest`: leave by the same doors as Ctrl-C, and clean up."""
-    raise SystemExit(128 + number)
 
 
 def _print_version(wanted: bool) -> None:

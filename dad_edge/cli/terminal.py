@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dad_edge.errors import writing
+from dad_edge.cli.messages import say
+from dad_edge.errors import DataError, ReaderLeft, UsageError, writing
+from dad_edge.files import encode_json
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
@@ -35,24 +37,64 @@ DataOption = Annotated[
 ]
 
 
-def say(text: str) -> None:
-    """Tell the person at the terminal; stdout stays for machines."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def emit(result: dict[str, Any]) -> None:
-    """Print a result for machines.
+    """Print a result for machines: JSON in UTF-8, whatever the locale.
 
     Raises:
-        StorageError: stdout is a file on a full disk, or a pipe that was closed.
+        ReaderLeft: stdout is closed, or whoever read it has left.
+        StorageError: stdout is a file on a full disk.
     """
+    if sys.stdout is None:
+        raise ReaderLeft
     with writing("to stdout"):
         try:
-            print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+            sys.stdout.flush()
+            sys.stdout.buffer.write(encode_json(result, indent=2))
+            sys.stdout.buffer.flush()
         except OSError:
-            # What is left in the buffer would fail once more at exit and change the exit code.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            leave_stdout()
             raise
+
+
+def leave_stdout() -> None:
+    """Print no more.
+
+    What is left in the buffer would fail once more at exit and change the exit code.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty value: as a path it would stand for the current folder.
+
+    Raises:
+        UsageError: a value is empty, as that of a variable that was never set.
+    """
+    for position, argument in enumerate(arguments):
+        option, separator, value = argument.partition("=")
+        if not argument.strip():
+            option = arguments[position - 1] if position else ""
+        elif not separator or value.strip():
+            continue
+        named = f"the value of {option}" if option.startswith("--") else "an argument"
+        raise UsageError(
+            f"{named} is empty.",
+            "if it comes from a variable of the shell, give that variable a value",
+        )
+
+
+def refuse_lost_folder() -> None:
+    """Refuse to work in a folder that was removed, where no relative path has a meaning.
+
+    Raises:
+        DataError: the current folder does not exist any more.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DataError(
+            "the current folder does not exist any more.", "change to another folder with cd"
+        ) from error
 
 
 def chosen_bundle(named: Path | None) -> Bundle:

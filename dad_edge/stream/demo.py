@@ -14,8 +14,7 @@ from rich.table import Table
 from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
 from dad_edge.data.demo import KINDS
-from dad_edge.errors import writing
-from dad_edge.files import write_whole
+from dad_edge.files import sole_writer, write_whole
 from dad_edge.image.pictures import COLUMNS, InspectedImage, contact_sheet, inspection_row
 from dad_edge.image.preprocess import to_frame
 from dad_edge.machine.signals import StopRequest
@@ -129,16 +128,14 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         parts: number of parts.
 
     Raises:
-        StorageError: `out` cannot be written.
+        StorageError: `out` cannot be written, or another run writes there.
         UsageError: `parts` is below 1.
-        Interrupted: Ctrl-C or SIGTERM; what was inspected by then is written.
+        Interrupted: a signal; what was inspected by then is written.
     """
     source = demo_source(parts, defect_rate=_DEFECT_RATE)
     choice = choose_engine(bundle)
-    with open_choice(choice) as inspector, StopRequest() as stop:
+    with sole_writer(out), open_choice(choice) as inspector, StopRequest() as stop:
         announce(choice, inspector)
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
         files = {
             "video": out / VIDEO,
             "contact sheet": out / SHEET,
@@ -147,7 +144,7 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         header = describe(bundle, inspector, source, seed=0, fresh_noise=False)
         truth = TruthSink()
         sinks = [
-            JsonLinesSink(files["log"], header, inspector.threshold),
+            JsonLinesSink.create(files["log"], header, inspector.threshold, replace=True),
             VideoSink(
                 files["video"], source, Annotator(inspector.threshold, choice.pixel_threshold)
             ),

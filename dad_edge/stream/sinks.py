@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import errno
-import json
+import logging
 import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
 
-from dad_edge.errors import DeviceError, StorageError, UsageError, writing
+from dad_edge.errors import DeviceError, ReaderLeft, StorageError, UsageError, writing
+from dad_edge.files import encode_json
+from dad_edge.scores import score_text
 from dad_edge.stream.annotate import Annotator
+from dad_edge.stream.frames import Source, Unreadable
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sources import Source, Unreadable
 
 SCHEMA = 1
 """Version of the JSON-lines records."""
@@ -28,6 +31,8 @@ _PROBE_S = 20.0
 _PROBE = "import cv2; cv2.namedWindow('dad-edge'); cv2.destroyAllWindows()"
 _KEYS_THAT_STOP = (27, ord("q"))
 
+_log = logging.getLogger(__name__)
+
 
 class JsonLinesSink(Sink):
     """One JSON object a line: a header, a record for each frame, a summary.
@@ -36,29 +41,52 @@ class JsonLinesSink(Sink):
     was written of it is taken back.
     """
 
-    def __init__(self, target: Path | None, header: Mapping[str, Any], threshold: float) -> None:
+    def __init__(self, file: BinaryIO, name: str, threshold: float) -> None:
         """
         Args:
-            target: file to write, replaced if it exists; stdout if None.
-            header: what the results depend on, written into the first line.
+            file: unbuffered; it is closed at the end.
+            name: of it, for the error's sentence.
             threshold: image threshold, written into every record.
+        """
+        self._file = file
+        self._name = name
+        self._threshold = threshold
+
+    @classmethod
+    def create(
+        cls, target: Path, header: Mapping[str, Any], threshold: float, *, replace: bool = False
+    ) -> JsonLinesSink:
+        """A sink that writes into a new file.
+
+        Args:
+            target: name of the file.
+            header: what the results depend on, written into the first line.
+            threshold: image threshold.
+            replace: whether an earlier file of that name may be replaced.
 
         Raises:
-            StorageError: the file cannot be written.
+            StorageError: the file exists, or cannot be written.
         """
-        self._name = str(target or "to stdout")
-        self._threshold = threshold
-        with writing(self._name):
-            self._file: BinaryIO = (
-                open(target, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
-                if target
-                else os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-            )
+        with writing(target):
+            try:
+                file = open(target, "wb" if replace else "xb", buffering=0)  # noqa: SIM115
+            except FileExistsError as error:
+                raise holds_results(target) from error
+        sink = cls(file, str(target), threshold)
         try:
-            self._line({"record": "header", "schema": SCHEMA, **header})
+            sink.begin(header)
         except StorageError:
-            self._file.close()
+            file.close()
             raise
+        return sink
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Write the first line.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._line({"record": "header", "schema": SCHEMA, **header})
 
     def write(self, result: Result) -> None:
         frame, inspection = result.frame, result.inspection
@@ -67,7 +95,7 @@ class JsonLinesSink(Sink):
             "index": frame.index,
             "name": frame.name,
             "time": frame.time.isoformat(timespec="milliseconds"),
-            "score": round(inspection.score, 6) if math.isfinite(inspection.score) else None,
+            "score": self._rounded(inspection.score),
             "threshold": self._threshold,
             "verdict": inspection.verdict,
             "latency_ms": round(result.latency_ms, 3),
@@ -96,8 +124,11 @@ class JsonLinesSink(Sink):
         finally:
             self._file.close()
 
+    def _rounded(self, score: float) -> float | None:
+        return float(score_text(score, self._threshold, 6)) if math.isfinite(score) else None
+
     def _line(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = encode_json(record)
         with writing(self._name):
             written = 0
             try:
@@ -107,6 +138,54 @@ class JsonLinesSink(Sink):
                 if written and self._file.seekable():
                     self._file.truncate(self._file.tell() - written)
                 raise
+
+
+class StdoutSink(JsonLinesSink):
+    """The same lines on stdout, as long as somebody reads them."""
+
+    def __init__(self, header: Mapping[str, Any], threshold: float, *, only: bool) -> None:
+        """
+        Args:
+            header: what the results depend on, written into the first line.
+            threshold: image threshold.
+            only: whether nothing else takes the results, so that the run ends with the reader.
+
+        Raises:
+            StorageError: stdout is a file that cannot be written.
+        """
+        self.reader_left = False
+        self._only = only
+        closed = sys.stdout is None
+        descriptor = os.open(os.devnull, os.O_WRONLY) if closed else os.dup(sys.stdout.fileno())
+        super().__init__(os.fdopen(descriptor, "wb", buffering=0), "to stdout", threshold)
+        try:
+            if closed:
+                self._give_up()
+            self.begin(header)
+        except StorageError:
+            self._file.close()
+            raise
+
+    def _line(self, record: Mapping[str, Any]) -> None:
+        if self.reader_left:
+            return
+        try:
+            super()._line(record)
+        except ReaderLeft:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.reader_left = True
+        self.wants_stop = self._only
+        _log.info("nobody reads the results on stdout any more.")
+
+
+def holds_results(target: Path) -> StorageError:
+    """The error of a run that would have replaced results."""
+    return StorageError(
+        f"{target} holds the results of an earlier run.",
+        "choose another --out, or remove that file first",
+    )
 
 
 class VideoSink(Sink):
@@ -143,7 +222,8 @@ class VideoSink(Sink):
             return
         self._writer.release()
         self._writer = None
-        check = cv2.VideoCapture(str(self._target))
+        with self._named_for_opencv() as name:
+            check = cv2.VideoCapture(name)
         kept = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
         check.release()
         if kept < self._written:
@@ -156,13 +236,23 @@ class VideoSink(Sink):
         with writing(self._target):
             self._target.write_bytes(b"")
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._target), code, self._source.fps, (width, height))
+        with self._named_for_opencv() as name:
+            writer = cv2.VideoWriter(name, code, self._source.fps, (width, height))
         if not writer.isOpened():
             raise DeviceError(
                 f"this OpenCV {cv2.__version__} cannot write MPEG-4 video ({self._target}).",
                 "pip install --force-reinstall opencv-python, or leave out --video",
             )
         return writer
+
+    @contextmanager
+    def _named_for_opencv(self) -> Iterator[str]:
+        """The file's name through its folder's number: OpenCV takes names in UTF-8 only."""
+        folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{folder}/{self._target.name}"
+        finally:
+            os.close(folder)
 
     def _repeats(self, timestamp: float) -> int:
         """How often to write a frame so that the video of a live source keeps real time."""

@@ -43,9 +43,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
             code = int(end.code or 0)
         return code, capfd.readouterr().err
 
-    earlier = signal.getsignal(signal.SIGTERM)
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield command  # type: ignore[misc]
-    signal.signal(signal.SIGTERM, earlier)
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
 
 
 def assert_told(told: Told, code: int, error: str, next_step: str) -> None:

@@ -4,7 +4,9 @@ import errno
 import io
 import json
 import math
+import os
 import shutil
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,10 +21,10 @@ from dad_edge.errors import DataError, DeviceError, StorageError, UsageError
 from dad_edge.runtime.seams import Inspection
 from dad_edge.stream import sinks
 from dad_edge.stream.annotate import Annotator, outline
-from dad_edge.stream.dashboard import TerminalSink
+from dad_edge.stream.dashboard import TerminalSink, on_one_line
+from dad_edge.stream.frames import Frame, Source, Unreadable
 from dad_edge.stream.results import Result, Summary
-from dad_edge.stream.sinks import JsonLinesSink, VideoSink, WindowSink
-from dad_edge.stream.sources import Frame, Source, Unreadable
+from dad_edge.stream.sinks import JsonLinesSink, StdoutSink, VideoSink, WindowSink
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=timezone.utc)
 
@@ -55,7 +57,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_json_lines_hold_header_frames_errors_and_summary(tmp_path: Path) -> None:
-    sink = JsonLinesSink(tmp_path / "results.jsonl", {"backend": "tiny"}, 0.5)
+    sink = JsonLinesSink.create(tmp_path / "results.jsonl", {"backend": "tiny"}, 0.5)
     sink.write(make_result())
     sink.write(make_result(1, score=math.nan))
     sink.skip(missing_picture())
@@ -82,7 +84,7 @@ def test_json_lines_hold_header_frames_errors_and_summary(tmp_path: Path) -> Non
 
 
 def test_every_json_line_is_on_disk_before_the_next_frame(tmp_path: Path) -> None:
-    sink = JsonLinesSink(tmp_path / "results.jsonl", {}, 0.5)
+    sink = JsonLinesSink.create(tmp_path / "results.jsonl", {}, 0.5)
     for index in range(3):
         sink.write(make_result(index))
         assert read_lines(tmp_path / "results.jsonl")[-1]["index"] == index
@@ -91,7 +93,7 @@ def test_every_json_line_is_on_disk_before_the_next_frame(tmp_path: Path) -> Non
 
 def test_a_full_disk_is_an_error_from_the_first_line() -> None:
     with pytest.raises(StorageError, match=r"/dev/full: the disk is full"):
-        JsonLinesSink(Path("/dev/full"), {}, 0.5)
+        JsonLinesSink.create(Path("/dev/full"), {}, 0.5, replace=True)
 
 
 def test_a_disk_that_fills_up_inside_a_line_leaves_whole_lines(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_a_disk_that_fills_up_inside_a_line_leaves_whole_lines(tmp_path: Path) -
             return written
 
     path = tmp_path / "results.jsonl"
-    sink = JsonLinesSink(path, {}, 0.5)
+    sink = JsonLinesSink.create(path, {}, 0.5)
     sink._file.close()
     sink._file = FillingDisk(path, "ab")
     sink.write(make_result())
@@ -116,6 +118,76 @@ def test_a_disk_that_fills_up_inside_a_line_leaves_whole_lines(tmp_path: Path) -
     with pytest.raises(StorageError):
         sink.close(Summary())
     assert sink._file.closed
+
+
+def test_a_file_that_exists_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text("precious")
+    with pytest.raises(StorageError, match="holds the results of an earlier run"):
+        JsonLinesSink.create(tmp_path / "results.jsonl", {}, 0.5)
+    assert (tmp_path / "results.jsonl").read_text() == "precious"
+    JsonLinesSink.create(tmp_path / "results.jsonl", {}, 0.5, replace=True).close(Summary())
+    assert len(read_lines(tmp_path / "results.jsonl")) == 2
+
+
+@pytest.mark.parametrize("threshold", [0.13868559, 0.1386855, 0.138686, 0.1386855542])
+def test_score_and_verdict_of_a_record_agree(tmp_path: Path, threshold: float) -> None:
+    score = float(np.float32(0.13868555))
+    sink = JsonLinesSink.create(tmp_path / "results.jsonl", {}, threshold)
+    sink.write(make_result(score=score))
+    sink.close(Summary())
+    record = read_lines(tmp_path / "results.jsonl")[1]
+    assert (record["score"] > record["threshold"]) == (score > threshold)
+    assert record["score"] == pytest.approx(score, abs=5e-7)
+
+
+def test_names_that_are_not_utf8_are_escaped_in_every_sink(tmp_path: Path) -> None:
+    result = make_result()
+    result = replace(result, frame=replace(result.frame, name="a\udcfc.png"))
+    missing = replace(missing_picture(), name="b\udcfc.png")
+    sink = JsonLinesSink.create(tmp_path / "results.jsonl", {"source": "\udcfc"}, 0.5)
+    text = io.StringIO()
+    for taker in (sink, TerminalSink(3, 0.5, Console(file=text, width=100))):
+        taker.write(result)
+        taker.skip(missing)
+        taker.close(Summary())
+    header, frame, error, _ = read_lines(tmp_path / "results.jsonl")
+    assert header["source"] == r"\xfc"
+    assert (frame["name"], error["name"]) == (r"a\xfc.png", r"b\xfc.png")
+    text.getvalue().encode("ascii")
+    assert Annotator(0.5, 0.5).draw(result).any()
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    assert on_one_line("a\n\x1b[31mü b.png") == r"a\n\x1b[31mü b.png"
+
+
+def closed_pipe() -> io.TextIOWrapper:
+    """A text stream into a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "w")
+
+
+@pytest.mark.parametrize("only", [True, False])
+def test_a_reader_that_leaves_ends_the_run_where_nothing_else_takes_the_results(
+    monkeypatch: pytest.MonkeyPatch, only: bool
+) -> None:
+    with closed_pipe() as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        sink = StdoutSink({}, 0.5, only=only)
+        sink.write(make_result())
+        sink.skip(missing_picture())
+        sink.close(Summary())
+    assert (sink.reader_left, sink.wants_stop) == (True, only)
+
+
+def test_a_stdout_that_was_never_open_is_as_one_that_nobody_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    sink = StdoutSink({}, 0.5, only=True)
+    sink.close(Summary())
+    assert sink.wants_stop
 
 
 class Video(NamedTuple):
@@ -205,6 +277,17 @@ def test_a_window_without_a_display_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(UsageError, match="cannot open a window here"):
         WindowSink(Annotator(0.5, 0.5))
+
+
+def test_a_video_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "parts\udcfc"
+    folder.mkdir()
+    source = Source("test", iter(()))  # type: ignore[arg-type]
+    sink = VideoSink(folder / "line.mp4", source, Annotator(0.5, 0.5))
+    sink.write(make_result())
+    sink.close(Summary())
+    shutil.copy(folder / "line.mp4", tmp_path / "copy.mp4")
+    assert read_video(tmp_path / "copy.mp4").frames == 1
 
 
 def test_the_outline_surrounds_what_is_above_the_pixel_threshold() -> None:

@@ -24,15 +24,20 @@ from types import ModuleType
 INSTALL_HINT = "pip install 'dad-edge[{extra}]'"
 
 
+def printable(text: str) -> str:
+    r"""A text that every output takes: bytes of file names that are not UTF-8 become `\xfc`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class DadEdgeError(Exception):
     """An error with a sentence for the user and the next thing to do."""
 
     exit_code = 1
 
     def __init__(self, message: str, next_step: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step
+        self.message = printable(message)
+        self.next_step = printable(next_step)
+        super().__init__(self.message)
 
 
 class UsageError(DadEdgeError):

@@ -27,11 +27,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def printable(text: str) -> str:
-    r"""A text that every output takes: bytes of file names that are not UTF-8 become `\xfc`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 

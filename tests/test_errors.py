@@ -80,3 +80,9 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
 def test_other_errors_pass_through() -> None:
     with pytest.raises(ZeroDivisionError), writing("out.bin"):
         _ = 1 / 0
+
+
+def test_a_message_with_any_file_name_can_be_printed() -> None:
+    error = errors.DataError("image a\udcfcü.png is damaged.", "copy a\udcfc.png again")
+    assert error.message == str(error) == r"image a\xfcü.png is damaged."
+    assert error.next_step == r"copy a\xfc.png again"

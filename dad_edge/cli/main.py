@@ -23,6 +23,10 @@ app = typer.Typer(
 )
 
 
+_INTERRUPTED = 130
+_TOLD_OF_INTERRUPT = "error: interrupted.\nnext: run the command again"
+
+
 @steady_messages()
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
@@ -39,8 +43,8 @@ def main() -> None:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        say("error: interrupted.\nnext: run the command again")
-        sys.exit(130)
+        say(_TOLD_OF_INTERRUPT)
+        sys.exit(_INTERRUPTED)
     except SystemExit as end:
         if end.code == 1:  # how Typer ends when nobody reads its help any more
             leave_stdout()
@@ -50,11 +54,19 @@ def main() -> None:
     except PermissionError as error:
         say(f"error: {error.filename}: permission denied.\nnext: change its owner or permissions")
         sys.exit(DataError.exit_code)
+    except OSError as error:
+        if error.filename is None:  # no file of the user: a fault of this program
+            raise
+        reason = (error.strerror or str(error)).lower()
+        say(f"error: {error.filename}: {reason}.\nnext: check the path, its disk and its network")
+        sys.exit(DataError.exit_code)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")
         sys.exit(2)
+    if code == _INTERRUPTED:  # how Typer hands on Ctrl-C in some versions
+        say(_TOLD_OF_INTERRUPT)
     if code:  # what a command gave to typer.Exit
         sys.exit(code)
 

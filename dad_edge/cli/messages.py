@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from dad_edge.machine.noise import NOISE
 from dad_edge.stream.addresses import hide_secrets
 
 _PATIENCE_MS = 1000
@@ -36,7 +37,8 @@ def steady_messages() -> Iterator[None]:
         _occupy(descriptor)
     _silence_decoders()
     earlier = sys.stderr
-    sys.stderr = SteadyStream(earlier) if earlier is not None else io.StringIO()
+    sys.stderr = steady = SteadyStream(earlier) if earlier is not None else io.StringIO()
+    NOISE.can_be_dropped = True
     handler = MessageHandler()
     log = logging.getLogger("dad_edge")
     level = log.level
@@ -47,7 +49,9 @@ def steady_messages() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+        NOISE.can_be_dropped = False
         sys.stderr = earlier
+        steady.close()
 
 
 class SteadyStream(io.TextIOBase):
@@ -57,8 +61,15 @@ class SteadyStream(io.TextIOBase):
         self._stream = stream
         self._reader_is_slow = False
         self._descriptor: int | None = None
+        """Its own, so that the noise of decoders can be kept out of the other one."""
         with suppress(OSError, ValueError):
-            self._descriptor = stream.fileno()
+            self._descriptor = os.dup(stream.fileno())
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        super().close()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

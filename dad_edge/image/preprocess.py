@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DataError
+from dad_edge.machine.noise import NOISE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -42,7 +43,8 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
             f"image {path} is truncated: its end is missing.", "copy the file again or remove it"
         )
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        with NOISE.dropped():
+            image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.errors import DataError
-from dad_edge.files import printable
+from dad_edge.errors import DataError, UsageError, printable
 from dad_edge.image.preprocess import as_frame
+from dad_edge.machine.noise import NOISE
 from dad_edge.stream.addresses import has_unclear_password, without_secrets
 from dad_edge.stream.containers import has_index, missing_bytes
 from dad_edge.stream.frames import FOLDER_FPS, Frame, Frames, Source, Unreadable, now
@@ -144,8 +144,14 @@ def open_network(uri: str) -> Source:
     """A camera or server on the network.
 
     Raises:
-        DataError: it does not answer, or refuses.
+        UsageError: the address holds characters that no address has.
+        DataError: the device does not answer, or refuses.
     """
+    if not uri.isprintable():  # OpenCV does not survive bytes that are not UTF-8
+        raise UsageError(
+            f"{without_secrets(printable(uri))} holds characters that no address has.",
+            "write them as % and two hexadecimal digits",
+        )
     capture = cv2.VideoCapture(uri)
     if not capture.isOpened():
         next_step = "check the address, the password and that the device is switched on"
@@ -185,7 +191,8 @@ class _Pictures:
         return run
 
     def _grab(self) -> NDArray[np.uint8] | None:
-        was_read, image = self._capture.read()
+        with NOISE.dropped():
+            was_read, image = self._capture.read()
         return as_frame(image, self._name) if was_read and image is not None else None
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dad_edge.data.demo import line
-from dad_edge.errors import DataError, UsageError
-from dad_edge.files import printable
+from dad_edge.errors import DataError, UsageError, printable
 from dad_edge.image.preprocess import IMAGE_SUFFIXES, read_frame
 from dad_edge.stream.addresses import without_secrets
 from dad_edge.stream.captures import (
@@ -45,7 +44,7 @@ def open_source(uri: str | int) -> Source:
     """
     if isinstance(uri, int):
         return open_camera(uri)
-    if not uri.strip():
+    if not uri.removeprefix("file://").strip():
         raise UsageError(
             "--source is empty.",
             f"if it comes from a variable, give that one a value; sources are: {KNOWN}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import cv2
+import numpy as np
 import pytest
 
 from dad_edge.bundle import Bundle
@@ -130,6 +131,25 @@ def test_names_that_are_not_utf8_in_a_plain_locale(
     assert names[2] in ("ü.png", r"\xc3\xbc.png")
     assert done.stderr.isascii()
     assert r"defect: a\xfc.png" in done.stderr
+
+
+def test_a_damaged_picture_is_told_in_two_lines_without_noise_of_the_decoder(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    for name in ("a.png", "b.jpg", "c.tif"):
+        encoded = bytearray(cv2.imencode(name[1:], picture)[1].tobytes())
+        middle = len(encoded) // 2
+        encoded[middle : middle + 90] = bytes(90)
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        (tmp_path / "parts" / name).write_bytes(encoded if name != "c.tif" else encoded[:middle])
+    done = run("stream", "--source", tmp_path / "parts", "--bundle", tiny_bundle.path)
+    words = {line.split(":")[0] for line in done.stderr.splitlines() if "frame" not in line}
+    assert words <= {
+        "bundle", "backend", "unreadable", "defect", "error", "next",
+        "Pictures that could not be read",
+    }, done.stderr  # fmt: skip
+    assert done.returncode == 3
 
 
 def test_a_removed_folder_is_said_in_two_lines(tmp_path: Path) -> None:

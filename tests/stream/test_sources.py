@@ -169,10 +169,15 @@ def test_what_is_likely_meant_is_said(named: str, message: str, next_step: str) 
     assert next_step in caught.value.next_step
 
 
-@pytest.mark.parametrize("named", ["", " "])
+@pytest.mark.parametrize("named", ["", " ", "file://"])
 def test_an_empty_source_is_not_the_current_folder(named: str) -> None:
     with pytest.raises(UsageError, match="--source is empty"):
         open_source(named)
+
+
+def test_an_address_that_opencv_would_not_survive_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"rtsp://camera/\\xfc holds characters"):
+        open_source("rtsp://admin:secret@camera/\udcfc")
 
 
 def test_a_pipe_is_no_source(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from typing import Any, cast
 from benchmarks.naming import result_file, slug
 from benchmarks.real_data import run_stage
 from dad_edge.bench.paper import JOURNAL, TABLE_3, TABLE_4, PaperRow
-from dad_edge.config import RECIPES, Recipe, SizeName, to_mapping
+from dad_edge.config import RECIPES, Recipe, SizeName
+from dad_edge.documents import to_mapping
 from dad_edge.files import write_json
 from dad_edge.learn.recipes import norm_guided
 from dad_edge.machine.environment import describe

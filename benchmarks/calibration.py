@@ -29,7 +29,7 @@ from dad_edge.deploy.ranges import RangeMethod
 from dad_edge.gate.sensitivity import inspector_of
 from dad_edge.graphs.quantize import load_graph, to_int8
 from dad_edge.image.preprocess import read_frame
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 COUNTS = (8, 32, 128, 512)
 METHODS: tuple[RangeMethod, ...] = ("min-max", "percentile", "entropy")

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from benchmarks.naming import result_file
 from benchmarks.real_data import error_in, result_in
 from dad_edge.bench.case import Case, CasePrecision, EngineName
 from dad_edge.bench.measure import measure, summary
-from dad_edge.bench.study import draw_frames
+from dad_edge.bench.row import draw_frames
 from dad_edge.bench.subject import open_case
 from dad_edge.bundle import find_bundle, open_bundle
 from dad_edge.files import write_json
@@ -61,12 +62,12 @@ def measure_row(
         "backend": subject.backend,
         "weights": case.weights,
         "setup_s": round(subject.setup_s, 3),
-        **summary(samples, 1),
+        **asdict(summary(samples, 1)),
         "cpu_ms_per_frame": round(spent_s * 1e3 / calls, 3),
         "share_around_networks": round(around / sum(samples.latency_ms), 4),
         "growth_mib": round(resident_mib() - before, 1),
         "resident_mib": round(resident_mib(), 1),
-        "load": watch.load.to_mapping(),
+        "load": asdict(watch.load),
     }
 
 

@@ -30,7 +30,7 @@ from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.engines import CPU_RUNTIMES
-from dad_edge.runtime.inspector import open_graph
+from dad_edge.runtime.opening import open_graph
 
 SIDE = 32
 SIZES = ((SIDE, SIDE), (40, 56), (24, 90))

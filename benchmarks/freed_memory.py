@@ -24,7 +24,7 @@ from benchmarks.naming import result_file
 from dad_edge.bench.case import Case, recipe_model
 from dad_edge.bench.measure import Call, measure, rounded, summary
 from dad_edge.bench.pace import Pace
-from dad_edge.bench.study import draw_frames
+from dad_edge.bench.row import draw_frames
 from dad_edge.bench.subject import open_case
 from dad_edge.config import RECIPES
 from dad_edge.data.dataset import Batch
@@ -61,9 +61,9 @@ def measure_process(work: str, freed: str, seconds: float) -> dict[str, Any]:
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
     found = summary(samples, 1)
     return {
-        "ms": found["latency_ms"]["p50"],
-        "unstable": found["unstable"],
-        "slowed_share": found["slowed_share"],
+        "ms": found.latency_ms.p50,
+        "unstable": found.unstable,
+        "slowed_share": found.slowed_share,
         "page_faults_in_all": faults,
         "peak_memory_mib": peak_memory_mib(),
     }

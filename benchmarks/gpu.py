@@ -44,8 +44,14 @@ SANITIZER_PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin")
 FOUND_BY_SANITIZER = 9
 STUDIES = ("main", "precision", "scaling", "table3", "table4")
 PRECISIONS = ("fp16", "int8", "fp32")
-TEST_OPTIONS = ("-m", "gpu", "-p", "no:cacheprovider", "-o", "addopts=-ra", "-W", "default")
-"""Without the plugins that a GPU machine may lack, and without strictness about its packages."""
+GPU_TESTS = "tests/runtime"
+"""Where all of them lie; other tests need packages that a GPU machine may lack."""
+TEST_OPTIONS = (
+    *("-m", "gpu", "-p", "no:cacheprovider", "-W", "default"),
+    *("-o", "addopts=-ra --import-mode=importlib", "-o", "pythonpath=. tests/support"),
+)
+"""How the GPU tests run: without the options of plugins that a GPU machine may lack, and without
+strictness about the warnings of its packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
     no_training = no_torch or (None if data else "no data set was named: --data DIR")
     return [
         Part("doctor", [*package, "doctor", "--json"], 3, no_package),
-        Part(
-            "tests", [*python, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"], 15, no_tests
-        ),
+        Part("tests", [*python, "-m", "pytest", GPU_TESTS, *TEST_OPTIONS], 15, no_tests),
         check("memcheck"),
         check("racecheck"),
         Part("kernels", kernels, 5, no_kernels),

@@ -23,7 +23,7 @@ from dad_edge.data.layouts import list_items
 from dad_edge.gate.sensitivity import as_layers, frames_for, inspector_of, pick_frames, rank_layers
 from dad_edge.gate.trade import graphs_with
 from dad_edge.image.preprocess import read_frame
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 
 def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:

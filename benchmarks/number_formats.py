@@ -36,7 +36,7 @@ from dad_edge.graphs.quantize import INT8_LIMIT, load_graph, to_fp16, to_int8
 from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 FP8_LIMIT = 448.0
 CAPABILITIES = ("8.6", "8.9", "12.0")

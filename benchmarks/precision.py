@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import dad_edge
 from benchmarks.naming import result_file
 from dad_edge.bench.measure import measure, summary
-from dad_edge.bench.study import draw_frames
+from dad_edge.bench.row import draw_frames
 from dad_edge.bundle import DENOISER, ENGINES, PACKAGED, REPORTS, SEGMENTER, Bundle, open_bundle
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.build import Target, find_target
@@ -38,7 +39,8 @@ from dad_edge.machine.environment import describe
 from dad_edge.machine.load import LoadWatch
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs, open_inspector
+from dad_edge.runtime.inspector import choose_to_judge
+from dad_edge.runtime.opening import open_choice, open_graphs
 from dad_edge.runtime.sidecar import Sidecar, read_sidecar
 
 PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
@@ -104,7 +106,7 @@ def run_study(bundle: Bundle, images: Images, seconds: float) -> list[dict[str, 
                 row["not_run"] = reason
             else:
                 row |= judged(verify(bundle, sidecar.name, images))
-                inspector = open_inspector(bundle, engine=sidecar.name, even_if_rejected=True)
+                inspector = open_choice(choose_to_judge(bundle, sidecar.name))
                 row |= speed(inspector, frames, seconds)
         except DadEdgeError as error:
             row["error"] = error.message
@@ -154,10 +156,10 @@ def speed(inspector: Inspector, frames: list[Any], seconds: float) -> dict[str, 
         samples = measure(lambda n: inspector.inspect(frames[n % len(frames)]).stage_ms, seconds)
     found = summary(samples, 1)
     return {
-        "frames_per_second": round(found["fps"], 2),
-        "latency_ms": found["latency_ms"],
-        "unstable": found["unstable"],
-        "load": watch.load.to_mapping() if watch.load else None,
+        "frames_per_second": round(found.fps, 2),
+        "latency_ms": asdict(found.latency_ms),
+        "unstable": found.unstable,
+        "load": asdict(watch.load),
     }
 
 

@@ -16,19 +16,20 @@ import torch
 
 from dad_edge.bundle import PACKAGED, open_bundle
 from dad_edge.cli.progress import progress_bar
-from dad_edge.config import to_mapping
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.data.demo import PRODUCT, write_dataset
 from dad_edge.data.layouts import list_items
 from dad_edge.deploy.calibrate import calibrate
 from dad_edge.deploy.export import export
+from dad_edge.documents import to_mapping
 from dad_edge.files import new_folder, write_json
 from dad_edge.learn.recipes import choose_recipe, prepare_recipe
 from dad_edge.learn.train import train
 from dad_edge.machine.environment import describe
 from dad_edge.model.checkpoint import STATE
 from dad_edge.report.evaluate import bundle_candidate, evaluate
-from dad_edge.report.page import report_data, write_report
+from dad_edge.report.page import write_report
+from dad_edge.report.results import report_data
 
 EPOCHS = 64
 SEED, CALIBRATION_SEED = 0, 1

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
 from dad_edge.cli.progress import progress_bar
-from dad_edge.config import Precision, RuntimeName, read_toml
+from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.build import Target, build, describe, find_target
+from dad_edge.documents import read_toml
 from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
 from dad_edge.gate.images import images_of
 from dad_edge.gate.verify import verify

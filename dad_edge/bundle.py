@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 
-from dad_edge.config import ModelConfig, from_mapping, to_mapping
-from dad_edge.errors import ModelError
-from dad_edge.files import new_folder, read_json, sha256_of, write_json, write_whole
+from dad_edge.config import ModelConfig
+from dad_edge.documents import from_mapping, read_json, to_mapping
+from dad_edge.errors import ModelError, UsageError
+from dad_edge.files import is_file_name, new_folder, sha256_of, write_json
 from dad_edge.image.framing import IGNORE, Mask, ignore_in
+from dad_edge.image.pictures import write_picture
+from dad_edge.model.diffusion import alpha_bar_table
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -45,6 +48,24 @@ class Manifest:
     made_with: dict[str, str]
     """Versions of the packages that made it."""
 
+    def __post_init__(self) -> None:
+        for name in (DENOISER, SEGMENTER):
+            if name not in self.sha256:
+                raise UsageError(f"sha256 lacks {name}.", "export the bundle again")
+        for name in self.sha256:
+            if not is_file_name(name):
+                raise UsageError(
+                    f"sha256 names {name!r}, which is no file of the bundle.",
+                    "export the bundle again",
+                )
+        levels = len(self.model.lambdas)
+        if len(self.alpha_bar) != levels or not all(0 < a < 1 for a in self.alpha_bar):
+            raise UsageError(
+                f"alpha_bar must be {levels} numbers between 0 and 1, one for each of lambdas, "
+                f"got {list(self.alpha_bar)}.",
+                "export the bundle again",
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thresholds:
@@ -62,6 +83,30 @@ class Thresholds:
     """Number of normal images the thresholds come from."""
     normal_score_quantiles: dict[str, float]
     """Scores of the normal images at these quantiles."""
+
+    def __post_init__(self) -> None:
+        shares = {
+            "image_threshold": self.image_threshold,
+            "pixel_threshold": self.pixel_threshold,
+            **{f"normal_score_quantiles[{q!r}]": s for q, s in self.normal_score_quantiles.items()},
+        }
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise UsageError(
+                    f"{name} must lie in [0, 1], got {share}.",
+                    "write a share such as 0.55, not 55 for per cent",
+                )
+        for name in ("target_false_reject_rate", "smallest_supported_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise UsageError(
+                    f"{name} must lie between 0 and 1, got {getattr(self, name)}.",
+                    "write a share such as 0.01, not 1 for per cent",
+                )
+        if self.normal_images < 1:
+            raise UsageError(
+                f"normal_images must be at least 1, got {self.normal_images}.",
+                "run 'dad-edge calibrate' again, or restore the file",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,19 +145,35 @@ class Bundle:
 def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     """Where the bundle of this command is: `--bundle`, the environment, `./bundle`, the demo.
 
+    The demo is only taken where nothing is called `bundle`: what is there and damaged is for
+    `open_bundle` to refuse.
+
     Returns:
         The folder, and the reason in words, which every command prints.
+
+    Raises:
+        UsageError: the variable of the environment is empty.
     """
     if named == PACKAGED:
         return PACKAGED, _DEMO
     if named is not None:
         return named, "--bundle"
-    if value := os.environ.get(ENVIRONMENT_VARIABLE):
+    value = os.environ.get(ENVIRONMENT_VARIABLE)
+    if value is not None:
+        if not value.strip():
+            raise UsageError(
+                f"{ENVIRONMENT_VARIABLE} is set, but empty.",
+                f"set it to the folder of a bundle, or run 'unset {ENVIRONMENT_VARIABLE}'",
+            )
         return Path(value), ENVIRONMENT_VARIABLE
     local = Path("bundle")
-    if (local / MANIFEST).is_file():
-        return local, "./bundle"
-    return PACKAGED, _DEMO
+    try:
+        local.lstat()
+    except FileNotFoundError:
+        return PACKAGED, _DEMO
+    except OSError:
+        pass  # something that cannot be looked at is there nevertheless
+    return local, "./bundle"
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -122,20 +183,22 @@ def open_bundle(path: Path) -> Bundle:
         ModelError: a file is missing, changed, or not of this format.
         DataError: the ignore mask is not a picture, or leaves nothing to inspect.
     """
-    if not (path / MANIFEST).is_file():
+    if reason := _why_no_bundle(path):
         raise ModelError(
-            f"{path} is not a bundle: it has no {MANIFEST}.",
-            "make one with 'dad-edge export --checkpoint RUN --out bundle'",
+            f"{path} is not a bundle: {reason}.",
+            "copy the whole bundle again, name another with --bundle, or make one with "
+            "'dad-edge export --checkpoint RUN --out bundle'",
         )
     mapping = read_json(path / MANIFEST)
     version = mapping.get("format")
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"{path / MANIFEST}: format {version!r}, this version reads format {FORMAT_VERSION}.",
+            f"{path / MANIFEST}: format {reprlib.repr(version)}, this version reads format "
+            f"{FORMAT_VERSION}.",
             "export the bundle again with this version of dad-edge",
         )
     manifest = from_mapping(Manifest, mapping, str(path / MANIFEST))
-    _check_manifest(manifest, path / MANIFEST)
+    _check_lambdas(manifest, path / MANIFEST)
     for name, expected in manifest.sha256.items():
         _check_digest(path / name, expected)
     return Bundle(
@@ -147,16 +210,40 @@ def open_bundle(path: Path) -> Bundle:
     )
 
 
-def _check_manifest(manifest: Manifest, path: Path) -> None:
-    for name in (DENOISER, SEGMENTER):
-        if name not in manifest.sha256:
-            raise ModelError(f"{path}: sha256 lacks {name}.", "export the bundle again")
-    levels = len(manifest.model.lambdas)
-    if len(manifest.alpha_bar) != levels or not all(0 < a < 1 for a in manifest.alpha_bar):
+def is_demo(bundle: Bundle) -> bool:
+    """Whether a bundle has the networks of the demo, be it the one in the package or a copy."""
+    mapping = read_json(PACKAGED / MANIFEST)
+    return bundle.onnx_digests.items() <= mapping["sha256"].items()
+
+
+def _why_no_bundle(path: Path) -> str | None:
+    """Why there is nothing to read in a folder, or None if it has a manifest."""
+    try:
+        (path / MANIFEST).stat()
+    except NotADirectoryError:
+        return "it is a file, not a folder"
+    except FileNotFoundError:
+        if path.is_dir():
+            return f"it has no {MANIFEST}"
+        if path.is_symlink():
+            return f"it is a link to {os.readlink(path)}, which does not exist"
+        return "there is no such folder"
+    except PermissionError:
+        raise
+    except OSError as error:
+        return str(error.strerror)
+    return None
+
+
+def _check_lambdas(manifest: Manifest, path: Path) -> None:
+    """The graphs hold the time steps as constants: an edit of the manifest alone is a fault."""
+    model = manifest.model
+    expected = alpha_bar_table(model.schedule)[list(model.lambdas)]
+    if not np.allclose(manifest.alpha_bar, expected, rtol=1e-6, atol=0):
         raise ModelError(
-            f"{path}: alpha_bar must be {levels} numbers between 0 and 1, one for each of "
-            f"lambdas, got {list(manifest.alpha_bar)}.",
-            "export the bundle again",
+            f"{path}: alpha_bar {list(manifest.alpha_bar)} is not that of lambdas "
+            f"{list(model.lambdas)} and their schedule; one of them was edited.",
+            "restore the file; for other lambdas, export the bundle again",
         )
 
 
@@ -165,7 +252,14 @@ def _check_digest(path: Path, expected: str) -> None:
         raise ModelError(
             f"{path} is missing from the bundle.", "copy the whole bundle again, or export it again"
         )
-    actual = sha256_of(path)
+    try:
+        actual = sha256_of(path)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}.", "check the path and its permissions"
+        ) from error
     if actual != expected:
         raise ModelError(
             f"{path} was changed: sha256 is {actual[:12]}…, bundle.json says {expected[:12]}….",
@@ -177,7 +271,8 @@ S = TypeVar("S")
 
 
 def _read_optional(cls: type[S], path: Path) -> S | None:
-    return from_mapping(cls, read_json(path), str(path)) if path.is_file() else None
+    # A link that leads nowhere is refused: without it, the defaults would take over unsaid.
+    return from_mapping(cls, read_json(path), str(path)) if os.path.lexists(path) else None
 
 
 def writable_bundle(path: Path) -> Path:
@@ -186,7 +281,7 @@ def writable_bundle(path: Path) -> Path:
     Raises:
         StorageError: `./bundle` is taken or cannot be written.
     """
-    if path.resolve() != PACKAGED.resolve():
+    if os.path.realpath(path) != os.path.realpath(PACKAGED):
         return path
     target = Path("bundle")
     with new_folder(target) as draft:
@@ -221,8 +316,7 @@ def write_thresholds(bundle: Bundle, thresholds: Thresholds) -> None:
 
 def write_ignore(folder: Path, ignore: Mask) -> None:
     """Put an ignore mask into a bundle or a run: white where nothing is inspected."""
-    _, encoded = cv2.imencode(".png", ignore.astype(np.uint8) * 255)
-    write_whole(folder / IGNORE, encoded.tobytes())
+    write_picture(folder / IGNORE, ignore.astype(np.uint8) * 255)
 
 
 def write_calibration(bundle: Bundle, calibration: Calibration) -> None:

@@ -1,20 +1,14 @@
-"""Frozen settings of a model and of a training run, and their strict TOML form."""
+"""Frozen settings of a model and of a training run."""
 
 from __future__ import annotations
 
 import math
-import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from dad_edge.errors import ModelError, UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from dad_edge.documents import read_toml
+from dad_edge.errors import UsageError
 
 Fusion = Literal["average", "norm_guided"]
 Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
@@ -27,10 +21,16 @@ GOOD = "good"
 """Name of the kind that has no defect."""
 
 
+# Larger values are slips of the hand, which would fill the memory before anything refused them.
+_MOST_TIMESTEPS = 100_000
+_LARGEST_SIDE = 4096
+_MOST_TILES = 32
+
+
 def _positive(**values: float) -> None:
     for name, value in values.items():
-        if value <= 0:
-            raise UsageError(f"{name} must be positive, got {value}.", "correct the value")
+        if not 0 < value < math.inf:
+            raise UsageError(f"{name} must be a positive number, got {value}.", "correct the value")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,11 @@ class ScheduleConfig:
     """β_T. The paper states 1e-2; the authors' released code uses 2e-2."""
 
     def __post_init__(self) -> None:
-        _positive(timesteps=self.timesteps)
+        if not 1 <= self.timesteps <= _MOST_TIMESTEPS:
+            raise UsageError(
+                f"timesteps must lie in 1..{_MOST_TIMESTEPS}, got {self.timesteps}.",
+                "use the paper's 1000",
+            )
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UsageError(
                 f"schedule needs 0 < beta_start ≤ beta_end < 1, got {self.beta_start} and "
@@ -110,7 +114,11 @@ class FramingConfig:
     """Continue the frame by its border pixels instead of stretching it."""
 
     def __post_init__(self) -> None:
-        _positive(tiles=min(self.tiles))
+        if not 1 <= min(self.tiles) <= max(self.tiles) <= _MOST_TILES:
+            raise UsageError(
+                f"tiles must lie in 1..{_MOST_TILES} along each side, got {list(self.tiles)}.",
+                "use [1, 1] for the whole frame or [2, 3] for two rows of three",
+            )
         if not 0 <= self.overlap <= 0.5:
             raise UsageError(
                 f"overlap must lie in [0, 0.5], got {self.overlap}.", "use the default, 0.125"
@@ -141,8 +149,12 @@ class ModelConfig:
     framing: FramingConfig = field(default_factory=FramingConfig)
 
     def __post_init__(self) -> None:
-        _positive(image_size=self.image_size)
-        if not self.value_range[0] < self.value_range[1]:
+        if not 1 <= self.image_size <= _LARGEST_SIDE:
+            raise UsageError(
+                f"image_size must lie in 1..{_LARGEST_SIDE}, got {self.image_size}.",
+                "choose 128 or 256",
+            )
+        if not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
             raise UsageError(
                 f"value_range must ascend, got {list(self.value_range)}.",
                 "use 0 and 1 as the authors' code does, or -1 and 1",
@@ -229,13 +241,19 @@ class TrainConfig:
         )
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.", "use 0.99")
-        if min(self.focal_weight, self.grad_clip, self.seed) < 0:
+        for name in ("focal_weight", "grad_clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(
+                    f"{name} must not be negative, got {getattr(self, name)}.", "correct the value"
+                )
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must lie in 0..2^63-1, got {self.seed}.", "use --seed 0")
+        minutes = 1.0 if self.max_minutes is None else self.max_minutes
+        if self.epochs < 1 or not 0 < minutes < math.inf:
             raise UsageError(
-                "focal_weight, grad_clip and seed must not be negative.", "correct the value"
-            )
-        if self.epochs < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
-            raise UsageError(
-                "epochs and max-minutes must be positive.", "use --epochs 500 or --max-minutes 30"
+                f"epochs and max-minutes must be positive, got {self.epochs} and "
+                f"{self.max_minutes}.",
+                "use --epochs 500 or --max-minutes 30",
             )
 
 
@@ -297,99 +315,6 @@ RECIPES: dict[SizeName, Recipe] = {
     ),
 }
 """Recipe of each model size; `paper` is the paper's configuration."""
-
-T = TypeVar("T")
-
-
-def from_mapping(cls: type[T], mapping: Any, where: str) -> T:
-    """Build a settings dataclass from plain values, refusing what it does not know.
-
-    Args:
-        cls: a dataclass of this module or of the bundle's schema.
-        mapping: decoded TOML or JSON.
-        where: file and section, for the error's sentence.
-
-    Raises:
-        ModelError: a key is unknown or missing, or a value has another type or range.
-    """
-    if not isinstance(mapping, dict):
-        raise ModelError(f"{where}: expected a table, got {mapping!r}.", "correct the file")
-    hints = get_type_hints(cls)
-    known = fields(cls)  # type: ignore[arg-type]
-    names = {f.name for f in known}
-    for key in mapping:
-        if key not in names:
-            raise ModelError(
-                f"{where}: unknown key '{key}'; known are {', '.join(sorted(names))}.",
-                "correct the spelling or remove it",
-            )
-    for f in known:
-        if f.name not in mapping and f.default is MISSING and f.default_factory is MISSING:
-            raise ModelError(f"{where}: key '{f.name}' is missing.", "add the missing key")
-    values = {k: _convert(hints[k], v, f"{where}.{k}") for k, v in mapping.items()}
-    try:
-        return cls(**values)
-    except UsageError as error:
-        raise ModelError(f"{where}: {error.message}", error.next_step) from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """One plain value as the annotated type `hint`, or a ModelError."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if is_dataclass(hint):
-        return from_mapping(hint, value, where)  # type: ignore[arg-type]
-    if origin is tuple and isinstance(value, list):
-        if arguments[-1] is Ellipsis:
-            return tuple(_convert(arguments[0], v, where) for v in value)
-        if len(arguments) == len(value):
-            return tuple(_convert(a, v, where) for a, v in zip(arguments, value, strict=True))
-    elif origin is dict and isinstance(value, dict):
-        return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif origin is Literal and value in arguments:
-        return value
-    elif origin in (Union, UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if abs(value) < math.inf:
-            return float(value)
-        raise ModelError(f"{where}: expected a finite number, got {value!r}.", "correct the value")
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    expected = getattr(hint, "__name__", None) if origin is None else str(hint)
-    raise ModelError(f"{where}: expected {expected}, got {value!r}.", "correct the value")
-
-
-def to_mapping(settings: Any) -> dict[str, Any]:
-    """The settings as plain values for TOML or JSON: tuples as lists, None left out."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items() if v is not None}
-        if isinstance(value, (tuple, list)):
-            return [plain(v) for v in value]
-        return value
-
-    mapping: dict[str, Any] = plain(asdict(settings))
-    return mapping
-
-
-def read_toml(cls: type[T], path: Path) -> T:
-    """Read settings of a class from a TOML file.
-
-    Raises:
-        ModelError: the file is missing, is not TOML, or holds an unknown key.
-    """
-    try:
-        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file.", "give the recipe.toml of a run") from error
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not valid TOML: {error}.", "correct the file") from error
-    return from_mapping(cls, mapping, str(path))
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -40,7 +40,7 @@ class DadEdgeError(Exception):
         super().__init__(self.message)
 
 
-class UsageError(DadEdgeError):
+class UsageError(DadEdgeError, ValueError):
     """Arguments that cannot be carried out as given."""
 
     exit_code = 2

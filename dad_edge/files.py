@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, their digests, and JSON."""
+"""Files that are written whole or not at all, and their digests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dad_edge.errors import ModelError, StorageError, writing
+from dad_edge.errors import StorageError, writing
 
 
 def sha256_of(path: Path) -> str:
@@ -27,19 +27,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ModelError: the file cannot be read or is not a JSON object.
-    """
-    try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.", "restore the file") from error
-    if not isinstance(mapping, dict):
-        raise ModelError(f"{path} is not a JSON object.", "restore the file")
-    return mapping
+def is_file_name(name: str) -> bool:
+    """Whether a name from a document can only be a file in the folder of that document."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\0"} and len(name.encode()) < 256
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

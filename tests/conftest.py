@@ -37,6 +37,12 @@ def bright_frame() -> np.ndarray:
     return np.random.default_rng(1).integers(200, 256, (48, 64, 3), dtype=np.uint8)
 
 
+@pytest.fixture(autouse=True)
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine has proved itself on this machine before."""
+    monkeypatch.setattr("dad_edge.runtime.proof.user_cache", lambda: tmp_path / "cache of proofs")
+
+
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     """A CUDA driver on host memory in the place of the real one."""

@@ -46,13 +46,15 @@ NEEDS_TORCH = {
 
 FLOORS = (
     ("errors", "scores"),
-    ("config", "files", "machine"),
+    ("documents", "files", "machine"),
+    ("config",),
     ("image", "kernels", "model"),
     ("bundle", "data"),
     ("learn", "runtime.seams"),
     ("runtime.inspection",),
     ("runtime.cpu", "runtime.gpu", "runtime.sidecar"),
-    ("runtime.engines",),
+    ("runtime.engines", "runtime.proof"),
+    ("runtime.opening",),
     ("runtime.inspector",),
     ("graphs",),
     ("deploy", "doctor", "report", "stream"),

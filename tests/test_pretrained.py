@@ -9,6 +9,7 @@ import pytest
 from dad_edge.bundle import PACKAGED, open_bundle
 from dad_edge.data.demo.dataset import write_dataset
 from dad_edge.report.evaluate import bundle_candidate, evaluate
+from dad_edge.report.results import Summary
 
 LARGEST_MIB = 6
 
@@ -28,17 +29,15 @@ def test_it_is_complete_and_unchanged() -> None:
 
 
 @pytest.fixture(scope="module")
-def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float | None]:
+def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     data = tmp_path_factory.mktemp("demo") / "data"
     write_dataset(data, seed=0, train=1)
     return evaluate(bundle_candidate(open_bundle(PACKAGED)), data, "test").summary
 
 
 @pytest.mark.parametrize(("figure", "least"), [("image_auroc", 0.97), ("pro", 0.85)])
-def test_it_finds_the_drawn_defects(
-    summary: dict[str, float | None], figure: str, least: float
-) -> None:
-    value = summary[figure]
+def test_it_finds_the_drawn_defects(summary: Summary, figure: str, least: float) -> None:
+    value = getattr(summary, figure).value
     assert value is not None
     assert value >= least
 

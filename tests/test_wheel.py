@@ -46,7 +46,7 @@ def test_it_carries_kernels_bundle_and_type_marker(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         "py.typed",
-        "report.css",
+        "report/page.css",
         "kernels/inject.cu",
         "kernels/restore.cu",
         "kernels/pool.cu",

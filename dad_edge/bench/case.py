@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
+from dad_edge.bench.result import Configuration
 from dad_edge.bundle import Bundle
 from dad_edge.config import RECIPES, Fusion, Method, ModelConfig, SizeName
 
@@ -65,22 +66,23 @@ class Case:
             parts.append("from JPEG")
         return ", ".join(parts)
 
-    def to_mapping(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "name": self.name,
-            "method": method_of(self.model),
-            "lambdas": list(lambdas_of(self.model)),
-            "size": self.model.size,
-            "image_size": self.model.image_size,
-            "batch": self.batch,
-            "cameras": self.cameras,
-            "decode": self.decode,
-            "precision": self.precision,
-            "engine": self.engine,
-            "device": self.device,
-            "weights": self.weights,
-        }
+    def configuration(self, studies: tuple[str, ...] = ()) -> Configuration:
+        """The case in plain values, with the studies that show it."""
+        return Configuration(
+            name=self.name,
+            method=method_of(self.model),
+            lambdas=lambdas_of(self.model),
+            size=self.model.size,
+            image_size=self.model.image_size,
+            batch=self.batch,
+            cameras=self.cameras,
+            decode=self.decode,
+            precision=self.precision,
+            engine=self.engine,
+            device=self.device,
+            weights=self.weights,
+            studies=studies,
+        )
 
 
 def method_of(model: ModelConfig) -> str:

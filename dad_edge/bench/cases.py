@@ -61,14 +61,14 @@ def plan_rows(
         "scaling": _scaling,
     }
     chosen = STUDIES if study == "all" else (study,)
-    found: dict[str, Planned] = {}
+    planned: dict[str, Planned] = {}
     for name in chosen:
         for case in makers[name](bundle, device):
-            before = found.get(case.name)
+            before = planned.get(case.name)
             studies = (*before.studies, name) if before else (name,)
             kept = before.case if before else case
-            found[case.name] = Planned(case=kept, studies=tuple(dict.fromkeys(studies)))
-    return list(found.values())
+            planned[case.name] = Planned(case=kept, studies=tuple(dict.fromkeys(studies)))
+    return list(planned.values())
 
 
 def deployed(bundle_or_model: Bundle | ModelConfig, device: Device) -> Case:

@@ -39,11 +39,11 @@ def bundle_cost(bundle: Bundle, batch: int = 1) -> Costs:
     """Counted from a bundle's graphs; empty where they hide their shapes."""
     levels = len(bundle.model.lambdas)
     masks = 1 if bundle.model.fusion == "norm_guided" else levels
-    found = {}
+    costs = {}
     try:
         for stage, graph, rows in (("denoise", DENOISER, levels), ("segment", SEGMENTER, masks)):
             layers = layer_costs(bundle.path / graph, rows * batch)
-            found[stage] = Cost(
+            costs[stage] = Cost(
                 gflop=sum(layer.flop for layer in layers) / 1e9,
                 weights=sum(layer.weights for layer in layers),
                 activations=sum(layer.activations for layer in layers),
@@ -51,7 +51,7 @@ def bundle_cost(bundle: Bundle, batch: int = 1) -> Costs:
             )
     except ValueError:
         return {}
-    return found
+    return costs
 
 
 def model_cost(model: ModelConfig, batch: int = 1) -> Costs:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dad_edge.bench.measure import rounded
+from dad_edge.bench.result import LayerGroup, LayerProfile, SlowLayer
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.graphs.cost import LayerCost, layer_costs
 from dad_edge.graphs.openvino import for_openvino
@@ -42,9 +43,30 @@ class Timed:
     """Median over the runs."""
 
 
+@dataclass(slots=True)
+class _Group:
+    """The layers of one group, added up."""
+
+    ms: float = 0.0
+    gflop: float = 0.0
+    least_ms: float = 0.0
+    """The sum of every layer's own limit; 0 where a peak is not known."""
+
+    def row(self, name: str, whole_ms: float) -> LayerGroup:
+        """The group beside the time of all layers."""
+        return LayerGroup(
+            group=name,
+            ms=rounded(self.ms),
+            share=rounded(self.ms / whole_ms),
+            gflop=rounded(self.gflop),
+            gflop_per_s=rounded(self.gflop * 1e3 / self.ms) if self.ms else None,
+            share_of_roof=rounded(self.least_ms / self.ms) if self.ms and self.least_ms else None,
+        )
+
+
 def profile_bundle(
     bundle: Bundle, profiler: Profiler, gflop_per_s: float | None, gbyte_per_s: float | None
-) -> dict[str, Any]:
+) -> LayerProfile:
     """Time by layer group and the slowest layers of one frame in FP32.
 
     Args:
@@ -53,59 +75,47 @@ def profile_bundle(
         gflop_per_s: peak of a matrix product.
         gbyte_per_s: peak of a copy.
 
-    Returns:
-        Plain values for JSON: `groups` with time, share, GFLOP and share of the roof, the sum of
-        every layer's own limit; `slowest`, with the same rates.
-
     Raises:
         MissingDependency: the runtime is not installed.
         ValueError: the graphs hide their shapes.
     """
-    groups: dict[str, dict[str, float]] = {}
+    groups: dict[str, _Group] = {}
     steps: list[tuple[Timed, LayerCost | None, str]] = []
     for graph, source in ((DENOISER, "x_t"), (SEGMENTER, "pair")):
         rows = rows_of(bundle.model, graph)
         costs = layer_costs(bundle.path / graph, rows)
         for cost in costs:
-            entry = groups.setdefault(cost.group, {"ms": 0.0, "gflop": 0.0, "least_ms": 0.0})
-            entry["gflop"] += cost.flop / 1e9
-            entry["least_ms"] += _least_ms(cost, gflop_per_s, gbyte_per_s)
+            group = groups.setdefault(cost.group, _Group())
+            group.gflop += cost.flop / 1e9
+            group.least_ms += _least_ms(cost, gflop_per_s, gbyte_per_s)
         timed = _profile(profiler, bundle.path / graph, source, rows, bundle.model.image_size)
-        for step, layer, group in assign(timed, costs):
-            groups.setdefault(group, {"ms": 0.0, "gflop": 0.0, "least_ms": 0.0})["ms"] += step.ms
-            steps.append((step, layer, group))
-    whole = sum(entry["ms"] for entry in groups.values())
+        for step, layer, name in assign(timed, costs):
+            groups.setdefault(name, _Group()).ms += step.ms
+            steps.append((step, layer, name))
+    whole = sum(group.ms for group in groups.values())
     steps.sort(key=lambda entry: -entry[0].ms)
-    return {
-        "engine": profiler,
-        "ms": rounded(whole),
-        "groups": [
-            {
-                "group": name,
-                "ms": rounded(entry["ms"]),
-                "share": rounded(entry["ms"] / whole),
-                "gflop": rounded(entry["gflop"]),
-                "gflop_per_s": rounded(entry["gflop"] * 1e3 / entry["ms"]) if entry["ms"] else None,
-                "share_of_roof": rounded(entry["least_ms"] / entry["ms"])
-                if entry["ms"] and entry["least_ms"]
-                else None,
-            }
-            for name, entry in sorted(groups.items(), key=lambda item: -item[1]["ms"])
-            if entry["ms"] or entry["gflop"]
-        ],
-        "slowest": [
-            {
-                "name": layer.name if layer else step.name,
-                "op": layer.op if layer else step.op,
-                "group": group,
-                "shape": list(layer.shape) if layer else [],
-                "ms": rounded(step.ms),
-                "share": rounded(step.ms / whole),
-                "gflop_per_s": rounded(layer.flop / 1e6 / step.ms) if layer and step.ms else None,
-            }
-            for step, layer, group in steps[:SLOWEST]
-        ],
-    }
+    return LayerProfile(
+        engine=profiler,
+        ms=rounded(whole),
+        groups=tuple(
+            group.row(name, whole)
+            for name, group in sorted(groups.items(), key=lambda item: -item[1].ms)
+            if group.ms or group.gflop
+        ),
+        slowest=tuple(_slow(*entry, whole) for entry in steps[:SLOWEST]),
+    )
+
+
+def _slow(step: Timed, layer: LayerCost | None, group: str, whole_ms: float) -> SlowLayer:
+    return SlowLayer(
+        name=layer.name if layer else step.name,
+        op=layer.op if layer else step.op,
+        group=group,
+        shape=layer.shape if layer else (),
+        ms=rounded(step.ms),
+        share=rounded(step.ms / whole_ms),
+        gflop_per_s=rounded(layer.flop / 1e6 / step.ms) if layer and step.ms else None,
+    )
 
 
 def assign(
@@ -128,13 +138,13 @@ def assign(
         if step.op in ("Reorder", "ReorderInput", "ReorderOutput") or "_token_" in step.name:
             yield step, None, LAYOUT
             continue
-        found = next((place[name] for name in _names(step.name) if name in place), None)
-        if found is None:
+        node = next((place[name] for name in _names(step.name) if name in place), None)
+        if node is None:
             yield step, None, group
             continue
-        group = costs[found].group
+        group = costs[node].group
         computing = step.op in ("Conv", "Convolution", "MatMul", "FusedMatMul", "Gemm")
-        near = costs[max(found - _NEAR, 0) : found + 1] if computing else ()
+        near = costs[max(node - _NEAR, 0) : node + 1] if computing else ()
         yield step, next((layer for layer in reversed(near) if layer.flop), None), group
 
 
@@ -170,16 +180,16 @@ def _profile_onnx(path: Path, source: str, value: Any) -> list[Timed]:
         for _ in range(RUNS + 1):
             session.run(None, {source: value})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    found: dict[str, list[float]] = {}
+    times_ms: dict[str, list[float]] = {}
     ops = {}
     for event in events:
         name = event["name"]
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
             name = name.removesuffix("_kernel_time")
-            found.setdefault(name, []).append(event["dur"] / 1e3)
+            times_ms.setdefault(name, []).append(event["dur"] / 1e3)
             ops[name] = event["args"].get("op_name", "")
     # The first run also allocates.
-    return [Timed(name, ops[name], median(ms[1:])) for name, ms in found.items()]
+    return [Timed(name, ops[name], median(ms[1:])) for name, ms in times_ms.items()]
 
 
 def _profile_openvino(path: Path, source: str, value: Any) -> list[Timed]:
@@ -193,12 +203,12 @@ def _profile_openvino(path: Path, source: str, value: Any) -> list[Timed]:
     model.reshape(list(value.shape))
     settings = cpu_settings(usable_cores()) | {"PERF_COUNT": True}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    found: dict[str, list[float]] = {}
+    times_ms: dict[str, list[float]] = {}
     ops = {}
     for run in range(RUNS + 1):
         request.infer({source: value})
         for step in request.get_profiling_info() if run else ():
             if step.status == step.Status.EXECUTED:
-                found.setdefault(step.node_name, []).append(step.real_time.total_seconds() * 1e3)
+                times_ms.setdefault(step.node_name, []).append(step.real_time.total_seconds() * 1e3)
                 ops[step.node_name] = step.node_type
-    return [Timed(name, ops[name], median(ms)) for name, ms in found.items()]
+    return [Timed(name, ops[name], median(ms)) for name, ms in times_ms.items()]

@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import overload
 
 import numpy as np
 
 from dad_edge.bench.pace import Pace, Reading
+from dad_edge.bench.result import Percentiles
 
 WARM_UP_SHARE = 0.1
 """Share of the asked time that is run before anything is counted, on top of three calls."""
@@ -188,43 +189,60 @@ def why_unsteady(latency_ms: Sequence[float]) -> str | None:
     return None
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p95 and p99."""
-    found = np.percentile(values, (50, 90, 95, 99))
-    return {
-        name: round(float(value), 4)
-        for name, value in zip(("p50", "p90", "p95", "p99"), found, strict=True)
-    }
+def percentiles(values: Sequence[float]) -> Percentiles:
+    """p50, p90, p95 and p99 of times in milliseconds."""
+    levels = np.percentile(values, (50, 90, 95, 99))
+    p50, p90, p95, p99 = (round(float(value), 4) for value in levels)
+    return Percentiles(p50=p50, p90=p90, p95=p95, p99=p99)
 
 
+@overload
+def rounded(value: float) -> float: ...
+@overload
+def rounded(value: float | None) -> float | None: ...
 def rounded(value: float | None) -> float | None:
     """Six significant digits, for JSON."""
     return None if value is None else float(f"{value:.6g}")
 
 
-def summary(samples: Samples, frames: int) -> dict[str, Any]:
-    """A run as plain values for JSON.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A run in figures; `Row` has the same fields."""
+
+    frames: int
+    warm_up_calls: int
+    wall_s: float
+    fps: float
+    latency_ms: Percentiles
+    median_interval_ms: tuple[float, float] | None
+    unstable: str | None
+    slowed_share: float | None
+    overhead_share: float
+
+
+def summary(samples: Samples, frames: int) -> Summary:
+    """What can be said of a run.
 
     Args:
         samples: the run.
         frames: frames that one call inspects.
     """
     interval = median_interval(samples.latency_ms)
-    total_ms = sum(samples.latency_ms)
     unstable = why_unsteady(samples.latency_ms)
     if samples.slowed_counts:
         unstable = (
             f"the machine itself was slowed for {samples.slowed_share:.0%} of the time, "
             "and too little is left without it"
         )
-    return {
-        "frames": frames * len(samples.latency_ms),
-        "warm_up_calls": samples.warm_up_calls,
-        "wall_s": rounded(samples.wall_s),
-        "fps": rounded(frames * len(samples.latency_ms) / samples.wall_s),
-        "latency_ms": percentiles(samples.latency_ms),
-        "median_interval_ms": [round(v, 4) for v in interval] if interval else None,
-        "unstable": unstable,
-        "slowed_share": rounded(samples.slowed_share),
-        "overhead_share": round(1 - total_ms / 1e3 / samples.wall_s, 5),
-    }
+    inspected = frames * len(samples.latency_ms)
+    return Summary(
+        frames=inspected,
+        warm_up_calls=samples.warm_up_calls,
+        wall_s=rounded(samples.wall_s),
+        fps=rounded(inspected / samples.wall_s),
+        latency_ms=percentiles(samples.latency_ms),
+        median_interval_ms=(round(interval[0], 4), round(interval[1], 4)) if interval else None,
+        unstable=unstable,
+        slowed_share=rounded(samples.slowed_share),
+        overhead_share=round(1 - sum(samples.latency_ms) / 1e3 / samples.wall_s, 5),
+    )

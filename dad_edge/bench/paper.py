@@ -1,4 +1,4 @@
-"""What the paper reports: the rows that `bench` and `evaluate` stand beside.
+"""What the paper reports: the rows that `bench` stands beside.
 
 Source: "DiffusionAD: Denoising Diffusion for Anomaly Detection", arXiv 2303.08730, first version;
 the journal version is "Norm-guided One-step Denoising Diffusion for Anomaly Detection", IEEE TPAMI
@@ -83,26 +83,3 @@ TABLE_4 = tuple(
 JOURNAL = PaperRow(source="journal version", method="norm-guided", fps=23.5, image_auroc=98.6)
 
 FPS_ROWS = (*TABLE_3, *TABLE_4, JOURNAL)
-
-VISA = {
-    "candle": (94.9, 94.7),
-    "capsules": (96.4, 97.6),
-    "cashew": (92.5, 88.0),
-    "chewinggum": (99.2, 87.0),
-    "fryum": (97.8, 96.8),
-    "macaroni1": (99.3, 96.8),
-    "macaroni2": (98.9, 98.0),
-    "pcb1": (99.1, 96.9),
-    "pcb2": (99.2, 92.8),
-    "pcb3": (98.6, 94.4),
-    "pcb4": (98.6, 95.5),
-    "pipe_fryum": (98.9, 80.2),
-}
-"""Class → image AUROC and PRO."""
-VISA_AVERAGE = (97.8, 93.2)
-"""Image AUROC and PRO over the twelve classes, as printed in the paper."""
-
-DAGM = (99.9, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 96.1, 100.0)
-"""Image AUROC of classes 1 to 10."""
-DAGM_AVERAGE = 99.6
-"""Image AUROC over the ten classes, as printed in the paper."""

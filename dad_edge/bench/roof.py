@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dad_edge.bench.case import CasePrecision, Device
 from dad_edge.bench.gemm import onnx_gemm, torch_gemm, torch_on
 from dad_edge.bench.measure import rounded
+from dad_edge.bench.result import PeakRates
 from dad_edge.errors import DadEdgeError
 from dad_edge.machine.environment import usable_cores
 
@@ -83,15 +83,15 @@ class Peaks:
             if rate is not None:
                 self._gbyte[device] = max(rate, copy_gbytes(device, self._seconds))
 
-    def to_mapping(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "gflop_per_s": {f"{d} {p}": rounded(v) for (d, p), v in self._gflop.items()},
-            "gbyte_per_s": {d: rounded(v) for d, v in self._gbyte.items()},
-            "measured_with": "best run of a square matrix product (CPU: ONNX Runtime, side "
+    def rates(self) -> PeakRates:
+        """What was measured so far."""
+        return PeakRates(
+            gflop_per_s={f"{d} {p}": rounded(v) for (d, p), v in self._gflop.items()},
+            gbyte_per_s={d: rounded(v) for d, v in self._gbyte.items()},
+            measured_with="best run of a square matrix product (CPU: ONNX Runtime, side "
             f"{GEMM_SIDE['cpu']}, all usable cores; CUDA: PyTorch, side {GEMM_SIDE['cuda']}) and "
             "of a copy far larger than the caches, at the beginning and at the end of the study",
-        }
+        )
 
 
 def _or_none(measure: Callable[[], float]) -> float | None:

@@ -3,95 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dad_edge.bench.measure import rounded
+from dad_edge.bench.result import Row, Sweep, SweepPoint
 
 STRAIGHT = 0.99
 """Smallest R² that is called a straight line."""
 
 
-def fit_sweep(
-    axis: str, places: Sequence[tuple[float, dict[str, Any]]], missing: Sequence[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A straight line through points."""
+
+    slope: float
+    intercept: float
+    r2: float
+
+    def at(self, x: float) -> float:
+        """Its height at a place."""
+        return self.slope * x + self.intercept
+
+
+def fit_sweep(axis: str, places: Sequence[tuple[float, Row]], missing: Sequence[str]) -> Sweep:
     """Fit a line through the median times of the rows of one sweep.
 
     Args:
         axis: what is varied.
         places: place on the axis and the row that was measured there.
         missing: names of rows that were not measured.
-
-    Returns:
-        Plain values for JSON: the points, slope and intercept in milliseconds, R², whether that is
-        a straight line, and the reason where it is none.
     """
-    x = [place for place, _ in places]
-    y = [float(row["latency_ms"]["p50"]) for _, row in places]
-    found: dict[str, Any] = {
-        "axis": axis,
-        "points": [
-            {"x": at, "ms": ms, "fps": row["fps"], "gflop": row["gflop"], "name": row["name"]}
-            for at, ms, (_, row) in zip(x, y, places, strict=True)
-        ],
-        "missing": list(missing),
-        "slope_ms": None,
-        "intercept_ms": None,
-        "r2": None,
-        "straight": None,
-        "reason": None,
-    }
-    if len(x) < 3:
-        return found | {"reason": f"{len(x)} points do not tell a line from a curve"}
-    line = fit_line(x, y)
-    shaky = [row["name"] for _, row in places if row["unstable"]]
-    straight = line["r2"] >= STRAIGHT
-    return (
-        found
-        | line
-        | {
-            "straight": straight,
-            "reason": None if straight else _why(x, y, places, line, shaky),
-        }
+    points = tuple(
+        SweepPoint(x=x, ms=row.latency_ms.p50, fps=row.fps, gflop=row.gflop, name=row.name)
+        for x, row in places
+    )
+    sweep = Sweep(axis=axis, points=points, missing=tuple(missing))
+    if len(points) < 3:
+        return replace(sweep, reason=f"{len(points)} points do not tell a line from a curve")
+    line = fit_line([point.x for point in points], [point.ms for point in points])
+    straight = line.r2 >= STRAIGHT
+    return replace(
+        sweep,
+        slope_ms=line.slope,
+        intercept_ms=line.intercept,
+        r2=line.r2,
+        straight=straight,
+        reason=None if straight else _why(places, line),
     )
 
 
-def fit_line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
-    """Least squares: slope, intercept and R² of y over x."""
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
+    """Least squares of y over x."""
     slope, intercept = np.polyfit(x, y, 1)
     left = np.asarray(y) - (slope * np.asarray(x) + intercept)
     spread = float(((np.asarray(y) - np.mean(y)) ** 2).sum())
-    return {
-        "slope_ms": rounded(float(slope)) or 0.0,
-        "intercept_ms": rounded(float(intercept)) or 0.0,
-        "r2": rounded(1 - float((left**2).sum()) / spread if spread else 1.0) or 0.0,
-    }
+    return Line(
+        slope=rounded(float(slope)),
+        intercept=rounded(float(intercept)),
+        r2=rounded(1 - float((left**2).sum()) / spread if spread else 1.0),
+    )
 
 
-def _why(
-    x: Sequence[float],
-    y: Sequence[float],
-    places: Sequence[tuple[float, dict[str, Any]]],
-    line: dict[str, float],
-    shaky: Sequence[str],
-) -> str:
-    if shaky:
-        return f"{len(shaky)} of {len(x)} points are not steady"
-    offsets = [ms - (line["slope_ms"] * at + line["intercept_ms"]) for at, ms in zip(x, y)]  # noqa: B905
+def _why(places: Sequence[tuple[float, Row]], line: Line) -> str:
+    """Why these rows do not lie on their line."""
+    if shaky := sum(row.unstable is not None for _, row in places):
+        return f"{shaky} of {len(places)} points are not steady"
+    times_ms = [row.latency_ms.p50 for _, row in places]
+    offsets = [row.latency_ms.p50 - line.at(x) for x, row in places]
     worst = int(np.argmax(np.abs(offsets)))
     said = (
-        f"at {x[worst]:g} it takes {abs(offsets[worst]) / y[worst]:.0%} "
+        f"at {places[worst][0]:g} it takes {abs(offsets[worst]) / times_ms[worst]:.0%} "
         f"{'more' if offsets[worst] > 0 else 'less'} than the line"
     )
-    frames = [row["batch"] * row["cameras"] for _, row in places]
-    gflop = [(row["gflop"] or 0) * n for n, (_, row) in zip(frames, places, strict=True)]
-    if min(gflop) > 0 and fit_line(gflop, y)["r2"] >= STRAIGHT:
+    gflop = [(row.gflop or 0) * row.frames_a_call for _, row in places]
+    if min(gflop) <= 0:
+        return said
+    if fit_line(gflop, times_ms).r2 >= STRAIGHT:
         return f"{said}; the time follows the arithmetic, which is itself no straight line"
-    if min(gflop) > 0:
-        rates = [work / ms for work, ms in zip(gflop, y, strict=True)]
-        return (
-            f"{said}; the rate changes from {rates[0] * 1e3:.0f} to {rates[-1] * 1e3:.0f} GFLOP/s "
-            "along the way"
-        )
-    return said
+    rates = [work / ms for work, ms in zip(gflop, times_ms, strict=True)]
+    return (
+        f"{said}; the rate changes from {rates[0] * 1e3:.0f} to {rates[-1] * 1e3:.0f} GFLOP/s "
+        "along the way"
+    )

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
-from itertools import islice
-from typing import Any
 
-import numpy as np
-
-from dad_edge.bench.case import Case
-from dad_edge.bench.cases import Planned, StudyName, deployed, plan_rows, sweeps
-from dad_edge.bench.cost import total
+from dad_edge.bench.case import Device
+from dad_edge.bench.cases import Planned, StudyName, plan_rows, sweeps
 from dad_edge.bench.layers import PROFILERS, profile_bundle
-from dad_edge.bench.measure import (
-    FEWEST_STEADY,
-    Block,
-    Progress,
-    Samples,
-    measure,
-    percentiles,
-    rounded,
-    summary,
-)
+from dad_edge.bench.measure import FEWEST_STEADY, Block, Progress
 from dad_edge.bench.pace import Pace
-from dad_edge.bench.roof import Peaks, roof_of
+from dad_edge.bench.result import (
+    DrawnFrames,
+    LayerProfile,
+    MeasuredBundle,
+    NotMeasured,
+    Row,
+    StudyResult,
+    StudySensors,
+    Sweep,
+    values_of,
+)
+from dad_edge.bench.roof import Peaks
+from dad_edge.bench.row import FRAME_SIDE, Measured, Rig, draw_frames, finish, measure_case
 from dad_edge.bench.scaling import fit_sweep
-from dad_edge.bench.subject import Frame, Subject, case_cost, check_here, open_case
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DadEdgeError
 from dad_edge.machine.environment import describe
@@ -35,9 +33,6 @@ from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
 
-SCHEMA_VERSION = 3
-FRAMES = 16
-FRAME_SIDE = 256
 SECONDS: dict[StudyName, float] = {
     "main": 5.0,
     "table3": 3.0,
@@ -56,9 +51,6 @@ LONGEST_CALL_S: dict[StudyName, float] = {
 """A row whose call is expected to take longer is left out, and says so."""
 LIMIT_S = 720.0
 """Rows that a study has not begun by then are left out, and say so."""
-EXPECTED_SHARE = 0.4
-"""Share of the peak that is expected of a row before it was measured."""
-NETWORK_CALLS = 30
 VISITS = 3
 """How often a row is opened and measured for half its time; the last visit is for those that are
 not steady. What differs between two openings, such as where memory lies, is seen in no single one,
@@ -72,7 +64,7 @@ def run_study(
     engine: str | None = None,
     seconds: float | None = None,
     progress: Progress = lambda what, share: None,
-) -> dict[str, Any]:
+) -> StudyResult:
     """Measure the rows of a study.
 
     Args:
@@ -82,69 +74,78 @@ def run_study(
         seconds: how long to measure a row, longer while it is not steady; by default what suits
             the study.
         progress: told how far the study is.
-
-    Returns:
-        Plain values for JSON, described in `benchmarks/README.md`.
     """
     progress("drawing frames", 0.0)
-    frames = draw_frames()
     planned = plan_rows(study, bundle, engine=engine)
-    peaks, pace = Peaks(min(0.5, (seconds or 5.0) / 10)), Pace()
-    sensors = read_sensors()
-    rows: dict[str, dict[str, Any]] = {}
-    not_measured: list[dict[str, Any]] = []
+    rig = Rig(draw_frames(), Peaks(min(0.5, (seconds or 5.0) / 10)), Pace())
+    before = read_sensors()
+    with LoadWatch() as watch:
+        measured, not_measured = _visit_all(planned, rig, seconds, progress)
+    progress("measuring the peak again", 1.0)
+    rig.peaks.measure_again()
+    rows = [one.row for one in measured]
+    rows = [finish(one, rig.peaks, rig.pace, rows) for one in measured]
+    after = read_sensors()
+    asked = {name for plan in planned for name in plan.studies}
+    layers, scaling = None, None
+    if engine is None and {"main", "precision"} & asked:
+        progress("profiling layers", 1.0)
+        layers = _layers(bundle, rig.peaks)
+    if "scaling" in asked:
+        scaling = _scaling(bundle, rows)
+    return StudyResult(
+        study=study,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        environment=describe(),
+        bundle=MeasuredBundle(
+            name=bundle.path.resolve().name,
+            class_name=bundle.manifest.class_name,
+            sha256=bundle.onnx_digests,
+        ),
+        frames=DrawnFrames(
+            source="demo product, drawn beforehand",
+            count=len(rig.frames),
+            height=FRAME_SIDE,
+            width=FRAME_SIDE,
+        ),
+        load=watch.load,
+        sensors=StudySensors(before=before, after=after, throttling=throttling(before, after)),
+        peak=rig.peaks.rates(),
+        rows=tuple(rows),
+        not_measured=tuple(not_measured),
+        layers=layers,
+        scaling=scaling,
+    )
+
+
+def _visit_all(
+    planned: Sequence[Planned], rig: Rig, seconds: float | None, progress: Progress
+) -> tuple[list[Measured], list[NotMeasured]]:
+    """All rows in turn, and again; the last visit to a row has the samples of all of them."""
+    rows: dict[str, Measured] = {}
+    not_measured: list[NotMeasured] = []
     blocks: dict[str, list[Block]] = {plan.case.name: [] for plan in planned}
     started = time.perf_counter()
-    with LoadWatch() as watch:
-        for visit in range(VISITS):
-            for number, plan in enumerate(planned):
-                name, length = plan.case.name, _length(plan, seconds)
-                passed_s = time.perf_counter() - started
-                late = passed_s > LIMIT_S
-                if visit > 0 and (late or not _worth_a_visit(rows.get(name), visit, length, pace)):
-                    continue
-                done = (visit + number / len(planned)) / VISITS
-                report = _reporter(progress, name, done, 1 / len(planned) / VISITS)
-                found = _attempt(
-                    plan, frames, length / 2, peaks, pace, report, passed_s, blocks[name]
-                )
-                if "reason" not in found:
-                    rows[name] = found | _worse(rows.get(name, found), found)
-                elif visit == 0:
-                    not_measured.append(found)
-                else:
-                    rows[name]["unstable"] = f"it could not be measured again: {found['reason']}"
-    progress("measuring the peak again", 1.0)
-    peaks.measure_again()
-    measured = list(rows.values())
-    for row in measured:
-        row |= limits(row, peaks) | {"times_eager": times_eager(row, measured)}
-        row |= machine_share(row, pace)
-    after = read_sensors()
-    result = {
-        "schema_version": SCHEMA_VERSION,
-        "study": study,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "environment": describe(),
-        "bundle": {
-            "name": bundle.path.resolve().name,
-            "class_name": bundle.manifest.class_name,
-            "sha256": bundle.onnx_digests,
-        },
-        "frames": {"source": "demo product, drawn beforehand", "count": FRAMES}
-        | {"height": FRAME_SIDE, "width": FRAME_SIDE},
-        "load": watch.load.to_mapping(),
-        "sensors": {"before": sensors, "after": after, "throttling": throttling(sensors, after)},
-        "peak": peaks.to_mapping(),
-        "rows": measured,
-        "not_measured": not_measured,
-    }
-    if engine is None and {"main", "precision"} & {n for plan in planned for n in plan.studies}:
-        progress("profiling layers", 1.0)
-        result["layers"] = _layers(bundle, peaks)
-    if any("scaling" in plan.studies for plan in planned):
-        result["scaling"] = _scaling(bundle, measured)
-    return result
+    for visit in range(VISITS):
+        for number, plan in enumerate(planned):
+            name, length = plan.case.name, _length(plan, seconds)
+            passed_s = time.perf_counter() - started
+            earlier = rows.get(name)
+            if visit > 0 and (
+                passed_s > LIMIT_S or not _worth_a_visit(earlier, visit, length, rig.pace)
+            ):
+                continue
+            done = (visit + number / len(planned)) / VISITS
+            report = _reporter(progress, name, done, 1 / len(planned) / VISITS)
+            outcome = _attempt(plan, rig, length / 2, report, passed_s, blocks[name])
+            if isinstance(outcome, Measured):
+                rows[name] = _with_all_disturbances(earlier or outcome, outcome)
+            elif visit == 0 or earlier is None:
+                not_measured.append(outcome)
+            else:
+                again = f"it could not be measured again: {outcome.reason}"
+                rows[name] = replace(earlier, row=replace(earlier.row, unstable=again))
+    return list(rows.values()), not_measured
 
 
 def _reporter(progress: Progress, name: str, done: float, part: float) -> Progress:
@@ -159,112 +160,43 @@ def _length(plan: Planned, seconds: float | None) -> float:
 
 def _attempt(
     plan: Planned,
-    frames: Sequence[Frame],
+    rig: Rig,
     seconds: float,
-    peaks: Peaks,
-    pace: Pace,
     progress: Progress,
     passed_s: float,
     blocks: list[Block],
-) -> dict[str, Any]:
-    """A row, or the description of one that was not measured with `reason` and `next`."""
-    about = plan.case.to_mapping() | {"studies": list(plan.studies)}
+) -> Measured | NotMeasured:
+    """Measure a row, or say why it was not measured."""
     progress("opening", 0.0)
-    longest = max(LONGEST_CALL_S[name] for name in plan.studies)
+    longest_s = max(LONGEST_CALL_S[name] for name in plan.studies)
     try:
         _check_time(passed_s)
-        row = measure_case(plan.case, frames, seconds, longest, peaks, pace, progress, blocks)
-        return about | row
+        measured = measure_case(plan.case, rig, seconds, longest_s, progress, blocks)
     except DadEdgeError as error:
-        return about | {"reason": error.message, "next": error.next_step}
+        return _not_measured(plan, error.message, error.next_step)
     except Exception as error:  # whatever a runtime raises costs its row, not the study
         said = str(error).strip().split("\n")[0][:300]
-        return about | {"reason": f"failed: {type(error).__name__}: {said}", "next": None}
+        return _not_measured(plan, f"failed: {type(error).__name__}: {said}", None)
+    return replace(measured, row=replace(measured.row, studies=plan.studies))
 
 
-def _worth_a_visit(row: dict[str, Any] | None, visit: int, seconds: float, pace: Pace) -> bool:
+def _not_measured(plan: Planned, reason: str, next_step: str | None) -> NotMeasured:
+    about = plan.case.configuration(plan.studies)
+    return NotMeasured(**values_of(about), reason=reason, next=next_step)
+
+
+def _worth_a_visit(earlier: Measured | None, visit: int, seconds: float, pace: Pace) -> bool:
     """Every row that is quick enough to be steady is visited twice, and once more if it is not."""
-    if row is None or row["latency_ms"]["p50"] / 1e3 * FEWEST_STEADY > seconds * VISITS:
+    if earlier is None or earlier.row.latency_ms.p50 / 1e3 * FEWEST_STEADY > seconds * VISITS:
         return False
-    return visit < VISITS - 1 or bool((row | machine_share(row, pace))["unstable"])
+    return visit < VISITS - 1 or earlier.why_unstable(pace) is not None
 
 
-def _worse(earlier: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """What disturbed any visit to a row."""
-    return {
-        "load": max(earlier["load"], row["load"], key=lambda load: bool(load["loaded"])),
-        "throttling": sorted({*earlier["throttling"], *row["throttling"]}),
-    }
-
-
-def draw_frames() -> list[Frame]:
-    """Frames of the demo product, the same every time."""
-    from dad_edge.data.demo import line
-
-    return [sample.image for sample in islice(line(size=FRAME_SIDE), FRAMES)]
-
-
-def run_own(bundle: Bundle, seconds: float) -> dict[str, Any] | None:
-    """The bundle as it is deployed here, measured alone; None where it cannot run."""
-    case = deployed(bundle, "cuda" if describe_nvidia()["gpus"] else "cpu")
-    peaks, pace = Peaks(min(0.5, seconds / 10)), Pace()
-    try:
-        row = measure_case(case, draw_frames(), seconds, LONGEST_CALL_S["table3"], peaks, pace)
-    except DadEdgeError:
-        return None
-    row = case.to_mapping() | row
-    return row | limits(row, peaks) | machine_share(row, pace)
-
-
-def measure_case(
-    case: Case,
-    frames: Sequence[Frame],
-    seconds: float,
-    longest_s: float,
-    peaks: Peaks,
-    pace: Pace,
-    progress: Progress = lambda what, share: None,
-    blocks: list[Block] | None = None,
-) -> dict[str, Any]:
-    """One row of the result, without its limits.
-
-    Args:
-        case: what to measure.
-        frames: (H,W,3) uint8 BGR, inspected in turn.
-        seconds: how long; more while it is not steady.
-        longest_s: a case whose call is expected to take longer is not opened.
-        peaks: of the devices.
-        pace: watches the machine's own speed.
-        progress: told how far it is.
-        blocks: of earlier visits, which count too; those of this one are added.
-
-    Raises:
-        DadEdgeError: it cannot run here, or is expected to be too slow; the message says why.
-    """
-    check_here(case)
-    _check_expected(case, longest_s, peaks)
-    before = read_sensors()
-    with open_case(case, frames) as subject, LoadWatch() as watch:
-        watched = pace if case.device == "cpu" else None  # a GPU tells its clock itself
-        samples = measure(subject.call, seconds, progress, watched, blocks)
-        networks = _networks_ms(subject, samples, seconds)
-    after = read_sensors()
-    cost = total(subject.costs)
-    return {
-        "backend": subject.backend,
-        "threads": subject.threads,
-        "setup_s": round(subject.setup_s, 3),
-        **summary(samples, case.batch * case.cameras),
-        "networks_ms": networks,
-        "stages": _stages(samples, subject),
-        "gflop": rounded(cost.gflop / case.batch / case.cameras) if cost else None,
-        "bytes": round(cost.gigabytes(case.precision) * 1e9) if cost else None,
-        "machine_speed": samples.speed,
-        "load": watch.load.to_mapping(),
-        "cpu_mhz": after["cpu_mhz"],
-        "temperature_c": after["temperature_c"],
-        "throttling": throttling(before, after),
-    }
+def _with_all_disturbances(earlier: Measured, last: Measured) -> Measured:
+    """The last visit to a row, with what disturbed any of them."""
+    load = max(earlier.row.load, last.row.load, key=lambda load: load.loaded)
+    throttled = tuple(sorted({*earlier.row.throttling, *last.row.throttling}))
+    return replace(last, row=replace(last.row, load=load, throttling=throttled))
 
 
 def _check_time(passed_s: float) -> None:
@@ -275,115 +207,29 @@ def _check_time(passed_s: float) -> None:
         )
 
 
-def _check_expected(case: Case, longest_s: float, peaks: Peaks) -> None:
-    cost = total(case_cost(case))
-    peak = peaks.gflop_per_s(case.device, "fp32")
-    if cost is None or peak is None:
-        return
-    expected_s = cost.gflop / (peak * EXPECTED_SHARE)
-    if expected_s > longest_s:
-        raise DadEdgeError(
-            f"left out: about {expected_s:.0f} s a frame are expected here ({cost.gflop:.0f} GFLOP "
-            f"at {EXPECTED_SHARE:.0%} of {peak:.0f} GFLOP/s); this study allows {longest_s:g} s.",
-            "run it on a faster device, or estimate it with 'dad-edge bench --predict h100'",
-        )
-
-
-def _networks_ms(subject: Subject, samples: Samples, seconds: float) -> dict[str, float] | None:
-    """Both networks without the steps around them and without host-device copies."""
-    if subject.networks is None:
-        both = [s["denoise"] + s["segment"] for s in samples.stage_ms if "denoise" in s]
-        return percentiles(both) if both else None
-    found: list[float] = []
-    end = time.perf_counter() + seconds / 2
-    subject.networks()
-    while len(found) < NETWORK_CALLS and (not found or time.perf_counter() < end):
-        start = time.perf_counter()
-        subject.networks()
-        found.append((time.perf_counter() - start) * 1e3)
-    return percentiles(found)
-
-
-def _stages(samples: Samples, subject: Subject) -> dict[str, Any]:
-    """Time, share and rate of every step; the shares are of the whole latency."""
-    names = samples.stage_ms[0] if samples.stage_ms else {}
-    total_ms = sum(samples.latency_ms)
-    found = {}
-    for name in names:
-        values = [stages[name] for stages in samples.stage_ms]
-        cost = subject.costs.get(name)
-        found[name] = {
-            **percentiles(values),
-            "share": round(sum(values) / total_ms, 4),
-            "gflop": rounded(cost.gflop) if cost else None,
-            "gflop_per_s": rounded(cost.gflop * 1e3 / float(np.median(values))) if cost else None,
-        }
-    return found
-
-
-def limits(row: dict[str, Any], peaks: Peaks) -> dict[str, Any]:
-    """Roof of a row and the share of it that was reached; None where one is not known."""
-    gflop_per_s = peaks.gflop_per_s(row["device"], row["precision"])
-    gbyte_per_s = peaks.gbyte_per_s(row["device"])
-    unknown = dict.fromkeys(("roof_fps", "arithmetic_fps", "memory_fps", "share_of_roof"))
-    if row["gflop"] is None or gflop_per_s is None or gbyte_per_s is None:
-        return unknown
-    frames = row["batch"] * row["cameras"]
-    roof = roof_of(row["gflop"] * frames, row["bytes"] / 1e9, frames, gflop_per_s, gbyte_per_s)
-    return {
-        "roof_fps": rounded(roof.fps),
-        "arithmetic_fps": rounded(roof.arithmetic_fps),
-        "memory_fps": rounded(roof.memory_fps),
-        "share_of_roof": rounded(row["fps"] / roof.fps),
-    }
-
-
-def machine_share(row: dict[str, Any], pace: Pace) -> dict[str, Any]:
-    """The machine's speed during a row as a share of its full speed, known at the end only.
-
-    A machine that was slowed through the whole of an early row has shown it by then.
-    """
-    if row["machine_speed"] is None:
-        return {}
-    slowed = pace.slowed(row["machine_speed"])
-    shares = {name: rounded(share) for name, share in pace.shares(row["machine_speed"]).items()}
-    why = "the machine itself was slower than in the rest of the study"
-    return {"machine_speed": shares, "unstable": row["unstable"] or (why if slowed else None)}
-
-
-def times_eager(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float | None:
-    """Frames/s of a row ÷ those of the same networks as the authors run them; None without them."""
-    same = ("method", "lambdas", "size", "image_size")
-    for other in rows:
-        plain = (other["batch"], other["cameras"], other["decode"]) == (1, 1, False)
-        authors = other["engine"] == "PyTorch eager" and other["precision"] in ("fp32", "tf32")
-        if authors and plain and all(other[key] == row[key] for key in same):
-            return rounded(row["fps"] / other["fps"])
-    return None
-
-
-def _layers(bundle: Bundle, peaks: Peaks) -> list[dict[str, Any]]:
+def _layers(bundle: Bundle, peaks: Peaks) -> tuple[LayerProfile, ...]:
     """The bundle's layers on every CPU runtime; one that fails says why."""
-    found: list[dict[str, Any]] = []
+    profiles = []
     for profiler in PROFILERS:
         rates = peaks.gflop_per_s("cpu", "fp32"), peaks.gbyte_per_s("cpu")
         try:
-            found.append(profile_bundle(bundle, profiler, *rates))
+            profiles.append(profile_bundle(bundle, profiler, *rates))
         except DadEdgeError as error:
-            found.append({"engine": profiler, "reason": error.message})
+            profiles.append(LayerProfile(engine=profiler, reason=error.message))
         except Exception as error:  # whatever a runtime raises costs its profile alone
-            found.append({"engine": profiler, "reason": f"failed: {type(error).__name__}: {error}"})
-    return found
+            said = f"failed: {type(error).__name__}: {error}"
+            profiles.append(LayerProfile(engine=profiler, reason=said))
+    return tuple(profiles)
 
 
-def _scaling(bundle: Bundle, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    measured = {row["name"]: row for row in rows}
-    device = "cuda" if describe_nvidia()["gpus"] else "cpu"
-    return [
+def _scaling(bundle: Bundle, rows: Sequence[Row]) -> tuple[Sweep, ...]:
+    measured = {row.name: row for row in rows}
+    device: Device = "cuda" if describe_nvidia()["gpus"] else "cpu"
+    return tuple(
         fit_sweep(
             axis,
             [(x, measured[case.name]) for x, case in places if case.name in measured],
             [case.name for _, case in places if case.name not in measured],
         )
-        for axis, places in sweeps(bundle, device).items()  # type: ignore[arg-type]
-    ]
+        for axis, places in sweeps(bundle, device).items()
+    )

@@ -24,7 +24,8 @@ from dad_edge.errors import DeviceError, ModelError, UsageError, require
 from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs, open_inspector
+from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.opening import open_graphs
 from dad_edge.runtime.sidecar import list_engines
 
 Frame = NDArray[np.uint8]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dad_edge.bench.case import UNTRAINED
 from dad_edge.bundle import MANIFEST, Bundle, open_bundle, write_manifest
-from dad_edge.config import ModelConfig, to_mapping
+from dad_edge.config import ModelConfig
+from dad_edge.documents import to_mapping
 from dad_edge.errors import DadEdgeError, StorageError, require
 from dad_edge.files import new_folder
 from dad_edge.machine.environment import package_versions

@@ -77,9 +77,9 @@ def calibrate(
     from dataclasses import replace
 
     from dad_edge.cli.progress import progress_bar
-    from dad_edge.config import to_mapping
     from dad_edge.data.layouts import list_items
     from dad_edge.deploy import calibrate as stage
+    from dad_edge.documents import to_mapping
     from dad_edge.image.framing import read_ignore
 
     items = list_items(data, "train")
@@ -141,8 +141,8 @@ def build(
 ) -> None:
     """Build engines for a device, and run the accuracy gate where they can run."""
     from dad_edge.cli.progress import progress_bar
-    from dad_edge.config import to_mapping
     from dad_edge.deploy import build as stage
+    from dad_edge.documents import to_mapping
     from dad_edge.runtime.engines import why_not_here
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
@@ -251,8 +251,10 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
     """Write a picture of all engines side by side and say where it is."""
     from dad_edge.bundle import REPORTS
     from dad_edge.gate.images import images_of
-    from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet, write_picture
-    from dad_edge.runtime.inspector import open_graphs, open_inspector
+    from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet
+    from dad_edge.image.pictures import write_picture
+    from dad_edge.runtime.inspector import choose_to_judge
+    from dad_edge.runtime.opening import open_choice, open_graphs
     from dad_edge.runtime.sidecar import read_sidecar
 
     inspectors = {"FP32 graphs": open_graphs(bundle)}
@@ -261,7 +263,7 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
         for name in engines:
             sidecar = read_sidecar(bundle, name)
             heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
-            inspector = open_inspector(bundle, engine=name, even_if_rejected=True)
+            inspector = open_choice(choose_to_judge(bundle, name))
             inspectors[heading] = opened.enter_context(inspector)
         write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
     say(f"pictures: {path}, and of the worst images in {path.parent}/<engine>/")

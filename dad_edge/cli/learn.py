@@ -237,7 +237,8 @@ def evaluate_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.layouts import find_layout
     from dad_edge.report.evaluate import bundle_candidate, checkpoint_candidate, evaluate
-    from dad_edge.report.page import report_data, write_report
+    from dad_edge.report.page import write_report
+    from dad_edge.report.results import report_data
     from dad_edge.report.table import report_tables
 
     if checkpoint is not None and (bundle is not None or engine is not None):
@@ -276,7 +277,7 @@ def import_command(
     as_json: JsonOption = False,
 ) -> None:
     """Turn a checkpoint of the authors' DiffusionAD code into a run to evaluate and export."""
-    from dad_edge.config import to_mapping
+    from dad_edge.documents import to_mapping
     from dad_edge.model.import_authors import import_checkpoint
 
     recipe = import_checkpoint(checkpoint, out, fusion=fusion)

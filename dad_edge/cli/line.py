@@ -108,6 +108,7 @@ def bench_command(
     from rich.console import Console
 
     from dad_edge.bench.markdown import bench_markdown
+    from dad_edge.bench.result import to_json
     from dad_edge.bench.study import run_study
     from dad_edge.bench.table import bench_tables
     from dad_edge.cli.progress import progress_bar
@@ -125,9 +126,9 @@ def bench_command(
         estimated = estimate(chosen, predict, seconds)
         Console(stderr=True).print(prediction_table(estimated))
         if as_json:
-            emit(estimated)
+            emit(estimated.to_json())
         if out is not None:
-            write_json(out, estimated)
+            write_json(out, estimated.to_json())
             say(f"wrote {out}")
         return
     with progress_bar("measuring") as report:
@@ -140,9 +141,9 @@ def bench_command(
         )
     Console(stderr=True).print(bench_tables(result))
     if as_json:
-        emit(result)
+        emit(to_json(result))
     if out is not None:
-        write_json(out, result)
+        write_json(out, to_json(result))
         write_whole(out.with_suffix(".md"), bench_markdown(result).encode())
         say(f"wrote {out} and {out.with_suffix('.md').name}")
 

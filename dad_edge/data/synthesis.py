@@ -48,13 +48,14 @@ def perlin_noise(rng: Generator, shape: tuple[int, int], cells: tuple[int, int])
     return np.asarray((along_y + along_x) * np.float32(np.sqrt(2)), dtype=np.float32)
 
 
-def _product(left: NDArray, right: NDArray) -> NDArray:
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
     """OpenCV's matrix product: NumPy's threads spin, which costs more than small products."""
-    return np.asarray(cv2.gemm(left, right, 1, None, 0))  # type: ignore[call-overload]
+    product = cv2.gemm(left, right, 1, None, 0)  # type: ignore[call-overload]
+    return np.asarray(product, np.float32)
 
 
 @lru_cache(maxsize=64)
-def _corner_weights(length: int, cells: int) -> tuple[NDArray, NDArray]:
+def _corner_weights(length: int, cells: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How each cell corner along one side counts in each pixel.
 
     Perlin noise is a sum over corners of a product of a part in y and a part in x, so that these

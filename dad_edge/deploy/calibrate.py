@@ -30,7 +30,7 @@ from dad_edge.image.framing import plan, views
 from dad_edge.image.preprocess import read_frame
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 RANGE_IMAGES = 64
 """Largest number of images that the activation ranges are taken from."""
@@ -210,7 +210,7 @@ def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:
     """
     try:
         named = dict(json.loads(path.read_text(encoding="utf-8"))["images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} is not a manifest of calibration images: {error!r}.",
             "make one with 'python calibration/select_images.py --data DIR --out FILE'",

@@ -33,13 +33,12 @@ from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.detector import Detector
 from dad_edge.model.diffusion import alpha_bar_table
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 
 OPSET = 20
 """TensorRT 10.3 parses no later GroupNormalization; 20 exports it as InstanceNormalization."""
 TOLERANCE = 1e-4
 """Largest difference of masks and scores between ONNX Runtime and PyTorch, both FP32."""
-PARITY_FRAMES = 4
 
 
 class FixedStepDenoiser(nn.Module):

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from dad_edge import errors
-from dad_edge.config import from_mapping, to_mapping
 from dad_edge.deploy.phases import BuildLog
 from dad_edge.deploy.plan import PlanJob, Report, build_plan, check_stop
+from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, StorageError, writing
-from dad_edge.files import read_json, sha256_of, write_whole
+from dad_edge.files import sha256_of, write_whole
 from dad_edge.machine.environment import peak_memory_mib
 from dad_edge.machine.signals import StopRequest
 

@@ -15,7 +15,8 @@ from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
 from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sha256_of
 from dad_edge.image.preprocess import read_frame
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import choose_to_judge
+from dad_edge.runtime.opening import open_choice
 from dad_edge.runtime.sidecar import OF_ENGINE, thresholds_for, write_engine_thresholds
 
 
@@ -100,7 +101,7 @@ def derive_thresholds(
     """
     assert bundle.thresholds is not None
     found = []
-    with open_inspector(bundle, engine=engine, even_if_rejected=True) as inspector:
+    with open_choice(choose_to_judge(bundle, engine)) as inspector:
         for item in items:
             found.append(score_and_peak(inspector, item, read_frame(item.path)))
             progress(len(found), len(items))

@@ -100,9 +100,10 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
     from dad_edge.data.demo import draw
     from dad_edge.runtime.inspector import open_inspector
 
-    path, reason = find_bundle(named)
-    doing = "bundle"
+    doing, chosen = "bundle", ""
     try:
+        path, reason = find_bundle(named)
+        chosen = f"chosen by {reason}: "
         bundle = open_bundle(path)
         detail = f"{path} ({reason}): {bundle.manifest.class_name}, size {bundle.model.size}"
         checks.append(Check(group, doing, "ok", f"{detail}, verified"))
@@ -120,7 +121,7 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
         with open_inspector(bundle) as inspector:
             inspection = inspector.inspect(draw(0).image)
     except DadEdgeError as error:
-        detail = f"chosen by {reason}: {error.message}"
+        detail = f"{chosen}{error.message}"
         checks.append(Check(group, doing, "problem", detail, error.next_step))
         return checks, error.exit_code
     spent = sum(inspection.stage_ms.values())

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from dad_edge.files import write_whole
 from dad_edge.gate.images import Images, Sample
 from dad_edge.image.pictures import Picture, SheetRow, contact_sheet, heat_overlay, mark_mask
 from dad_edge.runtime.inspection import Inspector
@@ -86,13 +82,3 @@ def chosen_rows(kinds: Sequence[str], most: int) -> list[int]:
             if positions and len(found) < most:
                 found.append(positions.pop(0))
     return sorted(found)
-
-
-def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write a PNG file.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    _, encoded = cv2.imencode(".png", picture)
-    write_whole(path, encoded.tobytes())

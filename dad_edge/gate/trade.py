@@ -28,7 +28,7 @@ from dad_edge.gate.verify import compare, tolerance_of
 from dad_edge.graphs.quantize import load_graph, typed_graph
 from dad_edge.machine.environment import describe as describe_machine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_graphs
+from dad_edge.runtime.opening import open_graphs
 from dad_edge.runtime.sidecar import LayerChoice
 
 if TYPE_CHECKING:

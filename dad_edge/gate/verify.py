@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dad_edge.bundle import ENGINES, REPORTS, Bundle
 from dad_edge.config import Precision, read_recipe
@@ -16,12 +17,15 @@ from dad_edge.errors import ModelError, require
 from dad_edge.files import write_json
 from dad_edge.gate.images import Images, Sample
 from dad_edge.gate.layer_errors import layer_errors
-from dad_edge.gate.pictures import worst_sheet, write_picture
+from dad_edge.gate.pictures import worst_sheet
 from dad_edge.gate.sensitivity import frames_for, pick_frames, rank_layers
+from dad_edge.image.pictures import write_picture
 from dad_edge.report.metrics import PixelMetrics, image_auroc
-from dad_edge.runtime.engines import choose_engine, why_not_here
+from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_choice, open_graphs
+from dad_edge.runtime.inspector import choose_to_judge
+from dad_edge.runtime.opening import open_choice, open_graphs
+from dad_edge.runtime.proof import FRAMES, make_proof, write_proof
 from dad_edge.runtime.seams import Inspection
 from dad_edge.runtime.sidecar import (
     Gate,
@@ -116,16 +120,18 @@ def verify(
         The report; `passed` and `failures` say what the gate decided.
 
     Raises:
-        DeviceError, ModelError: the engine does not fit (see `choose_engine`).
+        DeviceError, ModelError: the engine does not fit (see `choose_to_judge`).
         DataError: an image cannot be read.
         StorageError: the report cannot be written.
     """
-    choice = choose_engine(bundle, engine, even_if_rejected=True)
+    choice = choose_to_judge(bundle, engine)
     sidecar = choice.sidecar
     assert sidecar is not None, "an engine was named"
     reference = reference or open_graphs(bundle)
     with open_choice(choice) as candidate:
         seen = observe(reference, candidate, images, progress)
+        frames = frames_of_proof(images)
+        proof = make_proof(frames, reference, candidate, sidecar.precision, bundle.model)
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
     report = {
         "engine": engine,
@@ -145,8 +151,21 @@ def verify(
     write_json(folder / REPORT, report)
     passed = f"passed on {len(seen.rows)} images of {images.source}"
     gate = Gate(passed=report["passed"], reason="; ".join(report["failures"]) or passed)
-    write_sidecar(bundle.path / ENGINES / engine, replace(sidecar, gate=gate))
+    folder = bundle.path / ENGINES / engine
+    proof_sha256 = write_proof(folder, proof)
+    write_sidecar(folder, replace(sidecar, gate=gate, proof_sha256=proof_sha256))
     return report
+
+
+def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
+    """Frames by which an engine can prove itself later: a good part first, then defects."""
+    good: list[NDArray[np.uint8]] = []
+    defective: list[NDArray[np.uint8]] = []
+    for sample in images.read():
+        (defective if sample.defective else good).append(sample.frame)
+        if good and len(defective) >= FRAMES - 1:
+            break
+    return [*good[:1], *defective, *good[1:]][:FRAMES]
 
 
 def open_reference(bundle: Bundle, checkpoint: Path | None) -> Inspector:

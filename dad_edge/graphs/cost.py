@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +79,6 @@ def layer_costs(path: Path, rows: int) -> list[LayerCost]:
 def count_gflop(path: Path, rows: int) -> float:
     """Billions of floating-point operations of one run; arguments as in `layer_costs`."""
     return sum(layer.flop for layer in layer_costs(path, rows)) / 1e9
-
-
-def count_bytes(layers: Sequence[LayerCost], itemsize: int) -> int:
-    """Bytes that the counted layers move when nothing stays in a cache between two of them."""
-    return itemsize * sum(layer.weights + layer.activations for layer in layers)
 
 
 def _group_of(node: Any, weights: set[str]) -> str | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import GOOD
+from dad_edge.errors import StorageError
+from dad_edge.files import write_whole
 from dad_edge.scores import side_by_side
 
 Picture = NDArray[np.uint8]
@@ -73,6 +76,32 @@ class SheetRow:
     """Small text under the title."""
     rejected: bool | None = None
     """Draws the verdict, OK or REJECT, where it is not None."""
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a picture whole or not at all, in the format that the file's name ends in.
+
+    Args:
+        path: such as ``sheet.png``; its folder is made if missing.
+        picture: (H,W,3) uint8 BGR, or (H,W) uint8.
+
+    Raises:
+        StorageError: it cannot be encoded, or the file cannot be written; an old one is untouched.
+    """
+    try:
+        encoded, content = cv2.imencode(path.suffix, picture)
+    except cv2.error as error:
+        raise _not_encoded(path) from error
+    if not encoded:
+        raise _not_encoded(path)
+    write_whole(path, content.tobytes())
+
+
+def _not_encoded(path: Path) -> StorageError:
+    return StorageError(
+        f"{path} cannot be encoded as a picture.",
+        "use a name that ends in .png, and install OpenCV with PNG support",
+    )
 
 
 def heat_overlay(frame: Picture, heat: Picture) -> Picture:

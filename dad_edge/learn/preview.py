@@ -10,8 +10,7 @@ import numpy as np
 
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import DataError
-from dad_edge.files import write_whole
-from dad_edge.image.pictures import Picture, SheetRow, contact_sheet, mark_mask
+from dad_edge.image.pictures import Picture, SheetRow, contact_sheet, mark_mask, write_picture
 
 COLUMNS = ("Normal", "Foreground", "Synthetic", "Mask")
 ROWS = 12
@@ -78,8 +77,7 @@ def write_preview(shown: Preview, file: Path) -> None:
     """
     if not cv2.haveImageWriter(file.name):
         raise DataError(f"{file} does not name a picture.", "end --out in .png")
-    encoded = cv2.imencode(file.suffix, shown.sheet)[1]
-    write_whole(file, encoded.tobytes())
+    write_picture(file, shown.sheet)
 
 
 def _foreground(images: TrainingSet, index: int, frame: Picture) -> Picture:

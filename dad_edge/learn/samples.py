@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 
 from dad_edge.data.dataset import TrainingSet
-from dad_edge.files import write_whole
-from dad_edge.image.pictures import SheetRow, contact_sheet, heat_overlay, mark_mask
+from dad_edge.image.pictures import SheetRow, contact_sheet, heat_overlay, mark_mask, write_picture
 from dad_edge.image.preprocess import to_frame
 
 if TYPE_CHECKING:
@@ -59,6 +57,5 @@ class SampleSheet:
             scored=False,
         )
         path = self._folder / f"step-{trainer.step:07d}.png"
-        _, encoded = cv2.imencode(".png", sheet)
-        write_whole(path, encoded.tobytes())
+        write_picture(path, sheet)
         return path

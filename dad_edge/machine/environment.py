@@ -32,6 +32,9 @@ PACKAGES = (
 )
 """Distributions whose versions change a measurement."""
 
+ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Variables that hide instructions of the processor from a runtime."""
+
 _JETPACK_OF_L4T = {"32": "4", "35": "5", "36": "6", "38": "7", "39": "7"}
 _TOOL_TIMEOUT_S = 10
 
@@ -86,6 +89,24 @@ def commit() -> str | None:
     head = run_tool("git", "-C", str(here.parent), "rev-parse", "HEAD")
     changes = run_tool("git", "-C", str(here.parent), "status", "--porcelain", "-uno")
     return f"{head}+changes" if head and changes else head
+
+
+def fingerprint(root: Path = Path("/")) -> dict[str, Any]:
+    """What decides how this machine computes: processor, its instructions, GPU and versions.
+
+    Args:
+        root: where the file system starts.
+    """
+    text = read_text(root / "proc/cpuinfo")
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    return {
+        "cpu": _cpu(root)["model"],
+        "usable_cores": usable_cores(),
+        "instructions": sorted(flags.group(1).split()) if flags else [],
+        "hidden_instructions": {name: os.environ.get(name) for name in ISA_VARIABLES},
+        "nvidia": describe_nvidia(root),
+        "packages": package_versions(),
+    }
 
 
 def follows() -> bool:

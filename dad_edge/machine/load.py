@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from dad_edge.machine.environment import usable_cores
 
@@ -25,7 +25,7 @@ class _Reading:
     stolen_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
     """What else ran during a measurement."""
 
@@ -37,17 +37,13 @@ class Load:
     """Over 1, 5 and 15 minutes, when the measurement began."""
     cores: int
     """Cores that this process may use."""
+    loaded: bool
+    """Whether the figures were taken beside other work."""
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the figures were taken beside other work."""
-        return (self.other_cores or 0) > BUSY_SHARE * self.cores or (
-            self.stolen_share or 0
-        ) > STOLEN_SHARE
 
-    def to_mapping(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "load_average": list(self.load_average), "loaded": self.loaded}
+def own_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 class LoadWatch:
@@ -55,12 +51,21 @@ class LoadWatch:
 
     load: Load
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        wall_s: Callable[[], float] = time.perf_counter,
+        own_s: Callable[[], float] = own_seconds,
+    ) -> None:
         """
         Args:
             root: where the file system starts.
+            wall_s: clock of the wall.
+            own_s: clock of this process's own work.
         """
         self._stat = root / "proc/stat"
+        self._wall_s, self._own_s = wall_s, own_s
 
     def __enter__(self) -> LoadWatch:
         self._average = os.getloadavg()
@@ -73,18 +78,22 @@ class LoadWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        after, before = self._read(), self._before
-        if after is None or before is None:
-            self.load = Load(None, None, self._average, usable_cores())
-            return
-        wall_s = max(after.wall_s - before.wall_s, 1e-3)
-        others_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
-        stolen_s = after.stolen_s - before.stolen_s
-        self.load = Load(
-            round(max(others_s, 0.0) / wall_s, 3),
-            round(max(stolen_s, 0.0) / wall_s / (os.cpu_count() or 1), 4),
-            self._average,
-            usable_cores(),
+        self.load = self._between(self._before, self._read())
+
+    def _between(self, before: _Reading | None, after: _Reading | None) -> Load:
+        cores, other_cores, stolen_share = usable_cores(), None, None
+        if after is not None and before is not None:
+            wall_s = max(after.wall_s - before.wall_s, 1e-3)
+            others_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+            stolen_s = max(after.stolen_s - before.stolen_s, 0.0)
+            other_cores = round(max(others_s, 0.0) / wall_s, 3)
+            stolen_share = round(stolen_s / wall_s / (os.cpu_count() or 1), 4)
+        return Load(
+            other_cores=other_cores,
+            stolen_share=stolen_share,
+            load_average=self._average,
+            cores=cores,
+            loaded=(other_cores or 0) > BUSY_SHARE * cores or (stolen_share or 0) > STOLEN_SHARE,
         )
 
     def _read(self) -> _Reading | None:
@@ -95,5 +104,4 @@ class LoadWatch:
             return None
         ticks = os.sysconf("SC_CLK_TCK")
         busy = user + nice + system + irq + softirq
-        own = os.times()
-        return _Reading(time.perf_counter(), sum(own[:4]), busy / ticks, stolen / ticks)
+        return _Reading(self._wall_s(), self._own_s(), busy / ticks, stolen / ticks)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dad_edge.config import Recipe, read_recipe, to_mapping
+from dad_edge.config import Recipe, read_recipe
+from dad_edge.documents import to_mapping
 from dad_edge.errors import ModelError, require
 from dad_edge.files import write_whole
 

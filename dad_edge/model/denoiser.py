@@ -86,7 +86,8 @@ class SelfAttention(nn.Module):
         query, key, value = heads.transpose(-1, -2).unbind(2)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(-1, -2)
         out_BCN = x_BCN + self.project(mixed.reshape(batch, channels, height * width))
-        return out_BCN.reshape(batch, channels, height, width)
+        out_BCHW: Tensor = out_BCN.reshape(batch, channels, height, width)
+        return out_BCHW
 
 
 class Stage(nn.Module):

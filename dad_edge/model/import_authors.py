@@ -20,8 +20,8 @@ from dad_edge.config import (
     ScheduleConfig,
     SegmenterConfig,
     TrainConfig,
-    from_mapping,
 )
+from dad_edge.documents import from_mapping
 from dad_edge.errors import ModelError, UsageError, require
 from dad_edge.files import new_folder
 from dad_edge.model.authors import AuthorsCheckpoint, read_authors_checkpoint

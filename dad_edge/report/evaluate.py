@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle
 from dad_edge.config import GOOD, ModelConfig, read_recipe
@@ -21,18 +18,22 @@ from dad_edge.image.framing import IGNORE
 from dad_edge.image.pictures import InspectedImage
 from dad_edge.image.preprocess import read_frame, to_frame
 from dad_edge.machine.environment import describe
-from dad_edge.report.examples import pick_examples
-from dad_edge.report.metrics import (
-    PixelMetrics,
-    best_f1_threshold,
-    image_auroc,
-    kind_table,
-    why_undefined,
+from dad_edge.report.examples import pick_examples, small_copy
+from dad_edge.report.metrics import PixelMetrics, auroc_figure, best_f1_threshold, kind_table
+from dad_edge.report.results import (
+    Context,
+    Figure,
+    Group,
+    ImageScore,
+    MeasuredData,
+    MeasuredModel,
+    Report,
+    Summary,
+    Weights,
 )
-from dad_edge.report.page import ImageScore, Report
-from dad_edge.runtime.engines import choose_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_choice
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice
 
 CALIBRATED = "from thresholds.json of the bundle"
 ORACLE = "oracle: best F1 on these images, for this report only"
@@ -50,7 +51,7 @@ class Candidate:
     """Calibrated image threshold, if there is one."""
     seed: int
     """Key of the inspector's noise."""
-    source: dict[str, Any]
+    weights: Weights
     """Which weights these are, for the report; no paths."""
     reports: Path
     """Folder where its reports belong."""
@@ -80,7 +81,7 @@ def bundle_candidate(
         bundle.model,
         choice.thresholds.image_threshold if choice.thresholds else None,
         seed,
-        {"bundle": {"class_name": bundle.manifest.class_name, "sha256": digests}},
+        Weights(form="bundle", name=bundle.manifest.class_name, sha256=digests),
         Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
         f"from {choice.thresholds_origin}",
     )
@@ -111,7 +112,7 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
         read_recipe(run / RECIPE).model,
         None,
         seed,
-        {"checkpoint": {"run": run.resolve().name, "sha256": digests}},
+        Weights(form="checkpoint", name=run.resolve().name, sha256=digests),
         run / REPORTS,
     )
 
@@ -149,7 +150,6 @@ def evaluate(
         ModelError: a score is not a number in [0,1].
     """
     items = list_items(root, split)
-    size = candidate.model.image_size
     pixels = PixelMetrics()
     scores: list[ImageScore] = []
     unmarked = 0
@@ -163,7 +163,7 @@ def evaluate(
                 f"the score of {item.path} is {inspection.score}.",
                 "train again with a lower learning rate, or choose a higher precision",
             )
-        scores.append(ImageScore(item.name, item.kind, inspection.score))
+        scores.append(ImageScore(name=item.name, kind=item.kind, score=inspection.score))
         if item.kind != GOOD and mask is None:
             unmarked += 1
         else:
@@ -180,54 +180,46 @@ def evaluate(
     name = root.resolve().name
     return Report(
         title=f"{name}, {split} split",
-        summary={
-            "image_auroc": image_auroc(values, is_defect),
-            "pixel_auroc": pixels.pixel_auroc(),
-            "pixel_ap": pixels.pixel_ap(),
-            "pro": pixels.pro(),
-        },
-        undefined=_undefined(is_defect, pixels),
-        kinds=kind_table(kinds, values, threshold),
+        summary=_summary(values, is_defect, pixels),
         threshold=threshold,
         threshold_origin=origin,
-        context={
-            "backend": candidate.inspector.backend,
-            "model": {
-                "size": candidate.model.size,
-                "image_size": size,
-                "lambdas": candidate.model.lambdas,
-                "fusion": candidate.model.fusion,
-            },
-            **candidate.source,
-            "seed": candidate.seed,
-            "data": {
-                "name": name,
-                "layout": find_layout(root).name,
-                "split": split,
-                "images": len(items),
-                "defective": sum(is_defect),
-                "defective_without_mask": unmarked,
-                "sha256": digest_items(items),
-            },
-            "seconds": round(seconds, 3),
-            "images_per_second": round(len(items) / seconds, 2),
-            "environment": describe(),
-        },
-        scores=scores,
+        kinds=kind_table(kinds, values, threshold),
+        context=Context(
+            backend=candidate.inspector.backend,
+            model=MeasuredModel(
+                size=candidate.model.size,
+                image_size=candidate.model.image_size,
+                lambdas=candidate.model.lambdas,
+                fusion=candidate.model.fusion,
+            ),
+            weights=candidate.weights,
+            seed=candidate.seed,
+            data=MeasuredData(
+                name=name,
+                layout=find_layout(root).name,
+                split=split,
+                images=len(items),
+                defective=sum(is_defect),
+                defective_without_mask=unmarked,
+                sha256=digest_items(items),
+            ),
+            seconds=round(seconds, 3),
+            images_per_second=round(len(items) / seconds, 2),
+            environment=describe(),
+        ),
         examples=_examples(candidate, items, scores, threshold),
+        scores=scores,
     )
 
 
-def _undefined(is_defect: Sequence[bool], pixels: PixelMetrics) -> dict[str, str]:
-    """Figure → why this split cannot define it."""
-    pixel_reason = pixels.why_undefined()
-    reasons = {
-        "image_auroc": why_undefined(is_defect),
-        "pixel_auroc": pixel_reason,
-        "pixel_ap": pixel_reason,
-        "pro": pixel_reason,
-    }
-    return {figure: reason for figure, reason in reasons.items() if reason}
+def _summary(scores: Sequence[float], is_defect: Sequence[bool], pixels: PixelMetrics) -> Summary:
+    reason = pixels.why_undefined()
+    return Summary(
+        image_auroc=auroc_figure(scores, is_defect),
+        pixel_auroc=Figure(value=pixels.pixel_auroc(), undefined=reason),
+        pixel_ap=Figure(value=pixels.pixel_ap(), undefined=reason),
+        pro=Figure(value=pixels.pro(), undefined=reason),
+    )
 
 
 def _threshold(
@@ -242,26 +234,26 @@ def _threshold(
 
 def _examples(
     candidate: Candidate, items: Sequence[Item], scores: Sequence[ImageScore], threshold: float
-) -> dict[str, list[InspectedImage]]:
+) -> dict[Group, list[InspectedImage]]:
     """Pictures of the images worth a look: chosen by score, and only those inspected again."""
-    blank = np.zeros((1, 1, 3), np.uint8)
-    unseen = (InspectedImage(*score, blank, blank, blank[..., 0], None) for score in scores)
     item_of = {item.name: item for item in items}
     return {
         group: [_pictures(candidate, item_of[image.name]) for image in images]
-        for group, images in pick_examples(unseen, threshold).items()
+        for group, images in pick_examples(scores, threshold).items()
     }
 
 
 def _pictures(candidate: Candidate, item: Item) -> InspectedImage:
     frame = read_frame(item.path)
     inspection = candidate.inspector.inspect(frame)
-    return InspectedImage(
-        item.name,
-        item.kind,
-        inspection.score,
-        frame,
-        to_frame(inspection.restored, candidate.model.value_range),
-        inspection.heat,
-        read_truth(item, frame),
+    return small_copy(
+        InspectedImage(
+            item.name,
+            item.kind,
+            inspection.score,
+            frame,
+            to_frame(inspection.restored, candidate.model.value_range),
+            inspection.heat,
+            read_truth(item, frame),
+        )
     )

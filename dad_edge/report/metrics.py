@@ -9,7 +9,6 @@ A figure that the data cannot define (one class only) is ``None``, never NaN.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dad_edge.config import GOOD
 from dad_edge.errors import ModelError
+from dad_edge.report.results import Figure, KindFigures
 
 PRO_MAX_FPR = 0.3
 """False-positive rate up to which PRO is integrated (the limit of the paper)."""
@@ -49,20 +49,9 @@ def image_auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     return _auroc(*_exact_histograms(scores, labels))
 
 
-def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
-    """Average precision: Σ (R_n - R_{n-1}) P_n over falling thresholds, no interpolation.
-
-    Args:
-        scores: (N,) finite numbers, higher is more anomalous.
-        labels: (N,) true or 1 for a defect, false or 0 for a good part.
-
-    Returns:
-        A number in [0,1], or None where one of the two classes is absent.
-
-    Raises:
-        ModelError: a score is not a finite number.
-    """
-    return _average_precision(*_exact_histograms(scores, labels))
+def auroc_figure(scores: ArrayLike, labels: ArrayLike) -> Figure:
+    """`image_auroc` with the reason where it is not defined."""
+    return Figure(value=image_auroc(scores, labels), undefined=why_undefined(labels))
 
 
 def why_undefined(labels: ArrayLike) -> str | None:
@@ -108,17 +97,13 @@ def best_f1_threshold(scores: ArrayLike, labels: ArrayLike) -> float | None:
 
 def kind_table(
     kinds: Sequence[str], scores: Sequence[float], threshold: float
-) -> list[dict[str, Any]]:
+) -> list[KindFigures]:
     """Figures for each kind of part at one image threshold, good parts first.
 
     Args:
         kinds: (N,) "good" or the name of the defect kind, one an image.
         scores: (N,) image scores in [0,1].
         threshold: a part is rejected when its score is above this.
-
-    Returns:
-        One dict a kind: kind, images, image_auroc (against the good parts), mean_score,
-        detected_at_threshold and missed (None for good parts), false_alarms (None for defects).
     """
     kind_of = np.asarray(kinds, dtype=object)
     score_of = np.asarray(scores, dtype=np.float64)
@@ -130,15 +115,15 @@ def kind_table(
         against = own | (kind_of == GOOD)
         is_good = kind == GOOD
         rows.append(
-            {
-                "kind": kind,
-                "images": images,
-                "image_auroc": None if is_good else image_auroc(score_of[against], own[against]),
-                "mean_score": float(score_of[own].mean()),
-                "detected_at_threshold": None if is_good else rejected,
-                "missed": None if is_good else images - rejected,
-                "false_alarms": rejected if is_good else None,
-            }
+            KindFigures(
+                kind=kind,
+                images=images,
+                image_auroc=None if is_good else auroc_figure(score_of[against], own[against]),
+                mean_score=float(score_of[own].mean()),
+                detected_at_threshold=None if is_good else rejected,
+                missed=None if is_good else images - rejected,
+                false_alarms=rejected if is_good else None,
+            )
         )
     return rows
 

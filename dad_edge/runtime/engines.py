@@ -1,4 +1,4 @@
-"""Which engine of a bundle inspects here: what is there, whether it fits, and which is best."""
+"""Engines of a bundle: what is there, and whether it fits this machine and this bundle."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino
 UNCALIBRATED = 0.5
 """Threshold of image scores and pixels where none was calibrated: the middle of their range."""
 
-_GPU_PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
-"""Which engine runs on a GPU where none is named and the accuracy gate says the same of all."""
+_PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
+"""The order in which engines are tried where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class EngineChoice:
     """The thresholds that hold for it; None where nothing was calibrated."""
     thresholds_origin: str
     """Where they come from, in words."""
+    passed_over: tuple[str, ...] = ()
+    """Engines that would have gone before it and were not taken, each with the reason."""
 
     @property
     def name(self) -> str | None:
@@ -64,80 +66,36 @@ class EngineChoice:
         return self.thresholds.pixel_threshold if self.thresholds else UNCALIBRATED
 
 
-def choose_engine(
-    bundle: Bundle, name: str | None = None, *, even_if_rejected: bool = False
-) -> EngineChoice:
-    """The engine of a bundle that inspects here, checked once, with its thresholds.
-
-    Args:
-        bundle: a checked bundle.
-        name: of a built engine; if None a TensorRT engine for this machine's GPU, or on the CPU an
-            accepted INT8 engine of OpenVINO, or the bundle's graphs in FP32.
-        even_if_rejected: take a named engine that the accuracy gate rejected, to judge it again.
-
-    Raises:
-        DeviceError: this machine cannot run the engine, and says so although it has a GPU for it.
-        ModelError: the engine does not fit, or the accuracy gate rejected it.
-    """
-    if name is None:
-        sidecar = _gpu_engine(bundle) or _cpu_engine(bundle)
-    else:
-        sidecar = check_engine(bundle, name)
-        if sidecar.gate.passed is False and not even_if_rejected:
-            raise ModelError(
-                f"engine '{name}' was rejected by the accuracy gate: {sidecar.gate.reason}.",
-                "build another precision, or judge it on your images with "
-                f"'dad-edge verify --engine {name} --data FOLDER'",
-            )
-    return graphs_choice(bundle) if sidecar is None else _with_thresholds(bundle, sidecar)
-
-
-def graphs_choice(bundle: Bundle) -> EngineChoice:
-    """The bundle's own graphs in FP32 on the CPU, which every engine is judged by."""
-    return _with_thresholds(bundle, None)
-
-
-def _with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
+def with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
+    """An engine that fits, or the bundle's own FP32 graphs, at the thresholds that hold for it."""
     thresholds, origin = thresholds_for(bundle, sidecar.name if sidecar else None)
     return EngineChoice(bundle, sidecar, thresholds, origin)
 
 
-def _gpu_engine(bundle: Bundle) -> Sidecar | None:
-    """The engine for the GPU of this machine, if there is one.
+def engines_here(bundle: Bundle) -> list[Sidecar]:
+    """Engines that this machine can run and that the accuracy gate did not reject.
 
-    One that the accuracy gate accepted goes before one that it has not judged; one that it
-    rejected is not taken.
+    Those of its GPU if there are any, else those of its CPU; the likely best first. Engines that do
+    not fit the bundle any more are left out, as are those of another version of this program.
 
     Raises:
-        ModelError: none that is left fits the bundle any more: a line that had a GPU does not fall
-            back to the CPU unsaid.
+        ModelError: there are engines for its GPU and none of them fits the bundle any more: a line
+            that had a GPU does not fall back to the CPU unsaid.
     """
-    found = []
-    for name, sidecar in _readable(bundle):
-        rejected = sidecar.gate.passed is False
-        if sidecar.runtime in CPU_RUNTIMES or rejected or why_not_here(sidecar) is not None:
-            continue
-        preference = not sidecar.gate.passed, _GPU_PREFERENCE.index(sidecar.precision), name
-        found.append((preference, sidecar, _differences(bundle, name, sidecar)))
-    if not found:
-        return None
-    (*_, name), sidecar, differences = min(found, key=lambda entry: (bool(entry[2]), entry[0]))
-    _refuse(name, sidecar, differences)
-    return sidecar
+    here = [
+        (name, sidecar, _differences(bundle, name, sidecar))
+        for name, sidecar in _readable(bundle)
+        if sidecar.gate.passed is not False and why_not_here(sidecar) is None
+    ]
+    on_gpu = [entry for entry in here if entry[1].runtime not in CPU_RUNTIMES]
+    fitting = [entry for entry in on_gpu or here if not entry[2]]
+    if on_gpu and not fitting:
+        _refuse(*min(on_gpu, key=lambda entry: _preference(entry[1])))
+    return sorted((sidecar for _, sidecar, _ in fitting), key=_preference)
 
 
-def _cpu_engine(bundle: Bundle) -> Sidecar | None:
-    """An engine that is faster on the CPU than the FP32 graphs and that the accuracy gate accepted.
-
-    That is INT8 on OpenVINO. ONNX Runtime computes INT8 slower than FP32 and FP16 in FP32.
-    """
-    for name, sidecar in _readable(bundle):
-        kind = sidecar.runtime, sidecar.precision
-        if kind != ("openvino", "int8") or not sidecar.gate.passed or why_not_here(sidecar):
-            continue
-        if not _differences(bundle, name, sidecar):
-            return sidecar
-    return None
+def _preference(sidecar: Sidecar) -> tuple[bool, int, str]:
+    return not sidecar.gate.passed, _PREFERENCE.index(sidecar.precision), sidecar.name
 
 
 def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:

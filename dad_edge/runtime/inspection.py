@@ -167,7 +167,7 @@ def top_mean(pixels: NDArray[np.float32], top_k: int) -> NDArray[np.float32]:
     count = min(top_k, pixels.shape[1])
     top = np.partition(pixels, -count, axis=1)[:, -count:]
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = top.mean(axis=1, dtype=np.float64).astype(np.float32)
+        scores = np.asarray(top.mean(axis=1, dtype=np.float64), np.float32)
     scores[~all_finite(pixels)] = np.nan
     return scores
 
@@ -175,4 +175,4 @@ def top_mean(pixels: NDArray[np.float32], top_k: int) -> NDArray[np.float32]:
 def all_finite(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether all values of a row are finite: (B,P) → (B,); rows that sum to infinity are not."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.isfinite(rows.sum(axis=1))
+        return np.asarray(np.isfinite(rows.sum(axis=1)))

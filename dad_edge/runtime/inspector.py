@@ -1,29 +1,31 @@
-"""Opens an inspector for a bundle: the fastest that is known to be right here."""
+"""Which engine of a bundle inspects here: the fastest that proves itself on this machine."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
-from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle, open_bundle
-from dad_edge.config import ModelConfig, Precision, RuntimeName
-from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
-from dad_edge.runtime.cpu.engine_openvino import OpenvinoEngine
-from dad_edge.runtime.cpu.inspector import HostInspector
-from dad_edge.runtime.cpu.ops import NumpyOps
+from dad_edge.bundle import ENGINES, Bundle, open_bundle
+from dad_edge.errors import DadEdgeError, DeviceError, ModelError
 from dad_edge.runtime.engines import (
     CPU_RUNTIMES,
     EngineChoice,
-    choose_engine,
-    graphs_choice,
-    rows_of,
+    check_engine,
+    engines_here,
+    with_thresholds,
 )
-from dad_edge.runtime.gpu.driver import Device, closed_on_error
-from dad_edge.runtime.gpu.engine_tensorrt import TensorRtEngine
-from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
-from dad_edge.runtime.gpu.ops import CudaOps
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.seams import Engine
-from dad_edge.runtime.sidecar import KERNEL_FOLDER, Sidecar
+from dad_edge.runtime.opening import open_choice
+from dad_edge.runtime.proof import Outcome, as_fp32, prove, read_proof, remember, remembered
+from dad_edge.runtime.sidecar import Sidecar
+
+LOG = logging.getLogger(__name__)
+
+WORTH_IT = 0.9
+"""Share of the FP32 graphs' time that an engine has to stay below to be taken in their place."""
 
 
 def open_inspector(
@@ -33,9 +35,8 @@ def open_inspector(
     seed: int = 0,
     fresh_noise: bool = False,
     threads: int | None = None,
-    even_if_rejected: bool = False,
 ) -> Inspector:
-    """An inspector for a bundle: the fastest that is known to be right here.
+    """An inspector for a bundle: the fastest that is known to be right on this machine.
 
     It has the thresholds that hold for the engine.
 
@@ -45,12 +46,11 @@ def open_inspector(
         seed: key of the noise.
         fresh_noise: new noise for every frame; by default the same part always gets the same score.
         threads: threads that compute on a CPU; all usable cores if None.
-        even_if_rejected: open a named engine that the accuracy gate rejected too.
 
     Raises:
         DataError: the bundle's ignore mask cannot be used.
         ModelError: the folder is no bundle, or its engine does not fit or was rejected.
-        DeviceError: the engine cannot run here, or the GPU failed.
+        DeviceError: the engine cannot run here, computes wrongly here, or the GPU failed.
 
     Example:
         >>> with open_inspector("bundle") as inspector:
@@ -59,114 +59,138 @@ def open_inspector(
     """
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(Path(bundle))
-    choice = choose_engine(bundle, engine, even_if_rejected=even_if_rejected)
+    choice = choose_engine(bundle, engine)
     return open_choice(choice, seed=seed, fresh_noise=fresh_noise, threads=threads)
 
 
-def open_choice(
-    choice: EngineChoice,
-    *,
-    seed: int = 0,
-    fresh_noise: bool = False,
-    threads: int | None = None,
-) -> Inspector:
-    """An inspector with the engine and the thresholds of a choice; see `open_inspector`."""
-    if choice.sidecar is not None and choice.sidecar.runtime not in CPU_RUNTIMES:
-        return _open_on_gpu(choice, choice.sidecar, seed, fresh_noise)
-    bundle = choice.bundle
-    denoiser, segmenter = _cpu_engines(bundle, choice.sidecar, threads)
-    return HostInspector(
-        NumpyOps(bundle.model, bundle.manifest.alpha_bar, seed),
-        denoiser,
-        segmenter,
-        choice.image_threshold,
-        fresh_noise=fresh_noise,
-        ignore=bundle.ignore,
-    )
-
-
-def open_graphs(
-    bundle: Bundle, *, seed: int = 0, fresh_noise: bool = False, threads: int | None = None
-) -> Inspector:
-    """An inspector that runs the bundle's own graphs in FP32 on the CPU, to judge others by."""
-    return open_choice(graphs_choice(bundle), seed=seed, fresh_noise=fresh_noise, threads=threads)
-
-
-def open_graph(
-    runtime: RuntimeName,
-    path: Path,
-    model: ModelConfig,
-    *,
-    precision: Precision = "fp32",
-    threads: int | None = None,
-) -> Engine:
-    """One network on a CPU runtime, ready for one frame at a time.
+def choose_engine(bundle: Bundle, name: str | None = None) -> EngineChoice:
+    """The engine of a bundle that inspects here, with its thresholds.
 
     Args:
-        runtime: one of `CPU_RUNTIMES`.
-        path: an ONNX graph whose file name begins as the bundle's does.
-        model: the bundle's model settings.
-        precision: precision of the graph.
-        threads: threads that compute; all usable cores if None.
+        bundle: a checked bundle.
+        name: of a built engine. If None, of the engines that the accuracy gate accepted and that
+            prove themselves on this machine, the fastest here: an engine for its GPU if there is
+            one, else one for its CPU or, where none is clearly faster, the FP32 graphs.
+
+    Raises:
+        ModelError: the engine does not fit, or the accuracy gate rejected it.
+        DeviceError: the engine cannot run here, or nothing here gives the right results.
     """
-    if runtime == "openvino":
-        return OpenvinoEngine(path, precision, threads, rows_of(model, path.name))
-    return OnnxEngine(path, precision, threads)
+    return _best(bundle) if name is None else _named(bundle, name)
 
 
-def _cpu_engines(
-    bundle: Bundle, sidecar: Sidecar | None, threads: int | None
-) -> tuple[Engine, Engine]:
-    """Denoiser and segmenter of an engine on a CPU runtime, or of the bundle itself."""
-    if sidecar is None:
-        graphs = bundle.path / DENOISER, bundle.path / SEGMENTER
-        return OnnxEngine(graphs[0], threads=threads), OnnxEngine(graphs[1], threads=threads)
-    folder = bundle.path / ENGINES / sidecar.name
-    denoiser, segmenter = (
-        open_graph(
-            sidecar.runtime,
-            folder / sidecar.files[graph].name,
-            bundle.model,
-            precision=sidecar.precision,
-            threads=threads,
-        )
-        for graph in (DENOISER, SEGMENTER)
-    )
-    return denoiser, segmenter
+def choose_to_judge(bundle: Bundle, name: str) -> EngineChoice:
+    """An engine that fits, whatever the accuracy gate said of it: to judge it again.
+
+    Raises:
+        ModelError: the engine does not fit.
+        DeviceError: the engine cannot run here.
+    """
+    return with_thresholds(bundle, check_engine(bundle, name))
 
 
-def _open_on_gpu(
-    choice: EngineChoice, sidecar: Sidecar, seed: int, fresh_noise: bool
-) -> FusedInspector:
-    bundle = choice.bundle
-    keep = keep_mask(bundle.model, bundle.ignore)
-    folder = bundle.path / ENGINES / sidecar.name
-    device = Device()
-    with closed_on_error(device):
-        denoiser, segmenter = (
-            TensorRtEngine(
-                sidecar.runtime,
-                folder / sidecar.files[graph].name,
-                sidecar.precision,
-                version_compatible=sidecar.options.version_compatible,
-            )
-            for graph in (DENOISER, SEGMENTER)
+def _named(bundle: Bundle, name: str) -> EngineChoice:
+    choice = choose_to_judge(bundle, name)
+    sidecar = choice.sidecar
+    assert sidecar is not None, "an engine was named"
+    judge = f"dad-edge verify --engine {name} --data FOLDER"
+    if sidecar.gate.passed is False:
+        raise ModelError(
+            f"engine '{name}' was rejected by the accuracy gate: {sidecar.gate.reason}.",
+            f"build another precision, or judge it on your images with '{judge}'",
         )
-        ops = CudaOps(
-            device,
-            bundle.model,
-            bundle.manifest.alpha_bar,
-            seed,
-            element=denoiser.element,
-            keep=keep,
-            cubins=folder / KERNEL_FOLDER,
+    if sidecar.proof_sha256 is None:
+        LOG.warning("engine '%s' has no proof to check it by on this machine; '%s' makes one.",
+                    name, judge)  # fmt: skip
+        return choice
+    outcome = _proved(choice, sidecar.proof_sha256)
+    if not outcome.passed:
+        raise DeviceError(
+            f"engine '{name}' computes wrongly on this machine: {outcome.reason}.",
+            "leave --engine out, build it again here, and run 'dad-edge doctor'",
         )
-        return FusedInspector(
-            device,
-            ops,
-            denoiser,
-            segmenter,
-            choice.image_threshold,
-            fresh_noise=fresh_noise,
-            ignore=bundle.ignore,
+    return choice
+
+
+def _best(bundle: Bundle) -> EngineChoice:
+    passed_over: list[str] = []
+    right: list[tuple[float, EngineChoice]] = []
+    graphs = with_thresholds(bundle, None)
+    proven_on_cpu: Sidecar | None = None
+    for sidecar in engines_here(bundle):
+        choice = with_thresholds(bundle, sidecar)
+        reason = _why_not_by_itself(sidecar)
+        try:
+            if reason is None:
+                outcome = _proved(choice, sidecar.proof_sha256 or "")
+                reason = outcome.reason
+                if sidecar.runtime in CPU_RUNTIMES:
+                    proven_on_cpu = sidecar
+        except DadEdgeError as error:
+            reason = error.message.rstrip(".")
+        if reason is None:
+            right.append((outcome.frame_ms, choice))
+        else:
+            passed_over.append(f"{sidecar.name}: {reason}")
+            LOG.warning("engine '%s' is not used: %s.", sidecar.name, reason)
+    fastest_ms, choice = min(right, key=lambda entry: entry[0], default=(float("inf"), graphs))
+    if proven_on_cpu is not None and fastest_ms > WORTH_IT * _graphs_ms(graphs, proven_on_cpu):
+        choice = graphs
+    return replace(choice, passed_over=tuple(passed_over))
+
+
+def _why_not_by_itself(sidecar: Sidecar) -> str | None:
+    """Why an engine that fits is not taken unless it is named, or None."""
+    judge = f"'dad-edge verify --engine {sidecar.name}'"
+    if sidecar.gate.passed is None:
+        return f"the accuracy gate has not judged it; {judge} does"
+    if sidecar.proof_sha256 is None:
+        return f"it has no proof to check it by on this machine; {judge} makes one"
+    return None
+
+
+def _graphs_ms(graphs: EngineChoice, sidecar: Sidecar) -> float:
+    """Milliseconds of a frame in the FP32 graphs, by the proof of an engine.
+
+    Raises:
+        DeviceError: the FP32 graphs do not give here what they gave where the proof was made.
+    """
+    folder = graphs.bundle.path / ENGINES / sidecar.name
+    proof_sha256 = sidecar.proof_sha256 or ""
+    outcome = _proved(graphs, proof_sha256, folder)
+    if not outcome.passed:
+        raise DeviceError(
+            f"the FP32 graphs compute wrongly on this machine: {outcome.reason}.",
+            "run 'dad-edge doctor'; install the version of ONNX Runtime that made the bundle",
         )
+    return outcome.frame_ms
+
+
+def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None) -> Outcome:
+    """What became of a proof on this machine, now or earlier.
+
+    Args:
+        choice: what has to prove itself.
+        proof_sha256: digest of the proof.
+        folder: of the engine whose proof it is; its own if None.
+    """
+    what = _digest(choice)
+    if (earlier := remembered(what, proof_sha256)) is not None:
+        return earlier
+    sidecar = choice.sidecar
+    folder = folder or choice.bundle.path / ENGINES / str(choice.name)
+    proof = read_proof(folder, proof_sha256)
+    with open_choice(choice) as inspector:
+        outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof)
+    remember(what, proof_sha256, outcome)
+    return outcome
+
+
+def _digest(choice: EngineChoice) -> str:
+    """One digest for everything that a choice computes with."""
+    bundle, sidecar = choice.bundle, choice.sidecar
+    parts: list[object] = [bundle.onnx_digests]
+    if sidecar is not None:
+        files = {graph: file.sha256 for graph, file in sidecar.files.items()}
+        parts += [sidecar.name, files, sidecar.kernels]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform import machine, system
 
 from dad_edge.bundle import ENGINES, THRESHOLDS, Bundle, Thresholds
-from dad_edge.config import Precision, RuntimeName, from_mapping, to_mapping
-from dad_edge.errors import ModelError
-from dad_edge.files import read_json, sha256_of, write_json
+from dad_edge.config import Precision, RuntimeName
+from dad_edge.documents import from_mapping, read_json, to_mapping
+from dad_edge.errors import ModelError, UsageError
+from dad_edge.files import is_file_name, sha256_of, write_json
 
 SIDECAR = "engine.json"
 ENGINE_THRESHOLDS = "thresholds.json"
@@ -18,6 +21,15 @@ OF_ENGINE = f"{ENGINE_THRESHOLDS} of the engine"
 KERNEL_FOLDER = "kernels"
 """Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
+
+_VERSION = re.compile(r"\d[\w.+!-]{0,60}", re.ASCII)
+_DEVICE = re.compile(r"cpu|ampere-plus|sm\d{2,4}(-sm\d{2,4})*", re.ASCII)
+_REBUILD = "restore the file, or build the engine again"
+
+
+def _check_file_name(name: str) -> None:
+    if not is_file_name(name):
+        raise UsageError(f"{name!r} is no file of the engine.", _REBUILD)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +54,9 @@ class EngineFile:
     """File name inside the engine's folder."""
     sha256: str
     bytes: int
+
+    def __post_init__(self) -> None:
+        _check_file_name(self.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +109,20 @@ class Sidecar:
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""
     gate: Gate
+    proof_sha256: str | None = None
+    """Digest of `proof.npz`, by which the engine proves itself where it runs."""
+
+    def __post_init__(self) -> None:
+        for name in self.kernels:
+            _check_file_name(name)
+        for label, pattern in (("runtime_version", _VERSION), ("device", _DEVICE)):
+            if not pattern.fullmatch(getattr(self, label)):
+                raise UsageError(f"{label} {getattr(self, label)!r} is not one.", _REBUILD)
+        for fewest, best, most in self.profiles:
+            if not 1 <= fewest <= best <= most:
+                raise UsageError(
+                    f"a profile must ascend from at least 1, got {[fewest, best, most]}.", _REBUILD
+                )
 
     @property
     def name(self) -> str:
@@ -125,7 +154,8 @@ def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
     mapping = read_json(path)
     if mapping.get("format") != SIDECAR_FORMAT:
         raise ModelError(
-            f"{path}: format {mapping.get('format')!r}, this version reads {SIDECAR_FORMAT}.",
+            f"{path}: format {reprlib.repr(mapping.get('format'))}, this version reads "
+            f"{SIDECAR_FORMAT}.",
             "build the engine again with this version of dad-edge",
         )
     return from_mapping(Sidecar, mapping, str(path))
@@ -188,7 +218,7 @@ def plan_differences(
     """
     found = []
     built, here = _numbers(sidecar.runtime_version), _numbers(version)
-    newer = sidecar.options.version_compatible and built[0] == here[0] and built <= here
+    newer = sidecar.options.version_compatible and built[:1] == here[:1] and built <= here
     if built != here and not newer:
         found.append(f"built with {sidecar.runtime} {sidecar.runtime_version}, here is {version}")
     if sidecar.options.hardware_compatible:

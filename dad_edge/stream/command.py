@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from dad_edge import __version__
-from dad_edge.bundle import Bundle
+from dad_edge.bundle import Bundle, is_demo
 from dad_edge.errors import ReaderLeft, UsageError
 from dad_edge.files import sole_writer
 from dad_edge.machine.environment import package_versions
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.engines import EngineChoice, choose_engine
+from dad_edge.runtime.engines import EngineChoice
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_choice
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.frames import Source
@@ -88,6 +89,11 @@ def stream(
         stop = held.enter_context(StopRequest())
         announce(choice, inspector)
         source = open_source(uri)
+        if source.live and is_demo(bundle):
+            _log.warning(
+                "the demo bundle inspects this camera. It knows a drawn product and not your "
+                "parts; its verdicts mean nothing here. Name your own bundle with --bundle."
+            )
         threshold = inspector.threshold
         annotator = Annotator(threshold, choice.pixel_threshold)
         header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)

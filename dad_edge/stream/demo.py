@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 from rich.console import Console
 from rich.table import Table
 
 from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
 from dad_edge.data.demo import KINDS
-from dad_edge.files import sole_writer, write_whole
-from dad_edge.image.pictures import COLUMNS, InspectedImage, contact_sheet, inspection_row
+from dad_edge.files import sole_writer
+from dad_edge.image.pictures import (
+    COLUMNS,
+    InspectedImage,
+    contact_sheet,
+    inspection_row,
+    write_picture,
+)
 from dad_edge.image.preprocess import to_frame
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.engines import choose_engine
-from dad_edge.runtime.inspector import open_choice
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.command import RESULTS, VIDEO, announce, describe
 from dad_edge.stream.dashboard import TerminalSink
@@ -91,8 +96,7 @@ class ContactSheetSink(Sink):
             return
         rows = [inspection_row(image, self._threshold) for image in chosen]
         sheet = contact_sheet(rows, COLUMNS, "Demo line", self._subtitle)
-        encoded = cv2.imencode(".png", sheet)[1].tobytes()
-        write_whole(self._target, encoded)
+        write_picture(self._target, sheet)
 
     def _chosen(self) -> list[InspectedImage]:
         """The first part of every kind, then second ones, a dozen at most, in kind order."""

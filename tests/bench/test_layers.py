@@ -17,10 +17,10 @@ def test_a_profile_accounts_for_all_arithmetic_and_time(tmp_path: Path, profiler
     found = profile_bundle(bundle, profiler, 100.0, 10.0)
     rows = ((DENOISER, 2), (SEGMENTER, 2))
     gflop = sum(layer.flop for g, n in rows for layer in layer_costs(bundle.path / g, n)) / 1e9
-    assert sum(entry["gflop"] for entry in found["groups"]) == pytest.approx(gflop, rel=1e-5)
-    assert sum(entry["share"] for entry in found["groups"]) == pytest.approx(1, abs=1e-4)
-    assert found["ms"] == pytest.approx(sum(entry["ms"] for entry in found["groups"]), rel=1e-4)
-    slowest = [layer["ms"] for layer in found["slowest"]]
+    assert sum(entry.gflop for entry in found.groups) == pytest.approx(gflop, rel=1e-5)
+    assert sum(entry.share for entry in found.groups) == pytest.approx(1, abs=1e-4)
+    assert found.ms == pytest.approx(sum(entry.ms for entry in found.groups), rel=1e-4)
+    slowest = [layer.ms for layer in found.slowest]
     assert slowest == sorted(slowest, reverse=True)
 
 
@@ -29,13 +29,13 @@ def test_the_parts_of_a_real_network_are_told_apart(profiler: Any) -> None:
     from dad_edge.bundle import open_bundle
 
     found = profile_bundle(open_bundle(PACKAGED), profiler, 100.0, 10.0)
-    parts = {entry["group"]: entry for entry in found["groups"]}
+    parts = {entry.group: entry for entry in found.groups}
     for group in ("down", "up", "attention", "segmenter", "stem and head", LAYOUT):
-        assert parts[group]["ms"] > 0, group
-    assert parts["up"]["ms"] > parts["attention"]["ms"]
-    convolutions = [layer for layer in found["slowest"] if layer["op"] == "Conv"]
+        assert parts[group].ms > 0, group
+    assert parts["up"].gflop > parts["attention"].gflop
+    convolutions = [layer for layer in found.slowest if layer.op == "Conv"]
     assert convolutions
-    assert all(layer["shape"] and layer["group"] in GROUPS for layer in convolutions)
+    assert all(layer.shape and layer.group in GROUPS for layer in convolutions)
 
 
 def test_steps_are_found_by_the_names_that_runtimes_give_them() -> None:

@@ -5,6 +5,7 @@ import json
 from typing import Any, get_args
 
 import pytest
+from bench_rows import make_row
 from rich.console import Console
 
 from dad_edge.bench.case import recipe_model
@@ -41,24 +42,50 @@ def test_the_costs_of_the_sizes_are_those_of_their_networks(size: Any) -> None:
 
 def test_a_prediction_stays_below_the_roof_and_says_what_it_is() -> None:
     found = predict(open_bundle(PACKAGED), "l4")
-    assert found["predicted"] is True
-    assert [row["what"] for row in found["rows"][::2]] == ["this bundle, nano", "edge", "paper"]
-    for row in found["rows"]:
-        low, high = row["predicted_fps"]
-        assert low < high < row["roof_fps"] * ASSUMED_SHARES[1]
-    paper = next(r for r in found["rows"] if (r["what"], r["precision"]) == ("paper", "fp16"))
-    assert paper["roof_fps"] == pytest.approx(121e3 / 1278.4, rel=1e-3)
-    assert paper["limited_by"] == "arithmetic"
+    assert found.to_json()["predicted"] is True
+    assert [row.what for row in found.rows[::2]] == ["this bundle, nano", "edge", "paper"]
+    for row in found.rows:
+        low, high = row.predicted_fps
+        assert low < high < row.roof_fps * ASSUMED_SHARES[1]
+    paper = next(r for r in found.rows if (r.what, r.precision) == ("paper", "fp16"))
+    assert paper.roof_fps == pytest.approx(121e3 / 1278.4, rel=1e-3)
+    assert paper.limited_by == "arithmetic"
+
+
+def test_the_json_of_a_prediction_has_the_keys_it_always_had() -> None:
+    found = json.loads(json.dumps(predict(open_bundle(PACKAGED), "thor").to_json()))
+    assert list(found) == [
+        "schema_version",
+        "study",
+        "predicted",
+        "device",
+        "source",
+        "peak",
+        "shares_of_roof",
+        "assumed_layer_s",
+        "rows",
+    ]
+    assert found["peak"] == {"fp16_tflop_per_s": 258.5, "int8_top_per_s": 517, "gbyte_per_s": 273}
+    assert list(found["rows"][0]) == [
+        "what",
+        "precision",
+        "gflop",
+        "gbyte",
+        "layers",
+        "roof_fps",
+        "limited_by",
+        "predicted_fps",
+    ]
 
 
 def test_what_was_reached_here_is_a_third_guess() -> None:
-    row = {"engine": "OpenVINO", "precision": "fp32", "device": "cpu", "share_of_roof": 0.4}
+    row = make_row(engine="OpenVINO", share_of_roof=0.4)
     found = predict(open_bundle(PACKAGED), "h100", row)
-    assert found["shares_of_roof"][-1] == {
+    assert found.to_json()["shares_of_roof"][-1] == {
         "share": 0.4,
         "from": "reached by OpenVINO fp32 on cpu here",
     }
-    assert all(len(row["predicted_fps"]) == 3 for row in found["rows"])
+    assert all(len(row.predicted_fps) == 3 for row in found.rows)
 
 
 @pytest.mark.parametrize("name", DEVICES)

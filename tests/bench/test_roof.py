@@ -3,11 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from bench_rows import make_row
 from tiny import TINY
 
 from dad_edge.bench.case import recipe_model
 from dad_edge.bench.cost import bundle_cost, model_cost, total
 from dad_edge.bench.paper import DENOISER_GFLOP, SEGMENTER_GFLOP
+from dad_edge.bench.result import Row
 from dad_edge.bench.roof import Peaks, copy_gbytes, gemm_gflops, roof_of
 from dad_edge.bench.scaling import fit_line, fit_sweep
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
@@ -15,11 +17,11 @@ from dad_edge.bundle import PACKAGED, Bundle, open_bundle
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_peak_is_a_rate_this_machine_can_reach(precision: str) -> None:
-    assert 0.1 < gemm_gflops("cpu", precision, 0.05) < 100_000  # type: ignore[arg-type]
+    assert 0 < gemm_gflops("cpu", precision, 0.05) < 100_000  # type: ignore[arg-type]
 
 
 def test_the_copy_is_a_rate_this_machine_can_reach() -> None:
-    assert 0.1 < copy_gbytes("cpu", 0.05) < 10_000
+    assert 0 < copy_gbytes("cpu", 0.05) < 10_000
 
 
 def test_the_better_of_two_peaks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +31,7 @@ def test_the_better_of_two_peaks_counts(monkeypatch: pytest.MonkeyPatch) -> None
     assert peaks.gflop_per_s("cpu", "fp32") == 10
     peaks.measure_again()
     assert peaks.gflop_per_s("cpu", "fp32") == 12
-    assert peaks.to_mapping()["gflop_per_s"] == {"cpu fp32": 12}
+    assert peaks.rates().gflop_per_s == {"cpu fp32": 12}
 
 
 def test_a_device_that_is_not_here_has_no_peak() -> None:
@@ -90,30 +92,22 @@ def test_a_graph_of_unknown_cost_has_no_cost(
     assert total(bundle_cost(tiny_bundle)) is None
 
 
-def row(ms: float, gflop: float, batch: int = 1, unstable: str | None = None) -> dict:
-    return {
-        "name": f"at {ms}",
-        "latency_ms": {"p50": ms},
-        "fps": 1e3 / ms,
-        "gflop": gflop,
-        "batch": batch,
-        "cameras": 1,
-        "unstable": unstable,
-    }
+def row(ms: float, gflop: float, batch: int = 1, unstable: str | None = None) -> Row:
+    return make_row(ms, gflop=gflop, batch=batch, unstable=unstable)
 
 
 def test_a_line_is_found_with_its_slope_and_intercept() -> None:
     line = fit_line([1, 2, 4, 8], [12, 22, 42, 82])
-    assert line["slope_ms"] == pytest.approx(10)
-    assert line["intercept_ms"] == pytest.approx(2)
-    assert line["r2"] == pytest.approx(1)
+    assert line.slope == pytest.approx(10)
+    assert line.intercept == pytest.approx(2)
+    assert line.r2 == pytest.approx(1)
 
 
 def test_a_straight_sweep_needs_no_reason() -> None:
     found = fit_sweep("batch", [(n, row(10.0 * n + 2, 3.0, n)) for n in (1, 2, 4)], ["at batch 8"])
-    assert found["straight"]
-    assert found["reason"] is None
-    assert found["missing"] == ["at batch 8"]
+    assert found.straight
+    assert found.reason is None
+    assert found.missing == ("at batch 8",)
 
 
 @pytest.mark.parametrize(
@@ -136,5 +130,5 @@ def test_a_straight_sweep_needs_no_reason() -> None:
 )
 def test_a_sweep_that_is_no_line_says_why(places: list, reason: str) -> None:
     found = fit_sweep("image size", places, [])
-    assert not found["straight"]
-    assert found["reason"].endswith(reason)
+    assert not found.straight
+    assert str(found.reason).endswith(reason)

@@ -5,24 +5,31 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bench_rows import IDLE, make_row
 from rich.console import Console
 from tiny import TINY, make_tiny_bundle
 
 from dad_edge.bench import cases, study
+from dad_edge.bench import row as row_module
 from dad_edge.bench.case import UNTRAINED, Case
 from dad_edge.bench.cases import STUDIES, Planned, deployed, plan_rows, sweeps
 from dad_edge.bench.markdown import bench_markdown
 from dad_edge.bench.pace import Pace, Task
 from dad_edge.bench.paper import FPS_ROWS
+from dad_edge.bench.result import StudyResult, read_result, to_json
+from dad_edge.bench.roof import Peaks
+from dad_edge.bench.row import Measured, finish, times_eager
 from dad_edge.bench.study import run_study
 from dad_edge.bench.table import bench_tables
 from dad_edge.bundle import Bundle
 from dad_edge.cli import main as cli
 from dad_edge.config import RECIPES
 from dad_edge.errors import DadEdgeError
+from dad_edge.files import write_json
 from dad_edge.runtime.inspection import STAGES
 
 
@@ -40,7 +47,7 @@ def rows_of(bundle: Bundle) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     bundle = make_tiny_bundle(tmp_path_factory.mktemp("bench") / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("cache")))
@@ -50,37 +57,38 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return run_study(bundle, seconds=0.1)
 
 
-def test_every_row_adds_up(result: dict[str, Any]) -> None:
-    assert len(result["rows"]) == 5
-    for row in result["rows"]:
-        assert row["fps"] == pytest.approx(row["frames"] / row["wall_s"], rel=0.02)
-        assert row["share_of_roof"] == pytest.approx(row["fps"] / row["roof_fps"], rel=0.01)
-        assert row["roof_fps"] == min(row["arithmetic_fps"], row["memory_fps"])
-        assert 0 <= row["overhead_share"] < 1
-    own, batch, cameras, openvino, ablation = result["rows"]
-    assert own["gflop"] == pytest.approx(2 * 32 * 32 * (2 * 9 + 2 * 6) / 1e9)
-    assert batch["gflop"] == cameras["gflop"] == openvino["gflop"] == own["gflop"]
-    assert tuple(own["stages"]) == STAGES
-    assert tuple(batch["stages"]) == ("decode", *STAGES)
-    assert cameras["frames"] % 2 == 0
-    assert cameras["stages"] == {}
-    assert own["weights"] == "tiny"
-    assert ablation["weights"] == UNTRAINED
-    assert ablation["lambdas"] == []
+def test_every_row_adds_up(result: StudyResult) -> None:
+    assert len(result.rows) == 5
+    for row in result.rows:
+        assert row.fps == pytest.approx(row.frames / row.wall_s, rel=0.02)
+        assert row.share_of_roof == pytest.approx(row.fps / row.roof_fps, rel=0.01)
+        assert row.roof_fps == min(row.arithmetic_fps, row.memory_fps)
+        assert 0 <= row.overhead_share < 1
+    own, batch, cameras, openvino, ablation = result.rows
+    assert own.gflop == pytest.approx(2 * 32 * 32 * (2 * 9 + 2 * 6) / 1e9)
+    assert batch.gflop == cameras.gflop == openvino.gflop == own.gflop
+    assert tuple(own.stages) == STAGES
+    assert tuple(batch.stages) == ("decode", *STAGES)
+    assert cameras.frames % 2 == 0
+    assert cameras.stages == {}
+    assert own.weights == "tiny"
+    assert ablation.weights == UNTRAINED
+    assert ablation.lambdas == ()
 
 
-def test_rows_are_compared_with_the_same_networks_in_pytorch(result: dict[str, Any]) -> None:
-    own, *_, ablation = result["rows"]
-    assert ablation["times_eager"] == 1
-    assert own["times_eager"] is None
-    eager = own | {"engine": "PyTorch eager", "fps": own["fps"] / 4}
-    assert study.times_eager(own, [ablation, eager | {"batch": 2}, eager]) == pytest.approx(4)
+def test_rows_are_compared_with_the_same_networks_in_pytorch(result: StudyResult) -> None:
+    own, *_, ablation = result.rows
+    assert ablation.times_eager == 1
+    assert own.times_eager is None
+    eager = replace(own, engine="PyTorch eager", fps=own.fps / 4)
+    others = [ablation, replace(eager, batch=2), eager]
+    assert times_eager(own, others) == pytest.approx(4, rel=1e-4)
 
 
-def test_what_cannot_run_here_says_why_and_the_others_go_on(result: dict[str, Any]) -> None:
-    (row,) = result["not_measured"]
-    assert row["engine"] == "TensorRT"
-    assert "tensorrt" in row["reason"]
+def test_what_cannot_run_here_says_why_and_the_others_go_on(result: StudyResult) -> None:
+    (row,) = result.not_measured
+    assert row.engine == "TensorRT"
+    assert "tensorrt" in row.reason
 
 
 def test_a_row_that_fails_costs_itself_alone(
@@ -88,7 +96,7 @@ def test_a_row_that_fails_costs_itself_alone(
 ) -> None:
     own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
     plan = [Planned(case=replace(own, batch=n), studies=("main",)) for n in (1, 2, 3)]
-    opened = study.open_case
+    opened = row_module.open_case
 
     def breaks(case: Case, frames: Any) -> Any:
         subject = opened(case, frames)
@@ -101,11 +109,11 @@ def test_a_row_that_fails_costs_itself_alone(
         return replace(subject, call=call)
 
     monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
-    monkeypatch.setattr(study, "open_case", breaks)
+    monkeypatch.setattr(row_module, "open_case", breaks)
     found = run_study(tiny_bundle, seconds=0.1)
-    assert [row["batch"] for row in found["rows"]] == [1, 3]
-    (lost,) = found["not_measured"]
-    assert lost["reason"] == "failed: RuntimeError: out of memory"
+    assert [row.batch for row in found.rows] == [1, 3]
+    (lost,) = found.not_measured
+    assert lost.reason == "failed: RuntimeError: out of memory"
 
 
 def test_a_row_expected_to_be_too_slow_is_left_out_and_says_so(
@@ -114,27 +122,34 @@ def test_a_row_expected_to_be_too_slow_is_left_out_and_says_so(
     own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
     plan = [Planned(case=own, studies=("main",))]
     monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
-    monkeypatch.setattr(study.Peaks, "gflop_per_s", lambda *given: 1e-6)
-    (row,) = run_study(tiny_bundle, seconds=0.1)["not_measured"]
-    assert row["reason"].startswith("left out: about 154 s a frame are expected here")
+    monkeypatch.setattr(Peaks, "gflop_per_s", lambda *given: 1e-6)
+    (row,) = run_study(tiny_bundle, seconds=0.1).not_measured
+    assert row.reason.startswith("left out: about 154 s a frame are expected here")
 
 
-def test_the_result_names_no_folder_of_this_machine(result: dict[str, Any]) -> None:
-    text = json.dumps(result)
-    assert result["bundle"]["name"] == "tiny"
-    assert len(result["bundle"]["sha256"]) == 2
+def test_the_result_names_no_folder_of_this_machine(result: StudyResult) -> None:
+    text = json.dumps(to_json(result))
+    assert result.bundle.name == "tiny"
+    assert len(result.bundle.sha256) == 2
     assert "/tmp" not in text
     assert str(Path.home()) + "/" not in text
 
 
-def shown(result: dict[str, Any]) -> str:
+def test_a_result_is_the_same_after_it_was_written_and_read(
+    result: StudyResult, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "result.json", to_json(result))
+    assert read_result(tmp_path / "result.json") == result
+
+
+def shown(result: StudyResult) -> str:
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(bench_tables(result))
     return console.export_text()
 
 
 def test_the_tables_show_every_row_and_the_paper_within_100_columns(
-    result: dict[str, Any],
+    result: StudyResult,
 ) -> None:
     text = shown(result)
     assert max(map(len, text.splitlines())) <= 100
@@ -147,19 +162,23 @@ def test_the_tables_show_every_row_and_the_paper_within_100_columns(
     assert UNTRAINED in text
 
 
-def test_markdown_has_a_line_for_every_row(result: dict[str, Any]) -> None:
+def test_markdown_has_a_line_for_every_row(result: StudyResult) -> None:
     lines = bench_markdown(result).splitlines()
     table = [line for line in lines if line.startswith("| ") and "px" in line]
-    assert len(table) == len(result["rows"])
+    assert len(table) == len(result.rows)
     assert len({line.count("|") for line in table}) == 1
     assert any(line.startswith("- ") and "TensorRT fp16, cuda" in line for line in lines)
 
 
-def test_a_busy_or_unsteady_run_says_so(result: dict[str, Any]) -> None:
-    load = result["load"] | {"other_cores": 1.5, "stolen_share": 0.0, "cores": 2, "loaded": True}
-    row = result["rows"][0] | {"unstable": "the median is known to ±9.0% only"}
-    row |= {"throttling": ["the CPU throttled 3 times for heat"], "slowed_share": 0.25}
-    text = shown(result | {"load": load, "rows": [row]})
+def test_a_busy_or_unsteady_run_says_so(result: StudyResult) -> None:
+    load = replace(result.load, other_cores=1.5, stolen_share=0.0, cores=2, loaded=True)
+    row = replace(
+        result.rows[0],
+        unstable="the median is known to ±9.0% only",
+        throttling=("the CPU throttled 3 times for heat",),
+        slowed_share=0.25,
+    )
+    text = shown(replace(result, load=load, rows=(row,)))
     assert "other processes used 1.50 of 2 cores" in text
     assert "~ marks 1 unstable of 1 rows; the first: the median is known to ±9.0% only" in text
     assert "The machine itself was slowed for 25% of the measured time" in text
@@ -178,8 +197,9 @@ def test_all_is_every_study_and_no_row_twice(tiny_bundle: Bundle, device: Any) -
 
 def test_the_tables_of_the_paper_have_all_their_rows(tiny_bundle: Bundle) -> None:
     def rows(study: Any) -> set[tuple[Any, ...]]:
-        found = (plan.case.to_mapping() for plan in plan_rows(study, tiny_bundle, device="cpu"))
-        return {(r["method"], tuple(r["lambdas"])) for r in found if r["size"] == "paper"}
+        plans = plan_rows(study, tiny_bundle, device="cpu")
+        found = (plan.case.configuration() for plan in plans)
+        return {(row.method, row.lambdas) for row in found if row.size == "paper"}
 
     assert rows("table3") == {
         ("SegmentationAD", ()),
@@ -233,7 +253,7 @@ def test_a_named_engine_is_measured_alone(
     assert plan.case.built == name
     monkeypatch.setattr(cases, "list_engines", lambda bundle: [])
     found = run_study(tiny_bundle, engine=name, seconds=0.1)
-    assert [row["engine"] for row in found["rows"]] == ["ONNX Runtime"]
+    assert [row.engine for row in found.rows] == ["ONNX Runtime"]
 
 
 def test_the_command_prints_json_and_writes_the_same_file(
@@ -288,10 +308,11 @@ def test_a_study_whose_time_is_over_lists_what_is_left(
     own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
     plan = [Planned(case=replace(own, batch=n), studies=("main",)) for n in (1, 2)]
     monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
-    monkeypatch.setattr(study, "LIMIT_S", 0.2)
-    found = run_study(tiny_bundle, seconds=0.5)
-    assert [row["batch"] for row in found["rows"]] == [1]
-    assert found["not_measured"][0]["reason"].startswith("left out: the study's")
+    passed_s = iter([0.0, 1.0, *[study.LIMIT_S + 1] * 10])
+    monkeypatch.setattr(study, "time", SimpleNamespace(perf_counter=lambda: next(passed_s)))
+    found = run_study(tiny_bundle, seconds=0.1)
+    assert [row.batch for row in found.rows] == [1]
+    assert found.not_measured[0].reason.startswith("left out: the study's")
 
 
 def test_networks_whose_tensors_stay_on_the_device_run_in_every_precision() -> None:
@@ -318,11 +339,11 @@ def test_without_pytorch_the_bundle_is_measured_and_the_rest_says_why(
     monkeypatch.setattr(study, "plan_rows", lambda *given, **named: plan)
     monkeypatch.setitem(sys.modules, "torch", None)
     found = run_study(tiny_bundle, seconds=0.1)
-    assert [row["engine"] for row in found["rows"]] == ["ONNX Runtime"]
-    for row in found["not_measured"]:
-        assert row["reason"].startswith("package 'torch' is not installed")
-        assert row["next"] == "pip install 'dad-edge[train]'"
-    assert len(found["not_measured"]) == 2
+    assert [row.engine for row in found.rows] == ["ONNX Runtime"]
+    for row in found.not_measured:
+        assert row.reason.startswith("package 'torch' is not installed")
+        assert row.next == "pip install 'dad-edge[train]'"
+    assert len(found.not_measured) == 2
 
 
 def test_the_bundles_own_networks_run_its_weights_in_every_study(tiny_bundle: Bundle) -> None:
@@ -336,17 +357,18 @@ def test_the_bundles_own_networks_run_its_weights_in_every_study(tiny_bundle: Bu
 
 def test_a_row_measured_while_the_machine_was_slowed_cannot_be_quoted() -> None:
     seconds = iter([0.002] + [0.001] * 5)
-    pace = Pace([Task("work", 0.9, lambda: next(seconds))])
+    pace, peaks = Pace([Task("work", 0.9, lambda: next(seconds))]), Peaks(0.01)
     slow = pace.read()
     for _ in range(5):
         quick = pace.read()
-    row = {"machine_speed": slow, "unstable": None}
-    found = study.machine_share(row, pace)
-    assert found["machine_speed"] == {"work": 0.5}
-    assert "the machine itself was slower" in found["unstable"]
-    assert study.machine_share(row | {"unstable": "2 calls"}, pace)["unstable"] == "2 calls"
-    assert study.machine_share(row | {"machine_speed": quick}, pace)["unstable"] is None
-    assert study.machine_share(row | {"machine_speed": None}, pace) == {}
+    row = make_row(gflop=None)
+    found = finish(Measured(row=row, speed=slow), peaks, pace)
+    assert found.machine_speed == {"work": 0.5}
+    assert "the machine itself was slower" in str(found.unstable)
+    shaky = finish(Measured(row=replace(row, unstable="2 calls"), speed=slow), peaks, pace)
+    assert shaky.unstable == "2 calls"
+    assert finish(Measured(row=row, speed=quick), peaks, pace).unstable is None
+    assert finish(Measured(row=row, speed=None), peaks, pace) == row
 
 
 @pytest.mark.parametrize(
@@ -360,26 +382,33 @@ def test_a_row_measured_while_the_machine_was_slowed_cannot_be_quoted() -> None:
 def test_a_row_is_visited_twice_and_once_more_if_it_is_not_steady(
     tiny_bundle: Bundle,
     monkeypatch: pytest.MonkeyPatch,
-    result: dict[str, Any],
     again: str,
     visits: list[int],
     fps: float,
 ) -> None:
-    steady = {"unstable": None, "slowed_share": 0.0, "fps": 2.0}
-    spoiled = {"unstable": "the machine itself was slowed", "slowed_share": 0.9, "fps": 1.0}
-    loaded = {"load": result["load"] | {"loaded": True}}
+    steady = make_row(fps=2.0)
+    spoiled = make_row(
+        unstable="the machine itself was slowed",
+        slowed_share=0.9,
+        fps=1.0,
+        load=replace(IDLE, loaded=True),
+        throttling=("heat",),
+    )
     visited: list[int] = []
 
-    def measure_case(case: Case, *given: Any) -> dict[str, Any]:
+    def measure_case(case: Case, *given: Any) -> Measured:
         visited.append(case.batch)
-        row = result["rows"][0] | case.to_mapping() | {"machine_speed": None}
         if case.batch == 2:
-            return row | steady
-        if visited.count(1) == 1:
-            return row | spoiled | loaded
-        if again == "fails":
+            row = steady
+        elif visited.count(1) == 1:
+            row = spoiled
+        elif again == "fails":
             raise DadEdgeError("out of memory.", "use a smaller size")
-        return row | (steady if again == "steady" else spoiled | {"fps": 3.0})
+        elif again == "steady":
+            row = steady
+        else:
+            row = replace(spoiled, fps=3.0, load=IDLE, throttling=("power",))
+        return Measured(row=replace(row, batch=case.batch, gflop=None), speed=None)
 
     own = Case(model=TINY, bundle=tiny_bundle, engine="ONNX Runtime")
     plan = [Planned(case=replace(own, batch=n), studies=("main",)) for n in (1, 2)]
@@ -387,7 +416,10 @@ def test_a_row_is_visited_twice_and_once_more_if_it_is_not_steady(
     monkeypatch.setattr(study, "measure_case", measure_case)
     found = run_study(tiny_bundle, seconds=0.1)
     assert visited == visits
-    assert [row["fps"] for row in found["rows"]] == [fps, 2.0]
-    assert found["rows"][0]["load"]["loaded"]
-    assert ("again: out of memory." in str(found["rows"][0]["unstable"])) == (again == "fails")
-    assert found["not_measured"] == []
+    assert [row.fps for row in found.rows] == [fps, 2.0]
+    first = found.rows[0]
+    assert first.load.loaded
+    assert "heat" in first.throttling
+    assert ("power" in first.throttling) == (again == "unstable")
+    assert ("again: out of memory." in str(first.unstable)) == (again == "fails")
+    assert found.not_measured == ()

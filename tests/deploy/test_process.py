@@ -144,7 +144,7 @@ def test_a_signal_ends_the_builder(
 COMMAND = """
 import sys
 from pathlib import Path
-from dad_edge import build as stage
+from dad_edge.deploy import build as stage
 stage.local_capability = lambda: "8.7"
 from dad_edge.cli.main import main
 sys.argv = ["dad-edge", "build", "--precision", "fp16", "--runtime", "tensorrt",

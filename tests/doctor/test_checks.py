@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dad_edge.bundle import SEGMENTER, THRESHOLDS, Bundle
+from dad_edge.bundle import ENVIRONMENT_VARIABLE, SEGMENTER, THRESHOLDS, Bundle
 from dad_edge.cli import main as cli
 from dad_edge.doctor import checks as doctor
 from dad_edge.doctor.checks import Check, doctor_table, examine
@@ -59,6 +59,15 @@ def test_a_changed_bundle_is_a_problem_with_its_exit_code(
     assert "was changed" in bundle.detail
     assert "copy the whole bundle" in bundle.next_step
     assert _line(report, "CPU").state == "ok"
+
+
+def test_an_empty_variable_is_a_problem_with_its_exit_code(
+    tmp_path: Path, answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "")
+    report = examine(None, tmp_path)
+    assert report.exit_code == 2
+    assert _line(report, "bundle").detail == f"{ENVIRONMENT_VARIABLE} is set, but empty."
 
 
 def test_a_bundle_without_thresholds_inspects_but_asks_for_calibration(

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 
 from dad_edge.bundle import Bundle
 from dad_edge.data.demo import KINDS
-from dad_edge.errors import StorageError
 from dad_edge.gate.images import Images, Sample, demo_images
-from dad_edge.gate.pictures import chosen_rows, engines_sheet, worst_sheet, write_picture
+from dad_edge.gate.pictures import chosen_rows, engines_sheet, worst_sheet
 from dad_edge.runtime.inspector import open_inspector
 
 
@@ -57,11 +53,3 @@ def test_a_difference_shows_in_the_last_column_only_where_there_is_one(
     differs = worst_sheet("engine", [(sample, inspection, other)], 0.5)
     columns = np.flatnonzero((same != differs).any(axis=(0, 2)))
     assert columns.min() >= 32 + 3 * 236
-
-
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    picture = np.full((4, 5, 3), 7, np.uint8)
-    write_picture(tmp_path / "new/a.png", picture)
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new/a.png")), picture)
-    with pytest.raises(StorageError):
-        write_picture(tmp_path / "new/a.png/b.png", picture)

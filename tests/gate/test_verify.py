@@ -19,8 +19,7 @@ from dad_edge.files import sha256_of
 from dad_edge.gate.images import Images, data_images, demo_images
 from dad_edge.gate.table import gate_table, rejection
 from dad_edge.gate.verify import TOLERANCES, Tolerance, next_step, open_reference, runnable, verify
-from dad_edge.runtime.engines import choose_engine
-from dad_edge.runtime.inspector import open_inspector
+from dad_edge.runtime.inspector import choose_engine, open_inspector
 from dad_edge.runtime.sidecar import read_sidecar
 
 CPU = Target(runtime="onnxruntime")

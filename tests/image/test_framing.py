@@ -9,8 +9,9 @@ import pytest
 from tiny import TINY, make_tiny_bundle, save_discs
 
 from dad_edge.bundle import Bundle, open_bundle, write_ignore
-from dad_edge.config import FramingConfig, ModelConfig, TrainConfig, from_mapping, to_mapping
+from dad_edge.config import FramingConfig, ModelConfig, TrainConfig
 from dad_edge.data.dataset import TrainingSet
+from dad_edge.documents import from_mapping, to_mapping
 from dad_edge.errors import DataError, UsageError
 from dad_edge.image.framing import (
     choose_framing,

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dad_edge.errors import StorageError
 from dad_edge.image.pictures import (
     COLUMNS,
     GREEN,
@@ -17,6 +18,7 @@ from dad_edge.image.pictures import (
     inspection_row,
     inspection_views,
     mark_mask,
+    write_picture,
 )
 
 
@@ -139,3 +141,28 @@ def test_text_over_the_edge_is_cut_off():
     picture = np.full((10, 20, 3), 255, np.uint8)
     draw_text(picture, "REJECT", (-5, 8), 16, (0, 0, 0))
     assert (picture < 128).any()
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
+def test_a_picture_is_written_as_it_is_into_a_new_folder(tmp_path, shape):
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    write_picture(tmp_path / "new/a.png", picture)
+    read = cv2.imread(str(tmp_path / "new/a.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(read, picture)
+    with pytest.raises(StorageError, match="in the way"):
+        write_picture(tmp_path / "new/a.png/b.png", picture)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a"])
+def test_a_name_that_no_encoder_knows_is_a_storage_error(tmp_path, name):
+    (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(StorageError, match=f"{name} cannot be encoded"):
+        write_picture(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+    assert (tmp_path / name).read_bytes() == b"old"
+
+
+def test_a_picture_that_the_encoder_refuses_is_a_storage_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imencode", lambda *_: (False, None))
+    with pytest.raises(StorageError, match=r"a\.png cannot be encoded"):
+        write_picture(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []

@@ -25,6 +25,8 @@ def test_the_cpu_gets_the_batches_of_its_steps(images: TrainingSet) -> None:
             assert torch.equal(torch.as_tensor(tensor), torch.from_numpy(array))
 
 
+# PyTorch warns of more workers than cores; the batches are the same all the same.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_give_the_same_in_the_same_order(images: TrainingSet) -> None:
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (0, 0), 3)  # starts OpenCV's threads
     rows = slice(1, None, 2)

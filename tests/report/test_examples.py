@@ -1,14 +1,14 @@
-"""The keeper's lists against plain sorting, and its memory."""
+"""The lists against plain sorting, and the size of what is kept."""
 
 import numpy as np
 
 from dad_edge.image.pictures import InspectedImage
-from dad_edge.report.examples import KEPT_SIDE, ExampleKeeper, pick_examples
+from dad_edge.report.examples import KEPT_SIDE, pick_examples, small_copy
+from dad_edge.report.results import ImageScore
 
 
-def image(name: str, kind: str, score: float, side: int = 4, mask=None) -> InspectedImage:
-    colour = np.zeros((side, side, 3), np.uint8)
-    return InspectedImage(name, kind, score, colour, colour, colour[..., 0], mask)
+def image(name: str, kind: str, score: float) -> ImageScore:
+    return ImageScore(name=name, kind=kind, score=score)
 
 
 def names(examples: dict) -> dict:
@@ -61,16 +61,15 @@ def test_no_images_give_empty_lists():
 
 def test_kept_pictures_are_small_copies_and_thin_defects_stay():
     side = 3 * KEPT_SIDE
+    colour = np.zeros((side, side, 3), np.uint8)
     mask = np.zeros((side, side), np.uint8)
     mask[:, 700] = 1
-    keeper = ExampleKeeper(0.5)
-    large = image("large", "scratch", 0.1, side, mask)
-    keeper.add(large)
-    (kept,) = keeper.examples()["worst"]
-    assert kept.frame.shape == (KEPT_SIDE, KEPT_SIDE, 3)
+    kept = small_copy(InspectedImage("large", "dent", 0.1, colour, colour, colour[..., 0], mask))
+    assert kept.frame.shape == kept.restored.shape == (KEPT_SIDE, KEPT_SIDE, 3)
     assert kept.heat.shape == kept.mask.shape == (KEPT_SIDE, KEPT_SIDE)
     assert (kept.mask.max(axis=1) == 255).all()
-    small = image("small", "scratch", 0.0)
-    keeper.add(small)
-    small.frame[:] = 77  # a camera loop may use its buffer again
-    assert keeper.examples()["worst"][0].frame.max() == 0
+    small = np.zeros((4, 4, 3), np.uint8)
+    copy = small_copy(InspectedImage("small", "good", 0.1, small, small, small[..., 0], None))
+    small[:] = 77  # a reader may use its buffer again
+    assert copy.frame.max() == 0
+    assert copy.mask is None

@@ -36,7 +36,8 @@ from dad_edge.runtime.gpu.engine_torch import (  # noqa: E402
     fused_torch_inspector,
 )
 from dad_edge.runtime.inspection import Inspector  # noqa: E402
-from dad_edge.runtime.inspector import open_graphs, open_inspector  # noqa: E402
+from dad_edge.runtime.inspector import open_inspector  # noqa: E402
+from dad_edge.runtime.opening import open_graphs  # noqa: E402
 from dad_edge.runtime.seams import Inspection  # noqa: E402
 
 SEED = 5

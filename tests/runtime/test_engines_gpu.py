@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fake_cuda import FakeDriver
 from fake_tensorrt import make_plan, make_tensorrt
+from proofs import accept, outcome
 from small_networks import make_network_bundle, write_images
 
 from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle
@@ -25,9 +26,12 @@ from dad_edge.gate.verify import verify
 from dad_edge.kernels import compile as kernel_compiler
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.runtime import engines
-from dad_edge.runtime.engines import check_engine, choose_engine, why_not_here
+from dad_edge.runtime.engines import check_engine, why_not_here
 from dad_edge.runtime.gpu import engine_tensorrt
-from dad_edge.runtime.inspector import open_graphs, open_inspector
+from dad_edge.runtime.inspection import Inspector
+from dad_edge.runtime.inspector import choose_engine, choose_to_judge, open_inspector
+from dad_edge.runtime.opening import open_choice, open_graphs
+from dad_edge.runtime.proof import Outcome, Proof
 from dad_edge.runtime.sidecar import (
     KERNEL_FOLDER,
     SIDECAR_FORMAT,
@@ -100,9 +104,7 @@ def add_engine(bundle: Bundle, cubins: Path, **changes: Any) -> Sidecar:
         path = folder / f"{graph}.plan"
         make_plan(bundle.path / graph, path)
         files[graph] = EngineFile(name=path.name, sha256=sha256_of(path), bytes=1)
-    sidecar = replace(sidecar, files=files, kernels=kernels)
-    write_sidecar(folder, sidecar)
-    return sidecar
+    return accept(bundle, replace(sidecar, files=files, kernels=kernels))
 
 
 def test_the_engine_of_this_gpu_is_what_runs(
@@ -128,7 +130,10 @@ def test_a_plan_that_cannot_be_opened_leaves_nothing_behind(
     file = replace(sidecar.files[SEGMENTER], sha256=sha256_of(plan))
     write_sidecar(folder, replace(sidecar, files=sidecar.files | {SEGMENTER: file}))
     with pytest.raises(ModelError, match=r"TensorRT 10\.3\.0 fp16 refuses"):
-        open_inspector(bundle)
+        open_inspector(bundle, engine=sidecar.name)
+    choice = choose_engine(bundle)
+    assert choice.name is None
+    assert "TensorRT 10.3.0 fp16 refuses" in choice.passed_over[0]
     assert driver.left() == {}
     assert driver.retained == 0
 
@@ -164,20 +169,32 @@ def test_what_is_missing_here_is_named(
     assert why_not_here(sidecar) == "package 'tensorrt' is not installed"
 
 
-def test_the_gate_decides_between_engines(bundle: Bundle, cubins: Path, trt: ModuleType) -> None:
-    passed, rejected = Gate(passed=True, reason="passed"), Gate(passed=False, reason="mask error")
+def test_the_gate_decides_between_engines(
+    bundle: Bundle, cubins: Path, trt: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     half = add_engine(bundle, cubins)
     single = add_engine(bundle, cubins, precision="fp32")
-    assert choose_engine(bundle).name == half.name
-    write_sidecar(bundle.path / ENGINES / single.name, replace(single, gate=passed))
-    assert choose_engine(bundle).name == single.name
-    write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=passed))
-    assert choose_engine(bundle).name == half.name
+    times_ms = {"fp16": 2.0, "fp32": 5.0}
+
+    def prove(inspector: Inspector, proof: Proof) -> Outcome:
+        return outcome(times_ms[inspector.backend.split()[-1]])
+
+    monkeypatch.setattr("dad_edge.runtime.inspector.prove", prove)
+    assert choose_engine(bundle).name == half.name, "it is the faster one"
+    write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=Gate()))
+    choice = choose_engine(bundle)
+    assert choice.name == single.name
+    assert "has not judged it; 'dad-edge verify --engine" in choice.passed_over[0]
+    write_sidecar(bundle.path / ENGINES / half.name, replace(half, proof_sha256=None))
+    choice = choose_engine(bundle)
+    assert choice.name == single.name
+    assert "no proof" in choice.passed_over[0]
+    rejected = Gate(passed=False, reason="mask error")
     write_sidecar(bundle.path / ENGINES / half.name, replace(half, gate=rejected))
     assert choose_engine(bundle).name == single.name
     with pytest.raises(ModelError, match="rejected by the accuracy gate: mask error"):
         open_inspector(bundle, engine=half.name)
-    open_inspector(bundle, engine=half.name, even_if_rejected=True).close()
+    open_choice(choose_to_judge(bundle, half.name)).close()
 
 
 def test_an_engine_that_does_not_fit_any_more_gives_way_or_says_so(

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import typer.main
 
+from dad_edge.bundle import ENGINES, Bundle
 from dad_edge.cli.main import app
+from dad_edge.errors import ModelError, UsageError
 from dad_edge.runtime.sidecar import (
+    SIDECAR,
     SIDECAR_FORMAT,
     BuilderOptions,
+    EngineFile,
     Gate,
     LayerChoice,
     Sidecar,
     plan_differences,
+    read_sidecar,
     rebuild_command,
+    write_sidecar,
 )
 
 PROFILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
@@ -34,6 +42,41 @@ def _sidecar(device: str = "sm87", version: str = "10.3.0", **options: object) -
         peak_memory_mib=1.0,
         gate=Gate(),
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kernels": {"../inject.cubin": "0" * 64}}, "'../inject.cubin' is no file of the engine"),
+        ({"runtime_version": "newest"}, "runtime_version 'newest' is not one"),
+        ({"device": "sm"}, "device 'sm' is not one"),
+        ({"profiles": ((1, 4, 2),)}, r"a profile must ascend from at least 1, got \[1, 4, 2\]"),
+        ({"profiles": ((0, 1, 1),)}, "a profile must ascend"),
+    ],
+)
+def test_a_sidecar_without_sense_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        replace(_sidecar(), **changes)
+    assert "build the engine again" in caught.value.next_step
+
+
+def test_a_file_of_an_engine_lies_in_its_folder() -> None:
+    with pytest.raises(UsageError, match="'/dev/zero' is no file of the engine"):
+        EngineFile(name="/dev/zero", sha256="0" * 64, bytes=1)
+
+
+def test_a_sidecar_that_was_edited_is_refused_with_its_place(tiny_bundle: Bundle) -> None:
+    sidecar = replace(_sidecar(), files={"a": EngineFile(name="a", sha256="0", bytes=1)})
+    folder = tiny_bundle.path / ENGINES / sidecar.name
+    write_sidecar(folder, sidecar)
+    assert read_sidecar(tiny_bundle, sidecar.name) == sidecar
+    text = (folder / SIDECAR).read_text()
+    (folder / SIDECAR).write_text(text.replace('"bytes": 1', '"bytes": "1"'))
+    with pytest.raises(ModelError, match=r"engine\.json\.files\.a\.bytes: expected int, got '1'"):
+        read_sidecar(tiny_bundle, sidecar.name)
+    (folder / SIDECAR).write_text(text.replace('"name": "a"', '"name": ".."'))
+    with pytest.raises(ModelError, match=r"engine\.json\.files\.a: '\.\.' is no file"):
+        read_sidecar(tiny_bundle, sidecar.name)
 
 
 def _differences(

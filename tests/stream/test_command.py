@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dad_edge.bundle import Bundle
+from dad_edge.bundle import PACKAGED, Bundle, open_bundle
 from dad_edge.errors import ReaderLeft, StorageError, UsageError
 from dad_edge.files import sole_writer
 from dad_edge.stream import command
 from dad_edge.stream.demo import run_demo
+from dad_edge.stream.frames import Frame, Frames, Source
 
 PATIENCE_S = 240.0
 """For a process on a busy machine; what is waited for always comes."""
@@ -189,10 +191,22 @@ def test_a_bundle_without_thresholds_is_warned_about(
 ) -> None:
     bare = shutil.copytree(tiny_bundle.path, tmp_path / "bare")
     (bare / "thresholds.json").unlink()
-    from dad_edge.bundle import open_bundle
-
     command.stream("demo://?parts=1", lambda: open_bundle(bare))
     assert "the bundle has no thresholds" in caplog.text
+
+
+@pytest.mark.parametrize(("live", "demo"), [(True, True), (True, False), (False, True)])
+def test_a_camera_that_the_demo_bundle_inspects_is_warned_about(
+    live: bool, demo: bool, tiny_bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def frames() -> Frames:
+        yield Frame(dark_frame, "frame-0", 0, datetime.now(timezone.utc))
+
+    path = shutil.copytree(PACKAGED, tmp_path / "copy") if demo else tiny_bundle.path
+    monkeypatch.setattr(command, "open_source", lambda uri: Source("camera://0", frames(), live))
+    command.stream(0, lambda: open_bundle(Path(path)), max_frames=1)
+    assert caplog.text.count("the demo bundle inspects this camera") == (live and demo)
 
 
 def test_the_environment_names_the_bundle(tiny_bundle: Bundle) -> None:

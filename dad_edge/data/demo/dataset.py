@@ -6,13 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from dad_edge.data.demo.defects import KINDS
 from dad_edge.data.demo.draw import Sample, draw
-from dad_edge.errors import DataError, StorageError, UsageError, writing
+from dad_edge.errors import DataError, UsageError, writing
+from dad_edge.image.pictures import write_picture
 
 SPLITS = ("train", "test", "line")
 _BASE = 1 << 40
@@ -75,23 +74,14 @@ def write_dataset(
         for number in range(count):
             sample = draw(part_seed(split, seed, next_index[split]), kind, size)
             next_index[split] += 1
-            _write_png(folder / split / kind / f"{number:03d}.png", sample.image)
+            write_picture(folder / split / kind / f"{number:03d}.png", sample.image)
             if kind != "good":
                 name = f"{number:03d}_mask.png"
-                _write_png(folder / "ground_truth" / kind / name, sample.mask)
+                write_picture(folder / "ground_truth" / kind / name, sample.mask)
             written += 1
             if progress is not None:
                 progress(written, total)
     return {f"{split}/{kind}": count for (split, kind), count in plan.items()}
-
-
-def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    encoded, data = cv2.imencode(".png", pixels)
-    if not encoded:
-        raise StorageError(f"cannot encode {path}.", "check that OpenCV was built with PNG support")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
 
 
 def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[Sample]:

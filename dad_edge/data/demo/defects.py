@@ -124,7 +124,8 @@ def _wander(
     """Walk with a slowly drifting heading and a jitter at each step: (steps+1,2) points."""
     turns = heading + np.cumsum(drift + rng.normal(0, jitter, steps))
     moves = stride * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    return np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)]) + np.asarray(start)
+    points = np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)]) + np.asarray(start)
+    return np.asarray(points, np.float64)
 
 
 def _blur(field: Field, sigma: float) -> Field:

@@ -137,7 +137,7 @@ def _shade(scene: Scene, surface: Surface, streak: Field, mark: Mark | None) -> 
 @lru_cache(maxsize=4)
 def _corner_distance(size: int) -> Field:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size) - np.float32(0.5)
-    return 2 * (x * x + y * y)
+    return np.asarray(2 * (x * x + y * y), np.float32)
 
 
 def _expose(scene: Scene, picture: Field) -> Field:
@@ -151,7 +151,7 @@ def _expose(scene: Scene, picture: Field) -> Field:
 
 def _digitise(light: Field) -> npt.NDArray[np.int32]:
     """Count linear light on a 12-bit sensor."""
-    return np.clip(light * 4095 / 1.25, 0, 4095).astype(np.int32)
+    return np.asarray(np.clip(light * 4095 / 1.25, 0, 4095), np.int32)
 
 
 @lru_cache(maxsize=1)
@@ -160,7 +160,7 @@ def _tone_curve() -> npt.NDArray[np.uint8]:
     light = np.arange(4096) * (1.25 / 4095)
     shoulder = 1 - np.exp(-1.35 * light)
     encoded = (shoulder / shoulder[-1]) ** (1 / 2.1)
-    return np.rint(255 * encoded).astype(np.uint8)
+    return np.asarray(np.rint(255 * encoded), np.uint8)
 
 
 def _develop(light: Field, seed: int) -> npt.NDArray[np.uint8]:

@@ -8,11 +8,10 @@ so that the addresses in the graph stay its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dad_edge.errors import UsageError, require
-from dad_edge.image.framing import Mask, ignore_in
+from dad_edge.image.framing import Mask
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.gpu.driver import Device, closed_on_error
 from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
@@ -173,31 +172,3 @@ def fused_torch_inspector(
         return FusedInspector(
             device, ops, *engines, threshold, fresh_noise=fresh_noise, ignore=ignore
         )
-
-
-def open_fused_torch_inspector(
-    run_folder: Path, *, precision: TorchPrecision = "fp16", seed: int = 0, threshold: float = 0.5
-) -> FusedInspector:
-    """The fused CUDA runtime on the checkpoint of a training run, with its ignore mask.
-
-    Args:
-        run_folder: folder that `dad-edge train` made.
-        precision: of both networks.
-        seed: key of the noise.
-        threshold: scores above it are defects; a run has none of its own.
-
-    Raises:
-        ModelError: the run is incomplete, damaged, or its files do not fit together.
-        and what `fused_torch_inspector` raises.
-    """
-    require("torch", "train", "run a checkpoint")
-    from dad_edge.model.checkpoint import load_detector
-
-    detector, _ = load_detector(run_folder)
-    return fused_torch_inspector(
-        detector,  # type: ignore[arg-type] # an ablation without noise is refused there
-        precision=precision,
-        seed=seed,
-        threshold=threshold,
-        ignore=ignore_in(run_folder),
-    )

@@ -119,14 +119,14 @@ def _pitch(strides: Any, geometry: Geometry) -> int:
     """Bytes from row to row, from strides in bytes; None stands for an array without gaps."""
     if strides is None:
         return geometry.row_bytes
-    strides = tuple(int(stride) for stride in strides)
+    steps = tuple(int(stride) for stride in strides)
     together = (3, 1) if geometry.pixel_format in ("bgr", "rgb") else (1,)
-    if strides[1:] != together or strides[0] < geometry.row_bytes:
+    if steps[1:] != together or steps[0] < geometry.row_bytes:
         raise DataError(
-            f"the pixels of a row of this frame do not lie together (strides {strides}).",
+            f"the pixels of a row of this frame do not lie together (strides {steps}).",
             "make the frame contiguous on the device first",
         )
-    return strides[0]
+    return steps[0]
 
 
 class _Type(ctypes.Structure):

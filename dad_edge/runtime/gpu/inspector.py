@@ -22,9 +22,9 @@ from dad_edge.config import ModelConfig
 from dad_edge.errors import DataError, DeviceError, ModelError
 from dad_edge.image.framing import Mask, ignored_at, is_plain
 from dad_edge.runtime.gpu.driver import Device
-from dad_edge.runtime.gpu.frames import Geometry, PixelFormat, describe
+from dad_edge.runtime.gpu.frames import Geometry, describe
 from dad_edge.runtime.gpu.lane import Batch, Lane, plan_of
-from dad_edge.runtime.gpu.ops import CudaOps
+from dad_edge.runtime.gpu.ops import CudaOps, PixelFormat
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import DeviceEngine, Inspection
 

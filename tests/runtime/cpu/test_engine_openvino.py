@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from proofs import accept, outcome
 from small_networks import make_network_bundle, write_images
 
 from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle, open_bundle
@@ -25,8 +26,9 @@ from dad_edge.runtime import engines
 from dad_edge.runtime.cpu import engine_openvino
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.engine_openvino import SHAPES, OpenvinoEngine, openvino_version
-from dad_edge.runtime.engines import check_engine, choose_engine, why_not_here
-from dad_edge.runtime.inspector import open_graph, open_inspector
+from dad_edge.runtime.engines import check_engine, why_not_here
+from dad_edge.runtime.inspector import choose_engine, open_inspector
+from dad_edge.runtime.opening import open_graph
 from dad_edge.runtime.sidecar import Gate, read_sidecar, write_sidecar
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra 'openvino')")
@@ -132,7 +134,7 @@ def test_an_engine_of_another_version_is_refused(bundle: Bundle, monkeypatch: An
 
 
 def test_an_accepted_int8_engine_runs_where_none_is_named(
-    bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_images(tmp_path / "data/train/good", 12)
     calibrate(bundle, list_items(tmp_path / "data", "train"), false_reject_rate=0.1)
@@ -143,11 +145,13 @@ def test_an_accepted_int8_engine_runs_where_none_is_named(
     assert choose_engine(bundle).name is None, "the accuracy gate has not run"
     write_sidecar(folder, replace(sidecar, gate=Gate(passed=False, reason="flips")))
     assert choose_engine(bundle).name is None
-    write_sidecar(folder, replace(sidecar, gate=Gate(passed=True, reason="passed")))
+    sidecar = accept(bundle, sidecar)
+    monkeypatch.setattr("dad_edge.runtime.inspector.prove", lambda *_: outcome(next(times_ms)))
+    times_ms = iter((5.0, 8.0))
     assert choose_engine(bundle).name == sidecar.name
     assert "OpenVINO" in open_inspector(bundle, threads=1).backend
     assert "OpenVINO" in bundle_candidate(bundle, threads=1).inspector.backend
-    write_sidecar(folder, replace(sidecar, onnx_sha256={}, gate=Gate(passed=True, reason="passed")))
+    write_sidecar(folder, replace(sidecar, onnx_sha256={}))
     assert choose_engine(bundle).name is None, "it was built from other graphs"
     assert "ONNX Runtime" in open_inspector(bundle, threads=1).backend
 

@@ -30,7 +30,8 @@ from dad_edge.runtime.gpu.engine_torch import (  # noqa: E402
 )
 from dad_edge.runtime.gpu.inspector import FusedInspector  # noqa: E402
 from dad_edge.runtime.inspection import STAGES  # noqa: E402
-from dad_edge.runtime.inspector import open_graphs, open_inspector  # noqa: E402
+from dad_edge.runtime.inspector import open_inspector  # noqa: E402
+from dad_edge.runtime.opening import open_graphs  # noqa: E402
 from dad_edge.runtime.seams import Inspection  # noqa: E402
 from tests.runtime.cpu.test_engine_torch import GUIDED, make_detector  # noqa: E402
 

@@ -17,7 +17,10 @@ from dad_edge.cli.main import app
 from dad_edge.errors import DadEdgeError
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "calibration/README.md")
+PAGES = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
+READMES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "calibration/README.md")
+DOCUMENTS = (*READMES, *PAGES)
+
 FOLDERS = ("benchmarks", "build_engines", "calibration", "dad_edge")
 COMMANDS = {
     name: {option for parameter in command.params for option in parameter.opts}
@@ -56,7 +59,7 @@ def commands_in(text: str) -> list[tuple[str, list[str]]]:
 def test_every_command_of_the_documents_exists(name: str) -> None:
     lines = "\n".join(line.split("  #")[0] for line in read(name).splitlines())
     found = commands_in(lines)
-    assert found or name == "CONTRIBUTING.md"
+    assert found or name not in ("README.md", "docs/index.md", "docs/troubleshooting.md")
     for command, options in found:
         assert command in COMMANDS, command
         assert set(options) <= COMMANDS[command], (command, options)
@@ -79,19 +82,21 @@ def test_the_table_names_every_command() -> None:
 
 
 def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
-    table = read("README.md").split("### Exit codes")[1].split("##")[0]
+    table = read("docs/troubleshooting.md").split("## Exit codes")[1].split("\n## ")[0]
     listed = [
         cell for row in re.findall(r"^\| ([\d, ]+) \|", table, re.M) for cell in row.split(",")
     ]
     errors = [DadEdgeError, *DadEdgeError.__subclasses__()]
-    codes = {error.exit_code for error in errors} | {0, 130, 143}
+    codes = {error.exit_code for error in errors} | {0, 129, 130, 143}
     assert sorted(map(int, listed)) == sorted(codes)
 
 
 def tree() -> Iterator[Path]:
     """The entries of the block under 'Files', each with its folder."""
     folder = Path()
-    for line in read("README.md").split("### Files\n```\n")[1].split("```")[0].splitlines():
+    for line in (
+        read("docs/architecture.md").split("## Files\n```\n")[1].split("```")[0].splitlines()
+    ):
         assert len(line) <= 100, line
         name = line.split()[0]
         if line.startswith("  "):
@@ -120,17 +125,36 @@ def test_the_tree_names_every_file_once_and_only_files_that_exist() -> None:
     assert sorted(map(str, files - named - empty)) == []
 
 
-def test_the_python_of_the_readme_runs(
+def test_the_readme_is_short_and_names_every_page() -> None:
+    text = read("README.md")
+    assert len(text.splitlines()) <= 150
+    for page in PAGES:
+        assert page == "docs/index.md" or f"]({page})" in text, page
+        assert f": {Path(page).name}\n" in read("mkdocs.yml"), page
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_the_documents_link_to_exists(name: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", read(name)):
+        assert (ROOT / name).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_the_python_of_the_documents_runs(
+    name: str,
     tiny_bundle: Bundle,
     dark_frame: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", read(name), re.DOTALL)
     monkeypatch.chdir(tiny_bundle.path.parent)
     cv2.imwrite("part.png", dark_frame)
-    exec(compile(code, "README.md", "exec"), {})
-    backend, result = capsys.readouterr().out.splitlines()
-    assert backend.startswith("NumPy + ONNX Runtime")
-    assert result.startswith("good 0.")
-    assert result.endswith("(32, 32)")
+    for code in examples:
+        exec(compile(code, name, "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "good"
+    if name == "docs/python.md":
+        assert said[1].startswith("NumPy + ONNX Runtime")
+        assert said[2].startswith("good 0.")
+        assert said[2].endswith("(32, 32)")

@@ -23,14 +23,9 @@ from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.frames import Source
 from dad_edge.stream.loop import run_stream
+from dad_edge.stream.records import JsonLinesSink, StdoutSink, holds_results
 from dad_edge.stream.results import Sink, Summary
-from dad_edge.stream.sinks import (
-    JsonLinesSink,
-    StdoutSink,
-    VideoSink,
-    WindowSink,
-    holds_results,
-)
+from dad_edge.stream.sinks import VideoSink, WindowSink
 from dad_edge.stream.sources import KNOWN, open_source
 
 RESULTS = "results.jsonl"

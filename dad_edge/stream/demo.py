@@ -29,8 +29,9 @@ from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.command import RESULTS, VIDEO, announce, describe
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream
+from dad_edge.stream.records import JsonLinesSink
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sinks import JsonLinesSink, VideoSink
+from dad_edge.stream.sinks import VideoSink
 from dad_edge.stream.sources import demo_source
 
 SHEET = "contact-sheet.png"

@@ -181,14 +181,20 @@ class _Pictures:
             return Unreadable(name, index, now(), _unreadable(name, "it is damaged or missing"))
         return Frame(image, name, index, now())
 
-    def next_run(self) -> list[Frame | Unreadable]:
-        """The next picture and those before it that failed; without one after too many failures."""
+    def next_run(self, patience_s: float = math.inf) -> list[Frame | Unreadable]:
+        """The next picture behind those that failed; no picture after too many failures.
+
+        Args:
+            patience_s: time after which one more failure is one too many.
+        """
         run: list[Frame | Unreadable] = []
-        while len(run) < _FAILED_READS:
+        started = time.monotonic()
+        while True:
             run.append(self.next())
-            if isinstance(run[-1], Frame):
-                break
-        return run
+            if isinstance(run[-1], Frame) or len(run) == _FAILED_READS:
+                return run
+            if time.monotonic() - started > patience_s:
+                return run
 
     def _grab(self) -> NDArray[np.uint8] | None:
         with NOISE.dropped():
@@ -209,21 +215,17 @@ def _live(name: str, capture: cv2.VideoCapture) -> Source:
     pictures = _Pictures(capture, name)
 
     def frames() -> Frames:
-        good, failed, last_good_s = 0, 0, time.monotonic()
+        count = 0
         try:
-            while failed < _FAILED_READS:
-                picture = pictures.next()
-                yield picture
-                if isinstance(picture, Frame):
-                    good, failed, last_good_s = good + 1, 0, time.monotonic()
-                else:
-                    failed += 1
-                    if time.monotonic() - last_good_s > _SILENCE_S:
-                        break
+            run = pictures.next_run(_SILENCE_S)
+            while isinstance(run[-1], Frame):
+                yield from run
+                count += 1
+                run = pictures.next_run(_SILENCE_S)
         finally:
             capture.release()
         raise DataError(
-            f"{name} stopped after {good} frames.",
+            f"{name} stopped after {count} frames.",
             "check its cable, power and network, then start again",
         )
 

@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -120,6 +121,25 @@ def test_too_few_frames_for_an_estimate_are_no_error(
     assert "3 frames were read; about 25 follow from its duration" in caplog.text
 
 
+def test_a_real_file_whose_duration_is_longer_than_its_frames(
+    tmp_path: Path, dark_frame: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a pause between two frames, or beside a longer sound track."""
+    caplog.set_level(logging.INFO, "dad_edge")
+    path = tmp_path / "line.mkv"
+    write_video(path, [dark_frame] * 9)
+    content = bytearray(path.read_bytes())
+    duration = content.index(b"\x44\x89\x88") + 3  # a double; RFC 9559, 5.1.2.10
+    (length,) = struct.unpack_from(">d", content, duration)
+    struct.pack_into(">d", content, duration, 10 * length)
+    path.write_bytes(content)
+    source = open_video(path)
+    assert source.length is not None
+    assert source.length > 80
+    assert len(list(source.frames)) == 9
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
 def test_too_few_frames_for_an_index_are_worth_a_warning(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -192,22 +212,31 @@ def test_a_camera_that_stops_is_an_error(
     items: list[Frame | Unreadable] = []
     with pytest.raises(DataError, match="stopped after 2 frames"):
         items.extend(source.frames)
-    assert indices(items, Frame) == [0, 1]
-    assert len(indices(items, Unreadable)) == captures._FAILED_READS
+    assert [item.index for item in items] == [0, 1]
 
 
-def test_a_camera_that_takes_long_to_fail_is_not_asked_often(
+def test_several_failed_reads_in_a_row_end_a_camera_and_fewer_do_not(
     monkeypatch: pytest.MonkeyPatch, dark_frame: np.ndarray
 ) -> None:
+    most = captures._FAILED_READS
+    reads = [dark_frame, *[None] * (most - 1), dark_frame, *[None] * most, dark_frame]
+    items: list[Frame | Unreadable] = []
+    with pytest.raises(DataError, match="stopped after 2 frames"):
+        items.extend(opened(monkeypatch, 0, reads).frames)
+    assert indices(items, Frame) == [0, most]
+    assert indices(items, Unreadable) == list(range(1, most))
+
+
+def test_a_camera_that_takes_long_to_fail_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, dark_frame: np.ndarray
+) -> None:
+    source = opened(monkeypatch, 0, [dark_frame, None, dark_frame])
     clock = itertools.count(0.0, captures._SILENCE_S + 1)
-    source = opened(monkeypatch, 0, [dark_frame])
     monkeypatch.setattr(captures.time, "monotonic", lambda: next(clock))
-    assert len(list(itertools.islice(source.frames, 2))) == 2
-    frames = opened(monkeypatch, 0, [dark_frame]).frames
     items: list[Frame | Unreadable] = []
     with pytest.raises(DataError, match="stopped after 1 frames"):
-        items.extend(frames)
-    assert len(items) == 2
+        items.extend(source.frames)
+    assert [item.index for item in items] == [0]
 
 
 def test_the_password_of_a_network_camera_is_not_printed() -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.errors import DataError, Interrupted
+from dad_edge.errors import DadEdgeError, DataError, Interrupted
 from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.seams import Inspection
 from dad_edge.stream.frames import Frame, Source, Unreadable
@@ -83,14 +83,16 @@ def run_stream(
     if run.stop.requested:
         raise Interrupted(
             f"stopped by a signal after {summary.frames} frames; their results are complete.",
-            "run the command again to inspect the source from its beginning",
+            "run the command again to go on"
+            if source.live
+            else "run the command again to inspect the source from its beginning",
             run.stop.signal_number,
         )
-    if summary.unreadable:
+    if run.first_unreadable is not None:
         raise DataError(
             f"{summary.unreadable} of {summary.frames + summary.unreadable} pictures could not be "
-            f"read; the first: {run.first_unreadable}",
-            "the results name them all; copy them again or remove them",
+            f"read; the first: {run.first_unreadable.message}",
+            f"the results name them all; {run.first_unreadable.next_step}",
         )
     return summary
 
@@ -103,7 +105,7 @@ class _Run:
     ) -> None:
         self.stop = stop
         self.error: BaseException | None = None
-        self.first_unreadable = ""
+        self.first_unreadable: DadEdgeError | None = None
         self._started = 0.0
         self._source = source
         self._inspector = inspector
@@ -201,7 +203,7 @@ class _Run:
         """Start the inspection of a frame and finish what is before it; False if none is wanted."""
         if isinstance(item, Unreadable):
             self._summary.unreadable += 1
-            self.first_unreadable = self.first_unreadable or item.error.message
+            self.first_unreadable = self.first_unreadable or item.error
             return self._finish(0) and self._results.put(item)
         in_hand = time.perf_counter()
         try:

@@ -109,7 +109,7 @@ def test_a_truncated_image(run: Run, tiny_bundle: Bundle, tmp_path: Path) -> Non
     told = run("calibrate", "--data", tmp_path / "data", "--bundle", tiny_bundle.path)
     assert_told(told, 3, "001.png is truncated", "copy the file again or remove it")
     told = run("stream", "--source", broken.parent, "--bundle", tiny_bundle.path)
-    assert_told(told, 3, "1 of 2 pictures could not be read", "copy them again")
+    assert_told(told, 3, "1 of 2 pictures could not be read", ".*copy the file again")
 
 
 def test_images_of_every_kind_are_inspected(

@@ -151,8 +151,9 @@ def test_unreadable_pictures_are_counted_and_end_in_an_error(
         yield frame(dark_frame, 2)
 
     sink = Recorder()
-    with pytest.raises(DataError, match=r"1 of 3 pictures .* 1\.png is damaged"):
+    with pytest.raises(DataError, match=r"1 of 3 pictures .* 1\.png is damaged") as caught:
         run_stream(Source("test", frames()), inspector, [sink])
+    assert caught.value.next_step == "the results name them all; copy it again"
     assert [result.frame.index for result in sink.results] == [0, 2]
     assert [missing.name for missing in sink.missing] == ["1.png"]
     assert sink.summaries[0].unreadable == 1
@@ -229,9 +230,10 @@ def test_a_camera_that_hangs_does_not_hold_up_the_end(
         left.set()
 
     sink = Noting()
-    with StopRequest() as stop, pytest.raises(Interrupted):
+    with StopRequest() as stop, pytest.raises(Interrupted) as caught:
         run_stream(Source("test", frames(), live=True), inspector, [sink], stop=stop)
     assert not left.is_set()
+    assert "beginning" not in caught.value.next_step
     assert sink.summaries[0].frames == 1
     unplugged.set()
     assert left.wait(PATIENCE_S)

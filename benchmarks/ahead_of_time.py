@@ -33,6 +33,7 @@ from dad_edge.files import write_json
 from dad_edge.graphs.quantize import inner_convolutions, load_graph, typed_graph
 from dad_edge.machine.environment import describe
 from dad_edge.machine.signals import StopRequest
+from dad_edge.progress import silent
 from dad_edge.runtime.engines import rows_of
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
 
@@ -109,7 +110,7 @@ def _build(
     path = work / Path(graph).with_suffix(".plan").name
     with StopRequest() as stop:
         return build_in_process(
-            job, model.SerializeToString(deterministic=True), path, stop, lambda share, phase: None
+            job, model.SerializeToString(deterministic=True), path, stop, silent
         )
 
 

@@ -12,20 +12,20 @@ Writes calibration_<data>_<device>_<date>.json.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.against_fp32 import arguments, differences, judge, run
+from benchmarks.ranges import Histogram, RangeMethod
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.cli.progress import progress_bar
 from dad_edge.config import GOOD
 from dad_edge.data.layouts import Item, list_items
 from dad_edge.deploy.calibrate import observe
 from dad_edge.deploy.coverage import select, thumbnail
-from dad_edge.deploy.ranges import RangeMethod
 from dad_edge.gate.sensitivity import inspector_of
 from dad_edge.graphs.quantize import load_graph, to_int8
 from dad_edge.image.preprocess import read_frame
@@ -52,6 +52,13 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
+def ranges_by(
+    method: RangeMethod, histograms: Mapping[str, Histogram]
+) -> dict[str, tuple[float, float]]:
+    """Tensor → (minimum, maximum) by a method."""
+    return {name: histogram.range(method) for name, histogram in histograms.items()}
+
+
 def run_study(bundle: Bundle, data: Path, counts: Sequence[int]) -> dict[str, Any]:
     """Every number of images × selection × method."""
     train, test = list_items(data, "train"), list_items(data, "test")
@@ -69,9 +76,13 @@ def run_study(bundle: Bundle, data: Path, counts: Sequence[int]) -> dict[str, An
                 if same != selection:
                     total -= len(METHODS)
                     continue
-                seen = observe(bundle, (read_frame(item.path) for item in chosen))
+                frames = (read_frame(item.path) for item in chosen)
+                seen = observe(bundle, frames, Histogram)
                 for method in METHODS:
-                    int8 = {n: to_int8(g, seen[n].ranges(method)) for n, g in graphs.items()}
+                    int8 = {
+                        name: to_int8(graph, ranges_by(method, seen[name].meters))
+                        for name, graph in graphs.items()
+                    }
                     after = judge(inspector_of(bundle, int8), test)
                     row = {"images": count, "selection": selection, "method": method}
                     rows.append(row | differences(before, after, reference.threshold))

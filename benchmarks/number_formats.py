@@ -34,6 +34,7 @@ from dad_edge.gate.sensitivity import ranges_of
 from dad_edge.graphs.fp16_range import activation_peaks
 from dad_edge.graphs.quantize import INT8_LIMIT, load_graph, to_fp16, to_int8
 from dad_edge.machine.signals import StopRequest
+from dad_edge.progress import silent
 from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.opening import open_graphs
@@ -166,9 +167,7 @@ def taken_by_tensorrt_rtx(graph: Graph, name: str, capability: str) -> str | int
     with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
         path = Path(folder) / "network.plan"
         try:
-            return build_in_process(
-                job, graph.SerializeToString(), path, stop, lambda share, phase: None
-            ).bytes
+            return build_in_process(job, graph.SerializeToString(), path, stop, silent).bytes
         except DadEdgeError as error:
             return error.message.replace(folder, "")[:300]
 

@@ -34,6 +34,7 @@ from dad_edge.deploy.build import Target, find_target
 from dad_edge.errors import DadEdgeError
 from dad_edge.files import write_json
 from dad_edge.gate.images import Images, data_images, demo_images
+from dad_edge.gate.report import GateReport
 from dad_edge.gate.verify import verify
 from dad_edge.machine.environment import describe
 from dad_edge.machine.load import LoadWatch
@@ -137,16 +138,17 @@ def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar
     return read_sidecar(bundle, name)
 
 
-def judged(report: dict[str, Any]) -> dict[str, Any]:
+def judged(report: GateReport) -> dict[str, Any]:
     """What a row says of the accuracy gate; drops in points."""
+    found = report.judgement
     return {
-        "passed": report["passed"],
-        "failures": report["failures"],
-        "mask_error_max": report["mask_error_max"],
-        "score_error_max": report["score_error_max"],
-        "auroc_drop_points": points(report["auroc_drop"]),
-        "pro_drop_points": points(report["pro_drop"]),
-        "verdict_flips": len(report["verdict_flips"]),
+        "passed": found.outcome == "passed",
+        "failures": [*found.failures, *found.undefined],
+        "mask_error_max": found.mask_error_max,
+        "score_error_max": found.score_error_max,
+        "auroc_drop_points": points(found.auroc.drop),
+        "pro_drop_points": points(found.pro.drop),
+        "verdict_flips": len(found.flips),
     }
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from dad_edge.bundle import Bundle, find_bundle, open_bundle, writable_bundle
 from dad_edge.cli.progress import progress_bar
 from dad_edge.config import Precision, RuntimeName
-from dad_edge.deploy.build import Target, build, describe, find_target
+from dad_edge.deploy.build import Target, build, find_target, in_words
 from dad_edge.documents import read_toml
 from dad_edge.errors import DadEdgeError, DeviceError, MissingDependency
 from dad_edge.gate.images import images_of
+from dad_edge.gate.table import rejection
 from dad_edge.gate.verify import verify
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.gpu.tensorrt_api import local_capability
@@ -90,12 +91,13 @@ def show_target(path: Path) -> None:
 
 
 def build_target(bundle: Bundle, path: Path, data: Path | None = None) -> bool:
-    """Build all precisions of one target; whether the accuracy gate rejected none of them.
+    """Build all precisions of one target; whether the accuracy gate accepted all of them.
 
     Args:
         bundle: a checked bundle in a folder that may be written.
         path: file of the target.
-        data: data set that the gate judges on; parts of the demo product if None.
+        data: data set that the gate judges on; parts of the demo product if None, which judge
+            the demo bundle alone.
     """
     file = read_toml(TargetFile, path)
     try:
@@ -107,14 +109,17 @@ def build_target(bundle: Bundle, path: Path, data: Path | None = None) -> bool:
     for precision in file.precisions:
         with progress_bar(f"{path.stem} {precision}") as progress:
             sidecar = build(bundle, precision, target, progress)
-        print(f"{path.stem}: {describe(sidecar)}")
+        print(f"{path.stem}: {in_words(sidecar)}")
         if reason := why_not_here(sidecar):
             print(f"{path.stem}: accuracy gate NOT RUN, {reason}")
             continue
         report = verify(bundle, sidecar.name, images_of(bundle, data))
-        verdict = "passed" if report["passed"] else f"FAILED: {'; '.join(report['failures'])}"
-        print(f"{path.stem}: accuracy gate {verdict}")
-        accepted &= report["passed"]
+        if report.next_step is None:
+            print(f"{path.stem}: accuracy gate passed")
+        else:
+            print(f"{path.stem}: {rejection(report)}")
+            print(f"{path.stem}: {report.next_step}")
+            accepted = False
     return accepted
 
 

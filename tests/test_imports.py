@@ -45,7 +45,7 @@ NEEDS_TORCH = {
 """Modules that may import torch as they are imported; every other one works without."""
 
 FLOORS = (
-    ("errors", "scores"),
+    ("errors", "progress", "scores"),
     ("documents", "files", "machine"),
     ("config",),
     ("image", "kernels", "model"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from dad_edge.bench.pace import Pace, Reading
 from dad_edge.bench.result import Percentiles
+from dad_edge.progress import Progress, silent
 
 WARM_UP_SHARE = 0.1
 """Share of the asked time that is run before anything is counted, on top of three calls."""
@@ -28,8 +29,6 @@ FEWEST_STEADY = 6
 FEWEST_SLOW_CALLS = 2
 """Where one call takes longer than a third of the asked time; its warm-up is one call."""
 
-Progress = Callable[[str, float], None]
-"""Called about once a second with what is being done and the share that is done."""
 Call = Callable[[int], dict[str, float]]
 """Runs the n-th batch and returns the milliseconds of its stages."""
 
@@ -66,7 +65,7 @@ class Samples:
 def measure(
     call: Call,
     seconds: float,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = silent,
     pace: Pace | None = None,
     blocks: list[Block] | None = None,
 ) -> Samples:
@@ -75,7 +74,7 @@ def measure(
     Args:
         call: what is measured.
         seconds: how long.
-        progress: told how far it is.
+        progress: told about once a second how far it is.
         pace: watches the machine's own speed. Times in which it was slowed are left out, and made
             up for, as long as there are others.
         blocks: of earlier visits to the same row, which count too; those of this one are added.
@@ -112,7 +111,7 @@ def measure(
         if time.perf_counter() - shown > 1:
             shown = time.perf_counter()
             what = "measuring" if measured_s < seconds else "not steady yet, measuring on"
-            progress(what, min(measured_s / seconds, 1.0))
+            progress(min(measured_s / seconds, 1.0), 1.0, what)
     blocks = [] if blocks is None else blocks
     blocks.extend(visit)
     return _gather(blocks, warm_up_calls, seconds, pace)

@@ -14,7 +14,6 @@ from dad_edge.bench.cases import deployed
 from dad_edge.bench.cost import total
 from dad_edge.bench.measure import (
     Block,
-    Progress,
     Samples,
     measure,
     percentiles,
@@ -30,6 +29,7 @@ from dad_edge.errors import DadEdgeError
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
+from dad_edge.progress import Progress, silent
 
 FRAMES = 16
 FRAME_SIDE = 256
@@ -92,7 +92,7 @@ def measure_case(
     rig: Rig,
     seconds: float,
     longest_s: float,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = silent,
     blocks: list[Block] | None = None,
 ) -> Measured:
     """Measure one row.

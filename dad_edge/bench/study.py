@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from dad_edge.bench.case import Device
 from dad_edge.bench.cases import Planned, StudyName, plan_rows, sweeps
 from dad_edge.bench.layers import PROFILERS, profile_bundle
-from dad_edge.bench.measure import FEWEST_STEADY, Block, Progress
+from dad_edge.bench.measure import FEWEST_STEADY, Block
 from dad_edge.bench.pace import Pace
 from dad_edge.bench.result import (
     DrawnFrames,
@@ -32,6 +32,7 @@ from dad_edge.machine.environment import describe
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
+from dad_edge.progress import Progress, silent
 
 SECONDS: dict[StudyName, float] = {
     "main": 5.0,
@@ -63,7 +64,7 @@ def run_study(
     *,
     engine: str | None = None,
     seconds: float | None = None,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = silent,
 ) -> StudyResult:
     """Measure the rows of a study.
 
@@ -75,13 +76,13 @@ def run_study(
             the study.
         progress: told how far the study is.
     """
-    progress("drawing frames", 0.0)
+    progress(0.0, 1.0, "drawing frames")
     planned = plan_rows(study, bundle, engine=engine)
     rig = Rig(draw_frames(), Peaks(min(0.5, (seconds or 5.0) / 10)), Pace())
     before = read_sensors()
     with LoadWatch() as watch:
         measured, not_measured = _visit_all(planned, rig, seconds, progress)
-    progress("measuring the peak again", 1.0)
+    progress(1.0, 1.0, "measuring the peak again")
     rig.peaks.measure_again()
     rows = [one.row for one in measured]
     rows = [finish(one, rig.peaks, rig.pace, rows) for one in measured]
@@ -89,7 +90,7 @@ def run_study(
     asked = {name for plan in planned for name in plan.studies}
     layers, scaling = None, None
     if engine is None and {"main", "precision"} & asked:
-        progress("profiling layers", 1.0)
+        progress(1.0, 1.0, "profiling layers")
         layers = _layers(bundle, rig.peaks)
     if "scaling" in asked:
         scaling = _scaling(bundle, rows)
@@ -136,8 +137,8 @@ def _visit_all(
             ):
                 continue
             done = (visit + number / len(planned)) / VISITS
-            report = _reporter(progress, name, done, 1 / len(planned) / VISITS)
-            outcome = _attempt(plan, rig, length / 2, report, passed_s, blocks[name])
+            within = _part_of(progress, name, done, 1 / len(planned) / VISITS)
+            outcome = _attempt(plan, rig, length / 2, within, passed_s, blocks[name])
             if isinstance(outcome, Measured):
                 rows[name] = _with_all_disturbances(earlier or outcome, outcome)
             elif visit == 0 or earlier is None:
@@ -148,9 +149,13 @@ def _visit_all(
     return list(rows.values()), not_measured
 
 
-def _reporter(progress: Progress, name: str, done: float, part: float) -> Progress:
-    """Reports of one row as reports of the study."""
-    return lambda what, share: progress(f"{name}: {what}", done + share * part)
+def _part_of(progress: Progress, name: str, before: float, part: float) -> Progress:
+    """The progress of one row as progress of the study."""
+
+    def within(done: float, total: float, note: str = "") -> None:
+        progress(before + done / total * part, 1.0, f"{name}: {note}")
+
+    return within
 
 
 def _length(plan: Planned, seconds: float | None) -> float:
@@ -167,7 +172,7 @@ def _attempt(
     blocks: list[Block],
 ) -> Measured | NotMeasured:
     """Measure a row, or say why it was not measured."""
-    progress("opening", 0.0)
+    progress(0.0, 1.0, "opening")
     longest_s = max(LONGEST_CALL_S[name] for name in plan.studies)
     try:
         _check_time(passed_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,18 +21,25 @@ from dad_edge.errors import DadEdgeError, UsageError
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
+    from dad_edge.gate.images import Images
+    from dad_edge.gate.report import GateReport
     from dad_edge.runtime.sidecar import LayerChoice
 
 
 GateDataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Data set to judge on; parts of the demo product if left out."),
+    typer.Option(
+        "--data",
+        help="Data set to judge on, or a folder of good parts, on which defects are drawn; "
+        "left out, --normal, and for the demo bundle parts of the demo product.",
+    ),
 ]
 NormalOption = Annotated[
     Path | None,
     typer.Option(
         "--normal",
-        help="Data set that 'calibrate' was given, if it is another: thresholds of the engine.",
+        help="Data set that 'calibrate' was given, if it is another: thresholds of the engine, and "
+        "good parts to judge on.",
     ),
 ]
 
@@ -96,7 +103,7 @@ def calibrate(
             range_items=chosen,
             progress=progress,
         )
-    say(stage.describe(thresholds, ranges))
+    say(stage.in_words(thresholds, ranges))
     if as_json:
         emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
 
@@ -142,7 +149,7 @@ def build(
     """Build engines for a device, and run the accuracy gate where they can run."""
     from dad_edge.cli.progress import progress_bar
     from dad_edge.deploy import build as stage
-    from dad_edge.documents import to_mapping
+    from dad_edge.gate.images import images_of
     from dad_edge.runtime.engines import why_not_here
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
@@ -164,29 +171,29 @@ def build(
             "leave it out, or use '--precision int8'",
         )
     chosen = writable_bundle_of(bundle)
-    layers = choose_layers(chosen, max_drop, data) if max_drop is not None else None
-    with progress_bar(f"building {precision.value}") as report:
-        sidecar = stage.build(chosen, precision.value, target, report, layers)
-    say(stage.describe(sidecar))
+    images = images_of(chosen, data, normal)
+    layers = choose_layers(chosen, max_drop, images) if max_drop is not None else None
+    with progress_bar(f"building {precision.value}") as progress:
+        sidecar = stage.build(chosen, precision.value, target, progress, layers)
+    say(stage.in_words(sidecar))
     reports = []
     if reason := why_not_here(sidecar):
         say(f"accuracy gate: NOT RUN, {reason}")
     else:
-        reports = judge(chosen, [sidecar.name], data, normal)
+        reports = judge(chosen, [sidecar.name], images, data, normal)
     if as_json:
-        emit({"bundle": str(chosen.path), **to_mapping(read_sidecar(chosen, sidecar.name))})
-    fail_if_rejected(reports)
+        emit(stage.build_json(chosen, read_sidecar(chosen, sidecar.name)))
+    fail_unless_passed(reports)
 
 
-def choose_layers(bundle: Bundle, max_drop: float, data: Path | None) -> LayerChoice:
+def choose_layers(bundle: Bundle, max_drop: float, images: Images) -> LayerChoice:
     """Find the layers that must stay float, with a bar, and say what they cost."""
     from dad_edge.cli.progress import progress_bar
     from dad_edge.gate import trade as stage
-    from dad_edge.gate.images import images_of
 
-    with progress_bar("choosing INT8 layers") as report:
-        found = stage.trade(bundle, images_of(bundle, data), max_drop, report)
-    say(stage.describe(found))
+    with progress_bar("choosing INT8 layers") as progress:
+        found = stage.trade(bundle, images, max_drop, progress)
+    say(stage.in_words(found))
     return found.choice
 
 
@@ -205,33 +212,35 @@ def verify(
 ) -> None:
     """Accuracy gate: engines against FP32 on the same noise."""
     from dad_edge.gate import verify as stage
+    from dad_edge.gate.images import images_of
+    from dad_edge.gate.report import report_json
 
     chosen = writable_bundle_of(bundle)
     names = [engine] if engine else stage.runnable(chosen)
-    reports = judge(chosen, names, data, normal, checkpoint)
-    draw_engines(chosen, names, data)
+    images = images_of(chosen, data, normal)
+    reports = judge(chosen, names, images, data, normal, checkpoint)
+    draw_engines(chosen, names, images)
     if as_json:
-        emit({"bundle": str(chosen.path), "engines": reports})
-    fail_if_rejected(reports)
+        emit({"bundle": str(chosen.path), "engines": [report_json(report) for report in reports]})
+    fail_unless_passed(reports)
 
 
 def judge(
     bundle: Bundle,
     engines: list[str],
+    images: Images,
     data: Path | None,
     normal: Path | None = None,
     checkpoint: Path | None = None,
-) -> list[dict[str, Any]]:
+) -> list[GateReport]:
     """Derive thresholds, run the accuracy gate, both with a bar, and print its table."""
     from rich.console import Console
 
     from dad_edge.cli.progress import progress_bar
     from dad_edge.deploy import thresholds as engine_thresholds
     from dad_edge.gate import verify
-    from dad_edge.gate.images import images_of
     from dad_edge.gate.table import gate_table
 
-    images = images_of(bundle, data)
     parts, reason = engine_thresholds.parts_of(bundle, data, normal)
     if reason:
         say(f"thresholds of the engine: not derived, {reason}")
@@ -247,10 +256,9 @@ def judge(
     return reports
 
 
-def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
+def draw_engines(bundle: Bundle, engines: list[str], images: Images) -> None:
     """Write a picture of all engines side by side and say where it is."""
     from dad_edge.bundle import REPORTS
-    from dad_edge.gate.images import images_of
     from dad_edge.gate.pictures import ENGINES_PICTURE, engines_sheet
     from dad_edge.image.pictures import write_picture
     from dad_edge.runtime.inspector import choose_to_judge
@@ -265,17 +273,17 @@ def draw_engines(bundle: Bundle, engines: list[str], data: Path | None) -> None:
             heading = f"{sidecar.runtime} {sidecar.precision.upper()}"
             inspector = open_choice(choose_to_judge(bundle, name))
             inspectors[heading] = opened.enter_context(inspector)
-        write_picture(path, engines_sheet(images_of(bundle, data), inspectors))
+        write_picture(path, engines_sheet(images, inspectors))
     say(f"pictures: {path}, and of the worst images in {path.parent}/<engine>/")
 
 
-def fail_if_rejected(reports: list[dict[str, Any]]) -> None:
-    """Exit code 1 if the accuracy gate said no."""
+def fail_unless_passed(reports: list[GateReport]) -> None:
+    """Exit code 1 if the accuracy gate said no to an engine, or could not judge it."""
     from dad_edge.gate.table import rejection
 
     for report in reports:
-        if not report["passed"]:
-            raise DadEdgeError(rejection(report), report["next_step"])
+        if report.next_step is not None:
+            raise DadEdgeError(rejection(report), report.next_step)
 
 
 COMMANDS = {"calibrate": calibrate, "build": build, "verify": verify}

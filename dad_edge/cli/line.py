@@ -131,13 +131,13 @@ def bench_command(
             write_json(out, estimated.to_json())
             say(f"wrote {out}")
         return
-    with progress_bar("measuring") as report:
+    with progress_bar("measuring") as progress:
         result = run_study(
             chosen,
             study,
             engine=engine,
             seconds=seconds,
-            progress=lambda what, share: report(share, 1.0, what),
+            progress=progress,
         )
     Console(stderr=True).print(bench_tables(result))
     if as_json:

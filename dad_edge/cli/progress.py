@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dad_edge.machine.environment import follows
-
-Report = Callable[[float, float], None]
-"""Called with what is done and what there is to do, in any unit."""
+from dad_edge.progress import Progress
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[..., None]]:
+def progress_bar(description: str) -> Iterator[Progress]:
     """A bar that the yielded function moves.
 
     Args:
         description: what is under way.
 
     Yields:
-        ``report(done, total, note="")``; `note` is shown behind the bar.
+        The progress to tell; its note is shown behind the bar.
     """
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("{task.percentage:>3.0f} %"),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal or follows()) as bar:
+    hidden = not console.is_terminal or follows()
+    with rich_progress.Progress(*columns, console=console, disable=hidden) as bar:
         task = bar.add_task(description, total=None, note="")
 
         def report(done: float, total: float, note: str = "") -> None:

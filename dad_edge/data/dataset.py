@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from dad_edge.image.framing import (
     views,
 )
 from dad_edge.image.preprocess import read_frame, resize
+from dad_edge.progress import Progress, silent
 
 FEWEST_IMAGES = 2
 
@@ -60,7 +61,7 @@ class TrainingSet:
         model: ModelConfig,
         train: TrainConfig,
         textures: Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = silent,
         ignore: Mask | None = None,
     ) -> None:
         """
@@ -69,7 +70,7 @@ class TrainingSet:
             model: image size and framing.
             train: batch size, seed and kind of foreground.
             textures: folder of texture images, if there is one.
-            progress: called with the images read and the number of all.
+            progress: told of every image.
             ignore: True where nothing is inspected: no anomaly is drawn there, and views that
                 show nothing else are left out.
 
@@ -99,8 +100,7 @@ class TrainingSet:
                     self._frames.append(to_square(view, model.image_size))
             wholes.append(to_square(on_canvas(frame, of), model.image_size))
             plans.append(of)
-            if progress:
-                progress(len(wholes), len(paths))
+            progress(len(wholes), len(paths))
         self._batch_size, self._seed = train.batch_size, train.seed
         self.foregrounds = _of_views(find_foregrounds(wholes, train.foreground), plans, kept)
         whole_frame = is_plain(model.framing) and ignore is None

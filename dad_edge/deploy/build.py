@@ -5,23 +5,25 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.plan import PlanJob, check_stop
 from dad_edge.deploy.process import LOG, build_in_process
+from dad_edge.documents import to_mapping
 from dad_edge.errors import DadEdgeError, Interrupted, UsageError
 from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.fp16_range import check_fp16_range
 from dad_edge.graphs.openvino import for_openvino
-from dad_edge.graphs.quantize import typed_graph
+from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
 from dad_edge.machine.signals import StopRequest
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, local_capability
 from dad_edge.runtime.sidecar import (
@@ -41,9 +43,6 @@ FRAMES = (1, 2, 4, 8)
 """Numbers of frames in a batch that TensorRT engines are made for."""
 WORKSPACE_SHARE = 8
 """Where CPU and GPU share their memory, the builder's scratch memory is one part in so many."""
-
-Report = Callable[[float, float, str], None]
-"""Told what is done, what there is to do, and the phase in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +176,7 @@ def build(
     bundle: Bundle,
     precision: Precision,
     target: Target,
-    report: Report = lambda done, total, note: None,
+    progress: Progress = silent,
     layers: LayerChoice | None = None,
 ) -> Sidecar:
     """Build both networks; the engine appears in the bundle when it is complete, or not at all.
@@ -189,7 +188,7 @@ def build(
         bundle: a checked bundle in a folder that may be written.
         precision: of the engine.
         target: what it is built for, from `find_target`.
-        report: told of every step.
+        progress: told of every step.
         layers: which layers INT8 leaves alone; only the first and the last of each network if None.
 
     Raises:
@@ -203,17 +202,17 @@ def build(
     layers = layers or LayerChoice()
     version = _runtime_version(target.runtime)
     if target.runtime not in CPU_RUNTIMES and precision != "fp32":
-        report(0.0, 1.0, "range of the activations")
+        progress(0.0, 1.0, "range of the activations")
         check_fp16_range(bundle)
     name = f"{target.device}-{target.runtime}-{version}-{precision}"
     files, peaks = {}, []
     with StopRequest() as stop, new_folder(bundle.path / ENGINES / name, replace=True) as draft:
-        kernels = _kernels(target, draft / KERNEL_FOLDER, report)
+        kernels = _kernels(target, draft / KERNEL_FOLDER, progress)
         for graph in (DENOISER, SEGMENTER):
-            report(0.0, 1.0, f"{graph}: typed graph")
+            progress(0.0, 1.0, f"{graph}: typed graph")
             try:
                 files[graph], peak = _build_network(
-                    bundle, graph, precision, layers, target, version, draft, stop, report
+                    bundle, graph, precision, layers, target, version, draft, stop, progress
                 )
             except DadEdgeError as error:
                 if not isinstance(error, Interrupted):
@@ -236,6 +235,7 @@ def build(
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
             layers=layers,
+            pair_limit=PAIR_LIMITS[_rest(target)] if precision == "int8" else None,
             build_seconds=round(time.perf_counter() - started, 3),
             peak_memory_mib=max(peaks),
             gate=Gate(),
@@ -244,11 +244,11 @@ def build(
     return sidecar
 
 
-def _kernels(target: Target, folder: Path, report: Report) -> dict[str, str]:
+def _kernels(target: Target, folder: Path, progress: Progress) -> dict[str, str]:
     """CUDA kernels for the target's GPUs, so that a device needs no compiler: file → sha256."""
     if target.runtime in CPU_RUNTIMES:
         return {}
-    report(0.0, 1.0, "CUDA kernels")
+    progress(0.0, 1.0, "CUDA kernels")
     architectures = [f"sm_{capability.replace('.', '')}" for capability in target.capabilities]
     return {path.name: sha256_of(path) for path in write_cubins(folder, architectures)}
 
@@ -257,6 +257,11 @@ def _runtime_version(runtime: RuntimeName) -> str:
     if runtime in CPU_RUNTIMES:
         return cpu_runtime_version(runtime)
     return str(load_tensorrt(runtime).__version__)
+
+
+def _rest(target: Target) -> Rest:
+    """The precision of what INT8 leaves alone: CPU runtimes compute FP16 in FP32."""
+    return "fp32" if target.runtime in CPU_RUNTIMES else "fp16"
 
 
 def _build_network(
@@ -268,20 +273,18 @@ def _build_network(
     version: str,
     draft: Path,
     stop: StopRequest,
-    report: Report,
+    progress: Progress,
 ) -> tuple[EngineFile, float]:
     """One network of the engine, and the largest memory in MiB of the process that built it."""
     keep = layers.float_layers.get(graph, ())
+    model = typed_graph(bundle, graph, precision, rest=_rest(target), keep_float=keep)
     if target.runtime in CPU_RUNTIMES:
-        # These runtimes compute FP16 in FP32 on CPUs: what INT8 leaves alone stays FP32.
-        model = typed_graph(bundle, graph, precision, rest="fp32", keep_float=keep)
         if target.runtime == "openvino":
             model = for_openvino(model)
         path = draft / graph
         write_whole(path, model.SerializeToString(deterministic=True))
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
         return file, peak_memory_mib()
-    model = typed_graph(bundle, graph, precision, rest="fp16", keep_float=keep)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(
         name=graph,
@@ -299,7 +302,7 @@ def _build_network(
         model.SerializeToString(deterministic=True),
         path,
         stop,
-        lambda share, phase: report(share, 1.0, f"{graph}: {phase}"),
+        lambda done, total, phase="": progress(done, total, f"{graph}: {phase}"),
     )
     return EngineFile(name=path.name, sha256=built.sha256, bytes=built.bytes), built.peak_memory_mib
 
@@ -318,7 +321,12 @@ def _keep_log(draft: Path, folder: Path) -> None:
         os.replace(draft / LOG, folder / LOG)
 
 
-def describe(sidecar: Sidecar) -> str:
+def build_json(bundle: Bundle, sidecar: Sidecar) -> dict[str, Any]:
+    """An engine as `build --json` prints it: its bundle, and all of its sidecar."""
+    return {"bundle": str(bundle.path), **to_mapping(sidecar)}
+
+
+def in_words(sidecar: Sidecar) -> str:
     """The outcome for a person."""
     sizes = ", ".join(f"{f.name} {f.bytes / 2**20:.1f} MiB" for f in sidecar.files.values())
     return (

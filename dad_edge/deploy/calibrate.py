@@ -23,11 +23,12 @@ from dad_edge.bundle import (
 )
 from dad_edge.data.layouts import Item
 from dad_edge.deploy.coverage import select, thumbnail
-from dad_edge.deploy.ranges import Observer, RangeMethod
+from dad_edge.deploy.ranges import M, MinMax, Observer
 from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.files import sha256_of
 from dad_edge.image.framing import plan, views
 from dad_edge.image.preprocess import read_frame
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
@@ -35,10 +36,8 @@ from dad_edge.runtime.opening import open_graphs
 RANGE_IMAGES = 64
 """Largest number of images that the activation ranges are taken from."""
 QUANTILES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
-METHOD: RangeMethod = "min-max"
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and the number of all."""
+METHOD = "min-max"
+"""How the activation ranges are found, as `calibration.json` names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def calibrate(
     *,
     false_reject_rate: float = 0.01,
     range_items: Sequence[Item] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[Thresholds, Calibration]:
     """Find thresholds and activation ranges, and write both into the bundle.
 
@@ -115,8 +114,7 @@ def calibrate(
     def tick() -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(done, total)
+        progress(done, total)
 
     inspector = open_graphs(bundle)
     scores: list[float] = []
@@ -179,7 +177,7 @@ def thresholds_from(scores: Sequence[float], peaks: Sequence[float], rate: float
     )
 
 
-def describe(thresholds: Thresholds, calibration: Calibration) -> str:
+def in_words(thresholds: Thresholds, calibration: Calibration) -> str:
     """The outcome for a person, with what the number of images can and cannot support."""
     rate = Rate(thresholds.target_false_reject_rate, thresholds.normal_images)
     lines = [
@@ -228,7 +226,6 @@ def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:
 def activation_ranges(
     bundle: Bundle,
     frames: Iterable[NDArray[np.uint8]],
-    method: RangeMethod = METHOD,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Ranges of the tensors that go into the convolutions of both networks.
@@ -236,25 +233,39 @@ def activation_ranges(
     Args:
         bundle: a checked bundle.
         frames: (H,W,3) uint8 BGR each.
-        method: how the ranges are found.
         tick: called after every frame.
 
     Returns:
         Network file → tensor → (minimum, maximum).
     """
-    seen = observe(bundle, frames, tick)
-    return {name: observer.ranges(method) for name, observer in seen.items()}
+    seen = observe(bundle, frames, MinMax, tick)
+    return {
+        graph: {name: (meter.low, meter.high) for name, meter in observer.meters.items()}
+        for graph, observer in seen.items()
+    }
 
 
 def observe(
-    bundle: Bundle, frames: Iterable[NDArray[np.uint8]], tick: Callable[[], None] = lambda: None
-) -> dict[str, Observer]:
-    """Both networks, having counted the activations of these frames.
+    bundle: Bundle,
+    frames: Iterable[NDArray[np.uint8]],
+    meter: Callable[[], M],
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Observer[M]]:
+    """Both networks, having watched the activations of these frames.
 
     The denoiser sees real x_t at the λ in use, the segmenter real images beside their x̂0.
+
+    Args:
+        bundle: a checked bundle.
+        frames: (H,W,3) uint8 BGR each.
+        meter: makes what watches one tensor, such as `MinMax`.
+        tick: called after every frame.
+
+    Returns:
+        Network file → the network that watches its tensors.
     """
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
-    seen = {name: Observer(bundle.path / name) for name in (DENOISER, SEGMENTER)}
+    seen = {name: Observer(bundle.path / name, meter) for name in (DENOISER, SEGMENTER)}
     for frame in frames:
         image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
         noise = seen[DENOISER].run({"x_t": x_t})["noise"]

@@ -61,8 +61,6 @@ class BuildLog:
     """Characters after which notes and warnings are only counted."""
 
     def __init__(self, file: IO[str] | TextIOBase) -> None:
-        self.last_problem: str | None = None
-        """The last error, in one line without its full stop."""
         self._file = file
         self._written = 0
         self._left_out = 0
@@ -76,7 +74,6 @@ class BuildLog:
 
     def problem(self, message: str) -> None:
         """Write an error."""
-        self.last_problem = " ".join(message.split()).rstrip(".")
         self._write("error: ", message)
 
     def close(self) -> None:

@@ -7,10 +7,8 @@ a timing cache nor the options of `BuilderOptions` other than the workspace.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,9 @@ from dad_edge.deploy.phases import BuildLog, Phases
 from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
 from dad_edge.files import write_whole
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
+from dad_edge.progress import Progress
+from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, tensorrt_logger
 from dad_edge.runtime.sidecar import BuilderOptions
-
-Report = Callable[[float, str], None]
-"""Told the share that is done, in [0,1], and the phase in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +40,7 @@ class PlanJob:
 
 
 def build_plan(
-    job: PlanJob, model: bytes, stop: StopRequest, report: Report, log: BuildLog
+    job: PlanJob, model: bytes, stop: StopRequest, progress: Progress, log: BuildLog
 ) -> bytes:
     """Build the plan of one graph.
 
@@ -52,7 +48,7 @@ def build_plan(
         job: what to build.
         model: typed ONNX graph with one input (N,C,S,S), N free.
         stop: checked at every step of the builder.
-        report: told of every step.
+        progress: told of every step.
         log: gets the builder's messages.
 
     Raises:
@@ -63,8 +59,9 @@ def build_plan(
         Interrupted: a signal asked to stop.
     """
     trt = load_tensorrt(job.runtime)
-    logger = _logger(job.runtime)
-    logger.target = log
+    logger = tensorrt_logger(job.runtime)
+    logger.problems.clear()
+    logger.listener = log
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -90,12 +87,12 @@ def build_plan(
         _set_capabilities(trt, config, job.capabilities)
     elif job.timing_cache:
         _set_timing_cache(config, Path(job.timing_cache))
-    monitor = _monitor(trt, stop, report)
+    monitor = _monitor(trt, stop, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     check_stop(stop)
     if plan is None:
-        reason = log.last_problem or "it gave no reason"
+        reason = logger.problems[-1] if logger.problems else "it gave no reason"
         raise DeviceError(
             f"{job.runtime} {trt.__version__} could not build {job.name}: {reason}.",
             "if memory ran out, close other programs, lower --workspace-mib or give fewer --frames",
@@ -166,30 +163,7 @@ def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> N
         config.set_compute_capability(target, index)
 
 
-@lru_cache(maxsize=2)
-def _logger(runtime: RuntimeName) -> Any:
-    """The one logger of a runtime; TensorRT keeps the first that it is given."""
-    trt = load_tensorrt(runtime)
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined]
-        """Hands messages to the log of the build that is under way."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.target: BuildLog | None = None
-
-        def log(self, severity: Any, message: str) -> None:
-            if self.target is None or severity == trt.ILogger.VERBOSE:
-                return
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.target.problem(message)
-            else:
-                self.target.note(message, warning=severity == trt.ILogger.WARNING)
-
-    return Logger()
-
-
-def _monitor(trt: Any, stop: StopRequest, report: Report) -> Any:
+def _monitor(trt: Any, stop: StopRequest, progress: Progress) -> Any:
     phases = Phases()
 
     class Monitor(trt.IProgressMonitor):
@@ -200,15 +174,15 @@ def _monitor(trt: Any, stop: StopRequest, report: Report) -> Any:
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             phases.start(name, parent, steps)
-            report(phases.share, name)
+            progress(phases.share, 1.0, name)
 
         def phase_finish(self, name: str) -> None:
             phases.finish(name)
-            report(phases.share, name)
+            progress(phases.share, 1.0, name)
 
         def step_complete(self, name: str, step: int) -> bool:
             phases.step(name, step)
-            report(phases.share, name)
+            progress(phases.share, 1.0, name)
             return not stop.requested
 
     return Monitor()

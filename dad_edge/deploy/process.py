@@ -21,12 +21,13 @@ from typing import Any
 
 from dad_edge import errors
 from dad_edge.deploy.phases import BuildLog
-from dad_edge.deploy.plan import PlanJob, Report, build_plan, check_stop
+from dad_edge.deploy.plan import PlanJob, build_plan, check_stop
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, StorageError, writing
 from dad_edge.files import sha256_of, write_whole
 from dad_edge.machine.environment import peak_memory_mib
 from dad_edge.machine.signals import StopRequest
+from dad_edge.progress import Progress
 
 LOG = "build.log"
 _POLL_S = 0.2
@@ -45,7 +46,7 @@ class BuiltPlan:
 
 
 def build_in_process(
-    job: PlanJob, model: bytes, path: Path, stop: StopRequest, report: Report
+    job: PlanJob, model: bytes, path: Path, stop: StopRequest, progress: Progress
 ) -> BuiltPlan:
     """Build a plan in a child process and check that the file is what the builder made.
 
@@ -54,7 +55,7 @@ def build_in_process(
         model: typed ONNX graph.
         path: file of the plan; messages of the builder are added to `LOG` beside it.
         stop: checked while the child works.
-        report: told of every step.
+        progress: told of every step.
 
     Raises:
         Interrupted: a signal asked to stop.
@@ -66,7 +67,7 @@ def build_in_process(
     with writing(path):
         graph.write_bytes(model)
         write_whole(order, json.dumps(to_mapping(job)).encode())
-    last = _run(order, stop, report)
+    last = _run(order, stop, progress)
     graph.unlink()
     order.unlink()
     if "error" in last:
@@ -76,7 +77,7 @@ def build_in_process(
     return BuiltPlan(last["sha256"], last["bytes"], last["peak_memory_mib"])
 
 
-def _run(order: Path, stop: StopRequest, report: Report) -> dict[str, Any]:
+def _run(order: Path, stop: StopRequest, progress: Progress) -> dict[str, Any]:
     """The last message of the child."""
     above = str(Path(__file__).resolve().parents[2])
     paths = (above, os.environ.get("PYTHONPATH"))
@@ -96,7 +97,7 @@ def _run(order: Path, stop: StopRequest, report: Report) -> dict[str, Any]:
     os.close(sender)
     try:
         with os.fdopen(receiver, "rb", buffering=0) as events:
-            last = _follow(events.fileno(), child, stop, report)
+            last = _follow(events.fileno(), child, stop, progress)
     except BaseException:
         child.kill()
         child.wait()
@@ -109,7 +110,7 @@ def _run(order: Path, stop: StopRequest, report: Report) -> dict[str, Any]:
 
 
 def _follow(
-    events: int, child: subprocess.Popen[bytes], stop: StopRequest, report: Report
+    events: int, child: subprocess.Popen[bytes], stop: StopRequest, progress: Progress
 ) -> dict[str, Any]:
     """Read messages until the child closes the pipe; pass a stop request on."""
     last: dict[str, Any] = {}
@@ -131,7 +132,7 @@ def _follow(
             for line in lines:
                 last = json.loads(line)
                 if "share" in last:
-                    report(last["share"], last["phase"])
+                    progress(last["share"], 1.0, last["phase"])
 
 
 def _error_of(told: dict[str, Any]) -> DadEdgeError:
@@ -165,14 +166,16 @@ def main() -> None:
 
     with StopRequest() as stop:
 
-        def report(share: float, phase: str) -> None:
+        def progress(done: float, total: float, note: str = "") -> None:
             try:
-                tell({"share": share, "phase": phase})
+                tell({"share": done / total, "phase": note})
             except BrokenPipeError:  # nobody waits for this plan any more
                 stop.signal_number = stop.signal_number or int(signal.SIGTERM)
 
         try:
-            plan = build_plan(job, path.with_suffix(".typed.onnx").read_bytes(), stop, report, log)
+            plan = build_plan(
+                job, path.with_suffix(".typed.onnx").read_bytes(), stop, progress, log
+            )
             write_whole(path, plan)
             outcome: dict[str, Any] = {
                 "bytes": len(plan),

@@ -1,15 +1,15 @@
-"""Activation ranges: what goes into the convolutions of a graph, and where INT8 should clip it.
+"""Activation ranges: the smallest and the largest value that goes into each convolution of a graph.
 
-One pass over the images fills a histogram for every tensor, from which each method reads its range.
-Histograms have a fixed number of bins, so memory does not grow with the number of images, and bin
-edges that are the same whatever came first, so the order of the images does not matter.
+One pass over the images finds them; memory does not grow with the number of images, and their order
+does not matter. Why nothing is clipped, as other methods do: see `calibration/README.md`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,123 +20,47 @@ from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 if TYPE_CHECKING:
     import onnx
 
-RangeMethod = Literal["min-max", "percentile", "entropy"]
 
-BINS = 4096
-LEVELS = 128
-"""Magnitudes that symmetric INT8 tells apart: 0..127."""
-PERCENTILE = 99.99
-"""Share of the magnitudes, in percent, that the method `percentile` does not clip."""
-_ENTROPY_STEP = 16
+class Meter(Protocol):
+    """Watches the values of one tensor."""
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Take in values of any shape."""
 
 
-class Histogram:
-    """Magnitudes of all values that a tensor had, in `BINS` bins from 0 to a power of two."""
+class MinMax:
+    """The smallest and the largest value that a tensor had."""
 
     def __init__(self) -> None:
         self.low = math.inf
-        """Smallest value."""
         self.high = -math.inf
-        """Largest value."""
-        self.top = 0.0
-        """Upper edge of the last bin."""
-        self.counts = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count values of any shape.
+        """Take in values of any shape.
 
         Raises:
             ModelError: one is not a finite number.
         """
         low, high = float(values.min()), float(values.max())
-        peak = max(-low, high)
-        if not math.isfinite(peak):
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise ModelError(
                 "an activation is not a finite number.",
                 "train or export the model again; its weights are damaged",
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self._grow(peak)
-        if self.top == 0:
-            self.counts[0] += values.size
-            return
-        bins = (np.abs(values.ravel()) * np.float32(BINS / self.top)).astype(np.int64)
-        self.counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
-
-    def _grow(self, peak: float) -> None:
-        """Move the upper edge to the power of two above `peak`, joining bins in pairs."""
-        needed = 2.0 ** math.ceil(math.log2(peak)) if peak > 0 else 0.0
-        if self.top == 0:
-            self.top = needed
-        while self.top < needed:
-            self.top *= 2
-            halves = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.concatenate([halves, np.zeros_like(halves)])
-
-    def range(self, method: RangeMethod) -> tuple[float, float]:
-        """Smallest and largest value that INT8 should still tell apart.
-
-        Args:
-            method: `min-max` clips nothing; `percentile` clips the largest magnitudes, one in
-                10,000; `entropy` clips where the distribution of 128 levels diverges least from
-                that of the values (Kullback-Leibler), as TensorRT's entropy calibrator did.
-        """
-        if method == "min-max" or self.top == 0:
-            return self.low, self.high
-        bins = _percentile(self.counts) if method == "percentile" else _entropy(self.counts)
-        limit = self.top * bins / BINS
-        return max(self.low, -limit), min(self.high, limit)
 
 
-def _percentile(counts: NDArray[np.int64]) -> int:
-    """Number of lowest bins that hold `PERCENTILE` percent of the values."""
-    needed = counts.sum() * (PERCENTILE / 100)
-    return int(np.searchsorted(np.cumsum(counts), needed)) + 1
+M = TypeVar("M", bound=Meter)
 
 
-def _entropy(counts: NDArray[np.int64]) -> int:
-    """Number of lowest bins whose 128 levels diverge least from them; of equals, the most.
+class Observer(Generic[M]):
+    """A graph on ONNX Runtime that watches what goes into its convolutions."""
 
-    Values near 0 are left out, as is usual: after a ReLU they would outweigh all the others, and
-    they cost nothing at any range.
-    """
-    used = int(np.flatnonzero(counts)[-1]) + 1
-    counts = counts.copy()
-    counts[0] = min(counts[0], counts[1])
-    tail = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]])
-    best, fewest = math.inf, used
-    for bins in (*range(used, LEVELS, -_ENTROPY_STEP), min(used, LEVELS)):
-        kept = counts[:bins].astype(np.float64)
-        clipped = kept.copy()
-        clipped[-1] += tail[bins]
-        level = np.arange(bins) * LEVELS // bins
-        filled = np.bincount(level, weights=kept > 0, minlength=LEVELS)
-        total = np.bincount(level, weights=kept, minlength=LEVELS)
-        spread = np.where(kept > 0, (total / np.maximum(filled, 1))[level], 0.0)
-        divergence = _divergence(clipped, spread)
-        if divergence < best:
-            best, fewest = divergence, bins
-    return fewest
-
-
-def _divergence(true: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Kullback-Leibler divergence of two histograms, each scaled to a sum of 1."""
-    if not other.sum():
-        return math.inf
-    p, q = true / true.sum(), other / other.sum()
-    # A bin that only clipped values fall into has no level of its own; it costs as a rare one.
-    q = np.maximum(q, 1e-12)
-    seen = p > 0
-    return float((p[seen] * np.log(p[seen] / q[seen])).sum())
-
-
-class Observer:
-    """A graph on ONNX Runtime that counts what goes into its convolutions."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, meter: Callable[[], M]) -> None:
         """
         Args:
             path: the graph.
+            meter: makes what watches one tensor, such as `MinMax`.
 
         Raises:
             ModelError: it is not an ONNX graph, or ONNX Runtime refuses it.
@@ -145,8 +69,9 @@ class Observer:
 
         model = onnx.load(path)
         self._outputs = [output.name for output in model.graph.output]
-        self.histograms = {name: Histogram() for name in conv_inputs(model)}
-        inside = self.histograms.keys() - {value.name for value in model.graph.input}
+        self.meters = {name: meter() for name in sorted(conv_inputs(model))}
+        """Tensor → what watches it, by name."""
+        inside = self.meters.keys() - {value.name for value in model.graph.input}
         model.graph.output.extend(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             for name in sorted(inside - set(self._outputs))
@@ -154,15 +79,11 @@ class Observer:
         self._engine = LeanEngine(model)
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Count, and give the graph's outputs."""
+        """Watch, and give the graph's outputs."""
         values = self._engine.run(inputs)
-        for name, histogram in self.histograms.items():
-            histogram.add(inputs[name] if name in inputs else values[name])
+        for name, meter in self.meters.items():
+            meter.add(inputs[name] if name in inputs else values[name])
         return {name: values[name] for name in self._outputs}
-
-    def ranges(self, method: RangeMethod) -> dict[str, tuple[float, float]]:
-        """Tensor → (minimum, maximum), by name."""
-        return {name: self.histograms[name].range(method) for name in sorted(self.histograms)}
 
 
 def conv_inputs(model: onnx.ModelProto) -> list[str]:

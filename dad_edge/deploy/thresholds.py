@@ -6,7 +6,7 @@ rejects. The rule of which thresholds hold is in `dad_edge.runtime.sidecar.thres
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dad_edge.bundle import Bundle, Thresholds
@@ -15,6 +15,7 @@ from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
 from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sha256_of
 from dad_edge.image.preprocess import read_frame
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.inspector import choose_to_judge
 from dad_edge.runtime.opening import open_choice
 from dad_edge.runtime.sidecar import OF_ENGINE, thresholds_for, write_engine_thresholds
@@ -84,7 +85,7 @@ def derive_thresholds(
     bundle: Bundle,
     engine: str,
     items: Sequence[Item],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Thresholds:
     """Find the thresholds of an engine at the bundle's false-reject rate and store them with it.
 

@@ -171,7 +171,9 @@ def _backends(answers: dict[str, dict[str, Any]], nvidia: dict[str, Any]) -> Ite
     elif cuda["gpu"]:
         yield Check(group, "CUDA kernels", "ok", f"cuda-core {cuda['version']} on {cuda['gpu']}")
     else:
-        able = "" if cuda["compiles"] else "; they compile here"
+        able = "; they compile here"
+        if not cuda["compiles"]:
+            able = f"; they do not compile here: {cuda['compile_error']}"
         yield Check(group, "CUDA kernels", "not here", (no_gpu or str(cuda["why"])) + able)
 
 

@@ -103,13 +103,14 @@ def _builder(module: str) -> dict[str, Any]:
 def probe_cuda() -> dict[str, Any]:
     """cuda-core: compile a kernel, and open the first GPU."""
     core: Any = importlib.import_module("cuda.core")
-    found: dict[str, Any] = {"version": core.__version__, "compiles": None, "gpu": None}
-    found["why"] = None
+    found: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
+    found |= {"gpu": None, "why": None}
     try:
         options = core.ProgramOptions(arch="sm_87", std="c++17")
         core.Program('extern "C" __global__ void k() {}', "c++", options).compile("cubin")
     except Exception as error:  # any of the package's own errors means the same here
-        found["compiles"] = _last_line(str(error)) or type(error).__name__
+        reason = _last_line(str(error)) or type(error).__name__
+        found |= {"compiles": False, "compile_error": reason}
     try:
         found["gpu"] = core.Device(0).name
     except Exception as error:

@@ -1,8 +1,12 @@
-"""What the accuracy gate compares on: the images of a data set, or drawn parts of the demo."""
+"""What the accuracy gate compares on: a data set, made complete where it is not, or the demo.
+
+An engine is judged on good parts and on marked defects. Few users have defects, and fewer have
+marked them: where a data set lacks them, synthetic anomalies are drawn on its good parts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +15,22 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
-from dad_edge.data.layouts import list_items
-from dad_edge.data.truth import read_truth
+from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.errors import DataError
+from dad_edge.gate.synthetic import with_anomaly
+from dad_edge.image.framing import plan
 from dad_edge.image.preprocess import read_frame
 
 DEMO_PAIRS = 12
+FEWEST = 10
+"""Fewest good images, and again fewest defective ones, that an engine is judged on. AUROC compares
+every good image with every defective one: with fewer than 10 × 10 pairs a single pair moves it by
+more than a point, twice what INT8 may lose, and that none moved says little."""
+DRAWN = 24
+"""Synthetic anomalies that stand in for defects; as many as the demo has images."""
+SYNTHETIC = "synthetic"
+"""Kind of a good part with a synthetic anomaly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +71,114 @@ class Images:
         return (self.load(index) for index in range(len(self)))
 
 
+def images_of(bundle: Bundle, data: Path | None, normal: Path | None = None) -> Images:
+    """What to judge a bundle's engines on.
+
+    Args:
+        bundle: a checked bundle.
+        data: data set, or folder of good parts; parts of the demo product if None and `normal` is
+            None too, or if the bundle is that of the demo product.
+        normal: folder of good parts, in place of a data set or to add to it.
+
+    Returns:
+        The images of the data set. Where fewer than `FEWEST` are good, those of its training split
+        or of `normal` are added; where fewer than `FEWEST` have a marked defect, `DRAWN` synthetic
+        anomalies are drawn on the good ones.
+
+    Raises:
+        DataError: no layout fits, or an image cannot be read.
+    """
+    if data is None and (normal is None or is_demo(bundle)):
+        return demo_images(bundle)
+    root = data or normal
+    assert root is not None
+    items = _items(root)
+    lacking = FEWEST - sum(item.kind == GOOD for item in items)
+    if lacking > 0:
+        items += _spread(_normal_items(normal or root, items), lacking)
+    images = _images(root.resolve().name, items)
+    return images if _is_marked(images, bundle) else _with_synthetic(images, bundle)
+
+
 def data_images(root: Path) -> Images:
-    """The test images of a data set, or its normal images where it has none.
+    """The test images of a data set as they are, or its normal images where it has none.
 
     Raises:
         DataError: no layout fits.
     """
-    try:
-        items = list_items(root, "test")
-    except DataError:
-        items = list_items(root, "train")
+    return _images(root.resolve().name, _items(root))
 
+
+def _items(root: Path) -> list[Item]:
+    try:
+        return list(list_items(root, "test"))
+    except DataError:
+        return list(list_items(root, "train"))
+
+
+def _normal_items(root: Path, known: Sequence[Item]) -> list[Item]:
+    """Good parts of the training split that are not known yet; none where it does not exist."""
+    paths = {item.path.resolve() for item in known}
+    try:
+        return [item for item in list_items(root, "train") if item.path.resolve() not in paths]
+    except DataError:
+        return []
+
+
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many items, evenly spread over their order."""
+    step = max(1, len(items) // count)
+    return list(items[::step][:count])
+
+
+def _images(source: str, items: Sequence[Item]) -> Images:
     def load(index: int) -> Sample:
         item = items[index]
         frame = read_frame(item.path)
         return Sample(item.name, item.kind, frame, read_truth(item, frame))
 
-    return Images(root.resolve().name, True, tuple(item.kind for item in items), load)
+    return Images(source, True, tuple(item.kind for item in items), load)
+
+
+def _is_marked(images: Images, bundle: Bundle) -> bool:
+    """Whether enough images have a defect that is marked where the bundle inspects them."""
+    marked = 0
+    for index, kind in enumerate(images.kinds):
+        if kind == GOOD:
+            continue
+        sample = images.load(index)
+        if sample.mask is not None:
+            score_map = np.empty(plan(sample.frame.shape, bundle.model).shape, np.float32)
+            marked += bool(truth_on(score_map, sample.mask, bundle.ignore).any())
+        if marked >= FEWEST:
+            return True
+    return False
+
+
+def _with_synthetic(images: Images, bundle: Bundle) -> Images:
+    """The images and synthetic anomalies on the good ones of them, in turn."""
+    good = [index for index, kind in enumerate(images.kinds) if kind == GOOD]
+    if not good:
+        return images
+
+    def load(index: int) -> Sample:
+        number = index - len(images)
+        if number < 0:
+            return images.load(index)
+        part = images.load(good[number % len(good)])
+        frame, mask = with_anomaly(part.frame, bundle, number)
+        return Sample(f"{SYNTHETIC}/{number:02} on {part.name}", SYNTHETIC, frame, mask)
+
+    kinds = (*images.kinds, *[SYNTHETIC] * DRAWN)
+    source = f"{images.source} with {DRAWN} synthetic anomalies"
+    return Images(source, images.ranked, kinds, load)
+
+
+def is_demo(bundle: Bundle) -> bool:
+    """Whether a bundle was made for the demo product."""
+    from dad_edge.data.demo import PRODUCT
+
+    return bundle.manifest.class_name == PRODUCT
 
 
 def demo_images(bundle: Bundle, pairs: int | None = None) -> Images:
@@ -83,7 +188,7 @@ def demo_images(bundle: Bundle, pairs: int | None = None) -> Images:
         bundle: that is to be judged.
         pairs: number of each; `DEMO_PAIRS` if None.
     """
-    from dad_edge.data.demo import KINDS, PRODUCT, draw, part_seed
+    from dad_edge.data.demo import KINDS, draw, part_seed
 
     kinds = [k for i in range(pairs or DEMO_PAIRS) for k in (GOOD, KINDS[i % len(KINDS)])]
 
@@ -92,14 +197,4 @@ def demo_images(bundle: Bundle, pairs: int | None = None) -> Images:
         drawn = draw(part_seed("test", 1, part), kind)
         return Sample(f"{kind}/{part}", kind, drawn.image, drawn.mask if kind != GOOD else None)
 
-    ranked = bundle.manifest.class_name == PRODUCT
-    return Images("the demo product", ranked, tuple(kinds), load)
-
-
-def images_of(bundle: Bundle, data: Path | None) -> Images:
-    """Those of a data set, or parts of the demo product where none is named.
-
-    Raises:
-        DataError: no layout fits.
-    """
-    return data_images(data) if data else demo_images(bundle)
+    return Images("the demo product", is_demo(bundle), tuple(kinds), load)

@@ -19,6 +19,7 @@ from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.cost import count_gflop
 from dad_edge.graphs.quantize import CALIBRATE, inner_convolutions, layer_name, load_graph, to_int8
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
@@ -33,8 +34,6 @@ FEWEST_FRAMES = 2
 BUDGET_GFLOP = 2000.0
 """Arithmetic of one ranking, about: large networks are measured on fewer frames."""
 
-Progress = Callable[[int, int], None]
-"""Called with the steps done and the number of all."""
 Frame = NDArray[np.uint8]
 Layers = Mapping[str, Sequence[str]]
 """Network file → layers, by `layer_name`."""
@@ -54,7 +53,7 @@ class LayerCost:
 
 
 def rank_layers(
-    bundle: Bundle, frames: Sequence[Frame], progress: Progress = lambda done, total: None
+    bundle: Bundle, frames: Sequence[Frame], progress: Progress = silent
 ) -> list[LayerCost]:
     """The INT8 layers of both networks, costliest first.
 

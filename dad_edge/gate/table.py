@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dad_edge.gate.judgement import Figure
+from dad_edge.gate.report import GateReport
+from dad_edge.runtime.sidecar import GateOutcome
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+_SHOWN: dict[GateOutcome, str] = {
+    "passed": "passed",
+    "failed": "FAILED",
+    "not judged": "NOT\nJUDGED",
+}
 
-def gate_table(reports: Sequence[dict[str, Any]]) -> Table:
-    """The reports of `dad_edge.gate.verify` as a table."""
+
+def gate_table(reports: Sequence[GateReport]) -> Table:
+    """The reports of `dad_edge.gate.verify` as a table, with why a figure is not defined."""
     from rich.table import Table
 
     table = Table(title="Accuracy gate")
@@ -18,29 +28,36 @@ def gate_table(reports: Sequence[dict[str, Any]]) -> Table:
     for heading in ("mask\nerror", "score\nerror", "AUROC\npoints", "PRO\npoints", "flips", "gate"):
         table.add_column(heading, justify="right", min_width=5)
     for report in reports:
+        judged = report.judgement
         table.add_row(
-            report["engine"],
-            f"{report['mask_error_max']:.2g}",
-            f"{report['score_error_max']:.2g}",
-            _points(report["auroc_drop"]),
-            _points(report["pro_drop"]),
-            str(len(report["verdict_flips"])),
-            "passed" if report["passed"] else "FAILED",
+            report.engine,
+            f"{judged.mask_error_max:.2g}",
+            f"{judged.score_error_max:.2g}",
+            _points(judged.auroc),
+            _points(judged.pro),
+            str(len(judged.flips)),
+            _SHOWN[judged.outcome],
         )
     last = reports[-1]
-    table.caption = f"{last['images']} images of {last['source']}; against {last['reference']}"
-    if last["auroc_drop"] is None:
-        table.caption += "; AUROC needs good and defective parts of this product: --data FOLDER"
+    lines = [
+        f"{last.judgement.images} images of {last.judgement.source}; against {last.reference}",
+        *(reason for report in reports for reason in report.judgement.undefined),
+    ]
+    table.caption = "\n".join(dict.fromkeys(lines))
     return table
 
 
-def _points(drop: float | None) -> str:
+def _points(figure: Figure) -> str:
+    drop = figure.drop
     return "–" if drop is None else f"{round(-100 * drop, 2) + 0.0:+.2f}"
 
 
-def rejection(report: dict[str, Any]) -> str:
-    """Why an engine was rejected, in one sentence that names the layers."""
-    reasons = list(report["failures"])
-    if layers := ", ".join(cost["layer"] for cost in report["costliest_layers"]):
-        reasons.append(f"the layers that {report['precision'].upper()} costs most: {layers}")
-    return f"the accuracy gate rejects {report['engine']}: {'; '.join(reasons)}."
+def rejection(report: GateReport) -> str:
+    """Why an engine was not accepted, in one sentence that names the layers."""
+    judged = report.judgement
+    if judged.outcome == "not judged":
+        return f"the accuracy gate cannot judge {report.engine}: {'; '.join(judged.undefined)}."
+    reasons = list(judged.failures)
+    if layers := ", ".join(layer.layer for layer in report.costliest_layers):
+        reasons.append(f"the layers that {judged.precision.upper()} costs most: {layers}")
+    return f"the accuracy gate rejects {report.engine}: {'; '.join(reasons)}."

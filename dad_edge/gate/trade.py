@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dad_edge.bundle import DENOISER, REPORTS, SEGMENTER, Bundle
-from dad_edge.errors import UsageError
+from dad_edge.errors import DataError, UsageError
 from dad_edge.files import write_json
-from dad_edge.gate.images import Images
+from dad_edge.gate.images import FEWEST, Images
+from dad_edge.gate.judgement import Judgement, tolerance_of
 from dad_edge.gate.sensitivity import (
     Frame,
+    LayerCost,
     fewest_float_layers,
     frames_for,
     inspector_of,
     pick_frames,
     rank_layers,
 )
-from dad_edge.gate.verify import compare, tolerance_of
+from dad_edge.gate.verify import compare
 from dad_edge.graphs.quantize import load_graph, typed_graph
-from dad_edge.machine.environment import describe as describe_machine
+from dad_edge.machine.environment import describe
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
 from dad_edge.runtime.sidecar import LayerChoice
@@ -38,41 +41,78 @@ REPORT = "int8-layers.json"
 TIMED_ROUNDS = 3
 SHOWN = 5
 
-Report = Callable[[float, float, str], None]
-"""Told what is done, what there is to do, and the phase in words."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What the accuracy gate says of INT8 with some layers in float."""
+
+    float_layers: int
+    judgement: Judgement
+
+    @property
+    def passed(self) -> bool:
+        return self.judgement.outcome == "passed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineCost:
+    """Size and speed of both networks in one choice of layers."""
+
+    engine: str
+    """The choice in words."""
+    bytes: int
+    ms_per_frame: float
+    """Median on this machine, on ONNX Runtime."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Trade:
     """Which layers stay float, and what that costs."""
 
     choice: LayerChoice
-    report: dict[str, Any]
-    """What is written into the bundle's reports."""
+    max_drop: float
+    """Largest drop of the image AUROC, in points."""
+    images: int
+    """Images that every trial was judged on."""
+    source: str
+    """Where they come from, in words."""
+    ranked_on_frames: int
+    """Images that the layers were ranked on."""
+    ranking: tuple[LayerCost, ...]
+    """All INT8 layers, costliest first."""
+    trials: tuple[Trial, ...]
+    """In the order in which they were made."""
+    engines: tuple[EngineCost, ...]
+    """FP32, INT8 and the choice."""
+    backend: str
+    """What ran FP32, in words."""
+
+    @property
+    def float_layers(self) -> int:
+        """Number of layers that stay float."""
+        return sum(map(len, self.choice.float_layers.values()))
 
 
 def trade(
     bundle: Bundle,
     images: Images,
     max_drop: float,
-    report: Report = lambda done, total, note: None,
+    progress: Progress = silent,
 ) -> Trade:
     """Find how few layers must stay float, and write `reports/int8-layers.json`.
 
-    A trial passes where the accuracy gate passes with `max_drop` as its limit. Where the images
-    define no AUROC, because they are all good or all defective, the share of verdicts that flip
-    must not be above `max_drop` percent.
+    A trial passes where the accuracy gate passes with `max_drop` as its limit.
 
     Args:
         bundle: a checked bundle with activation ranges, in a folder that may be written.
         images: what to judge on, of the product that the bundle was made for.
         max_drop: largest drop of the image AUROC, in points.
-        report: told of every step.
+        progress: told of every step.
 
     Raises:
         UsageError: the limit is negative, or the images are of another product.
         ModelError: the bundle has no activation ranges.
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, or nothing can be judged on the images.
         StorageError: the report cannot be written.
     """
     if max_drop < 0:
@@ -84,46 +124,79 @@ def trade(
         )
     parts = ((sample.defective, sample.frame) for sample in images.read())
     frames = pick_frames(parts, frames_for(bundle))
-    ranking = rank_layers(bundle, frames, lambda n, of: report(n, of, "cost of every layer"))
+    ranking = rank_layers(
+        bundle, frames, lambda done, total, note="": progress(done, total, "cost of every layer")
+    )
     reference = open_graphs(bundle)
-    trials: list[dict[str, Any]] = []
+    trials: list[Trial] = []
 
     def passes(layers: Mapping[str, Sequence[str]]) -> bool:
         kept = sum(map(len, layers.values()))
-        judged = compare(
+        what = f"gate with {kept} layers in float"
+        judgement = compare(
             reference,
             inspector_of(bundle, graphs_with(bundle, layers)),
             images,
             "int8",
             tolerance_of("int8", max_drop),
-            lambda done, total: report(done, total, f"gate with {kept} layers in float"),
+            lambda done, total, note="": progress(done, total, what),
         )
-        flips = 100 * len(judged["verdict_flips"]) / judged["images"]
-        passed = judged["passed"] and (judged["auroc_drop"] is not None or flips <= max_drop)
-        figures = ("auroc_drop", "pro_drop", "mask_error_max", "score_error_max")
-        trials.append(
-            {"float_layers": kept, **{name: judged[name] for name in figures}}
-            | {"verdict_flips": len(judged["verdict_flips"]), "passed": passed}
-        )
-        return passed
+        if judgement.outcome == "not judged":
+            raise _nothing_to_judge_by(judgement)
+        trials.append(Trial(float_layers=kept, judgement=judgement))
+        return trials[-1].passed
 
     layers = fewest_float_layers(ranking, passes)
-    choice = LayerChoice(float_layers=layers, max_drop=max_drop)
-    found = {
-        "max_drop_points": max_drop,
-        "images": len(images),
-        "source": images.source,
-        "ranked_on_frames": len(frames),
-        "float_layers": layers,
-        "int8_layers": len(ranking) - sum(map(len, layers.values())),
-        "ranking": [asdict(cost) for cost in ranking],
-        "trials": trials,
-        "engines": _engines(bundle, reference, layers, frames),
-        "backend": reference.backend,
-        "environment": describe_machine(),
+    found = Trade(
+        choice=LayerChoice(float_layers=layers, max_drop=max_drop),
+        max_drop=max_drop,
+        images=len(images),
+        source=images.source,
+        ranked_on_frames=len(frames),
+        ranking=tuple(ranking),
+        trials=tuple(trials),
+        engines=_engines(bundle, reference, layers, frames),
+        backend=reference.backend,
+    )
+    write_json(bundle.path / REPORTS / REPORT, trade_json(found))
+    return found
+
+
+def _nothing_to_judge_by(judgement: Judgement) -> DataError:
+    return DataError(
+        f"the accuracy gate cannot judge on {judgement.source}: {'; '.join(judgement.undefined)}.",
+        "train the model longer or on more images"
+        if judgement.blind
+        else f"give --data a folder with {FEWEST} or more good parts",
+    )
+
+
+def trade_json(found: Trade) -> dict[str, Any]:
+    """A trade as `reports/int8-layers.json` holds it."""
+    return {
+        "max_drop_points": found.max_drop,
+        "images": found.images,
+        "source": found.source,
+        "ranked_on_frames": found.ranked_on_frames,
+        "float_layers": found.choice.float_layers,
+        "int8_layers": len(found.ranking) - found.float_layers,
+        "ranking": [asdict(cost) for cost in found.ranking],
+        "trials": [
+            {
+                "float_layers": trial.float_layers,
+                "auroc_drop": trial.judgement.auroc.drop,
+                "pro_drop": trial.judgement.pro.drop,
+                "mask_error_max": trial.judgement.mask_error_max,
+                "score_error_max": trial.judgement.score_error_max,
+                "verdict_flips": len(trial.judgement.flips),
+                "passed": trial.passed,
+            }
+            for trial in found.trials
+        ],
+        "engines": [asdict(cost) for cost in found.engines],
+        "backend": found.backend,
+        "environment": describe(),
     }
-    write_json(bundle.path / REPORTS / REPORT, found)
-    return Trade(choice, found)
 
 
 def graphs_with(
@@ -141,7 +214,7 @@ def _engines(
     reference: Inspector,
     layers: Mapping[str, Sequence[str]],
     frames: Sequence[Frame],
-) -> list[dict[str, Any]]:
+) -> tuple[EngineCost, ...]:
     """Size and median time of FP32, all layers in INT8, and the choice where it is another.
 
     The three take turns at every frame, so that other work on the machine meets them alike.
@@ -160,32 +233,31 @@ def _engines(
             start = time.perf_counter()
             inspector.inspect(frame)
             spent[name].append((time.perf_counter() - start) * 1e3)
-    return [
-        {
-            "engine": name,
-            "bytes": sum(graph.ByteSize() for graph in graphs.values()),
-            "ms_per_frame": round(statistics.median(spent[name]), 2),
-        }
+    return tuple(
+        EngineCost(
+            engine=name,
+            bytes=sum(graph.ByteSize() for graph in graphs.values()),
+            ms_per_frame=round(statistics.median(spent[name]), 2),
+        )
         for name, graphs, _ in rows
-    ]
+    )
 
 
-def describe(found: Trade) -> str:
+def in_words(found: Trade) -> str:
     """The outcome for a person: what stays float, and what the engine gains and loses by it."""
-    report = found.report
     kept = [name for names in found.choice.float_layers.values() for name in names]
-    worst = ", ".join(f"{c['layer']} ({c['score_error']:.2g})" for c in report["ranking"][:SHOWN])
-    last = next(t for t in reversed(report["trials"]) if t["float_layers"] == len(kept))
-    drop = last["auroc_drop"]
-    gate = f"AUROC drop {100 * drop:.2f} points" if drop is not None else "AUROC not judged"
+    worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in found.ranking[:SHOWN])
+    last = next(trial for trial in reversed(found.trials) if trial.float_layers == len(kept))
+    drop = last.judgement.auroc.drop
+    gate = f"AUROC drop {100 * drop:.2f} points" if drop is not None else "AUROC not defined"
     lines = [
         f"costliest INT8 layers, by mean score error: {worst}",
-        f"kept in float: {', '.join(kept) or 'none'} ({len(kept)} of {len(report['ranking'])}); "
-        f"{gate}, {last['verdict_flips']} verdicts of {report['images']} flip",
+        f"kept in float: {', '.join(kept) or 'none'} ({len(kept)} of {len(found.ranking)}); "
+        f"{gate}, {len(last.judgement.flips)} verdicts of {found.images} flip",
     ]
     lines += [
-        f"{row['engine']}: {row['bytes'] / 2**20:.2f} MiB, {row['ms_per_frame']:.1f} ms a frame "
+        f"{cost.engine}: {cost.bytes / 2**20:.2f} MiB, {cost.ms_per_frame:.1f} ms a frame "
         "on this machine"
-        for row in report["engines"]
+        for cost in found.engines
     ]
     return "\n".join(lines)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,98 +13,48 @@ from dad_edge.config import Precision, read_recipe
 from dad_edge.data.truth import truth_on
 from dad_edge.errors import ModelError, require
 from dad_edge.files import write_json
-from dad_edge.gate.images import Images, Sample
-from dad_edge.gate.layer_errors import layer_errors
+from dad_edge.gate.images import FEWEST, Images
+from dad_edge.gate.judgement import (
+    WORST,
+    Comparison,
+    Judgement,
+    Tolerance,
+    judge,
+    mask_error,
+    tolerance_of,
+)
+from dad_edge.gate.layer_errors import LayerError, layer_errors
 from dad_edge.gate.pictures import worst_sheet
-from dad_edge.gate.sensitivity import frames_for, pick_frames, rank_layers
+from dad_edge.gate.report import GateReport, report_json
+from dad_edge.gate.sensitivity import LayerCost, frames_for, pick_frames, rank_layers
 from dad_edge.image.pictures import write_picture
-from dad_edge.report.metrics import PixelMetrics, image_auroc
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import choose_to_judge
 from dad_edge.runtime.opening import open_choice, open_graphs
 from dad_edge.runtime.proof import FRAMES, make_proof, write_proof
-from dad_edge.runtime.seams import Inspection
 from dad_edge.runtime.sidecar import (
+    GATE_REPORT,
     Gate,
     Sidecar,
+    judge_command,
     list_engines,
     read_sidecar,
     write_sidecar,
 )
 
-WORST = 5
-"""Images, and layers, that a report names."""
-REPORT = "verify.json"
 PICTURE = "worst.png"
-
-Progress = Callable[[int, int], None]
-"""Called with the images compared and the number of all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What an engine may differ by; None is reported, not judged."""
-
-    mask: float | None
-    """Largest difference of a pixel of the score map."""
-    score: float | None
-    """Largest difference of an image score."""
-    auroc: float
-    """Largest drop of the image AUROC, 0.01 being one point."""
-    pro: float
-    """Largest drop of PRO."""
-
-
-TOLERANCES: dict[Precision, Tolerance] = {
-    "fp32": Tolerance(1e-4, 1e-4, 0.0, 0.0005),
-    "fp16": Tolerance(2e-2, 5e-3, 0.001, 0.002),
-    "int8": Tolerance(None, None, 0.005, 0.01),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One image under both."""
-
-    name: str
-    defective: bool
-    reference: float
-    score: float
-    mask_error: float
-    flipped: bool
-
-
-@dataclass(slots=True)
-class Comparison:
-    """An engine beside its reference on a number of images."""
-
-    rows: list[Row] = field(default_factory=list)
-    reference_pixels: PixelMetrics = field(default_factory=PixelMetrics)
-    engine_pixels: PixelMetrics = field(default_factory=PixelMetrics)
-    worst: list[tuple[Sample, Inspection, Inspection]] = field(default_factory=list)
-    """The images that differ most, with both inspections, worst first."""
-
-    def add(self, sample: Sample, expected: Inspection, actual: Inspection) -> None:
-        """Keep what an image says, and its pictures while it is among the worst."""
-        flipped = expected.verdict != actual.verdict
-        error = _mask_error(expected, actual)
-        self.rows.append(
-            Row(sample.name, sample.defective, expected.score, actual.score, error, flipped)
-        )
-        self.worst.append((sample, expected, actual))
-        self.worst.sort(key=lambda pair: -_mask_error(*pair[1:]))
-        del self.worst[WORST:]
 
 
 def verify(
     bundle: Bundle,
     engine: str,
     images: Images,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
     *,
     reference: Inspector | None = None,
-) -> dict[str, Any]:
+) -> GateReport:
     """Judge an engine; report and pictures go into `reports/`, the verdict into its sidecar.
 
     Args:
@@ -117,7 +65,7 @@ def verify(
         reference: what is right, such as the run on PyTorch; the bundle's FP32 graphs if None.
 
     Returns:
-        The report; `passed` and `failures` say what the gate decided.
+        The report; the outcome of its judgement says what the gate decided.
 
     Raises:
         DeviceError, ModelError: the engine does not fit (see `choose_to_judge`).
@@ -130,31 +78,45 @@ def verify(
     reference = reference or open_graphs(bundle)
     with open_choice(choice) as candidate:
         seen = observe(reference, candidate, images, progress)
-        frames = frames_of_proof(images)
-        proof = make_proof(frames, reference, candidate, sidecar.precision, bundle.model)
+        proof = None
+        if all(row.known for row in seen.rows):
+            frames = frames_of_proof(images)
+            proof = make_proof(frames, reference, candidate, sidecar.precision, bundle.model)
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
-    report = {
-        "engine": engine,
-        "backend": candidate.backend,
-        "reference": reference.backend,
-        "threshold_reference": reference.threshold,
-        "threshold_engine": candidate.threshold,
-        "threshold_origin": choice.thresholds_origin,
-        **judge(seen, images, sidecar.precision, tolerance),
-    }
-    if not report["passed"]:
-        report["costliest_layers"] = costliest_layers(bundle, images, sidecar, seen, progress)
-        report["next_step"] = next_step(sidecar.precision, engine)
+    judgement = judge(seen, images, sidecar.precision, tolerance)
+    report = GateReport(
+        engine=engine,
+        backend=candidate.backend,
+        reference=reference.backend,
+        threshold_reference=reference.threshold,
+        threshold_engine=candidate.threshold,
+        threshold_origin=choice.thresholds_origin,
+        judgement=judgement,
+    )
+    if judgement.outcome == "failed":
+        layers = costliest_layers(bundle, images, sidecar, seen, progress)
+        step = next_step(sidecar.precision, engine)
+        report = replace(report, costliest_layers=layers, next_step=step)
+    elif judgement.outcome == "not judged":
+        report = replace(report, next_step=how_to_judge(judgement, engine))
     folder = bundle.path / REPORTS / engine
-    if drawable := [pair for pair in seen.worst if _is_finite(*pair[1:])]:
+    drawable = [pair for pair in seen.worst if np.isfinite(mask_error(*pair[1:]))]
+    if drawable:
         write_picture(folder / PICTURE, worst_sheet(engine, drawable, candidate.threshold))
-    write_json(folder / REPORT, report)
-    passed = f"passed on {len(seen.rows)} images of {images.source}"
-    gate = Gate(passed=report["passed"], reason="; ".join(report["failures"]) or passed)
+    write_json(folder / GATE_REPORT, report_json(report))
     folder = bundle.path / ENGINES / engine
-    proof_sha256 = write_proof(folder, proof)
-    write_sidecar(folder, replace(sidecar, gate=gate, proof_sha256=proof_sha256))
+    digest = write_proof(folder, proof) if proof else None
+    write_sidecar(folder, replace(sidecar, gate=_gate_of(judgement), proof_sha256=digest))
     return report
+
+
+def _gate_of(judgement: Judgement) -> Gate:
+    """What goes into the sidecar."""
+    if judgement.outcome == "failed":
+        return Gate(passed=False, reason="; ".join(judgement.failures))
+    if judgement.outcome == "not judged":
+        return Gate(passed=None, reason="; ".join(judgement.undefined))
+    return Gate(passed=True, reason=f"passed on {judgement.images} images of {judgement.source}")
 
 
 def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
@@ -203,8 +165,8 @@ def compare(
     images: Images,
     precision: Precision,
     tolerance: Tolerance,
-    progress: Progress = lambda done, total: None,
-) -> dict[str, Any]:
+    progress: Progress = silent,
+) -> Judgement:
     """Inspect every image under both and judge the differences; nothing is written."""
     seen = observe(reference, candidate, images, progress)
     return judge(seen, images, precision, tolerance)
@@ -214,101 +176,22 @@ def observe(
     reference: Inspector,
     candidate: Inspector,
     images: Images,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Inspect every image under both."""
     seen = Comparison()
     for sample in images.read():
         expected, actual = reference.inspect(sample.frame), candidate.inspect(sample.frame)
-        seen.add(sample, expected, actual)
+        row = seen.add(sample, expected, actual)
         marked = sample.mask is not None or not sample.defective
-        if marked and _is_finite(expected, actual):
+        if marked and row.sound:
             truth = truth_on(expected.score_map, sample.mask, candidate.ignore)
             seen.reference_pixels.update(expected.score_map, truth)
             seen.engine_pixels.update(actual.score_map, truth)
+            if truth.any():
+                seen.marked.add(row.digest)
         progress(len(seen.rows), len(images))
     return seen
-
-
-def tolerance_of(precision: Precision, max_drop: float | None = None) -> Tolerance:
-    """The tolerance of a precision.
-
-    Args:
-        precision: of the engine.
-        max_drop: largest drop of the image AUROC in points, in place of the usual one.
-    """
-    usual = TOLERANCES[precision]
-    return usual if max_drop is None else replace(usual, auroc=max_drop / 100)
-
-
-def judge(
-    comparison: Comparison, images: Images, precision: Precision, tolerance: Tolerance
-) -> dict[str, Any]:
-    """Figures and judgement; differences that are not finite are told by name, not by number."""
-    rows = comparison.rows
-    broken = [r.name for r in rows if not np.isfinite([r.reference, r.score, r.mask_error]).all()]
-    sound = [r for r in rows if r.name not in broken]
-    mask_error = max((r.mask_error for r in sound), default=0.0)
-    score_error = max((abs(r.score - r.reference) for r in sound), default=0.0)
-    auroc: tuple[float | None, ...] = (None, None)
-    pro: tuple[float | None, ...] = (None, None)
-    if images.ranked:
-        labels = [r.defective for r in sound]
-        auroc = tuple(
-            image_auroc(scores, labels)
-            for scores in ([r.reference for r in sound], [r.score for r in sound])
-        )
-        pro = (comparison.reference_pixels.pro(), comparison.engine_pixels.pro())
-    drops = [
-        None if before is None or after is None else before - after
-        for before, after in (auroc, pro)
-    ]
-
-    failures = [f"scores are not finite: {', '.join(broken)}"] if broken else []
-    for what, value, limit in (
-        ("mask error", mask_error, tolerance.mask),
-        ("score error", score_error, tolerance.score),
-        ("AUROC drop", drops[0], tolerance.auroc),
-        ("PRO drop", drops[1], tolerance.pro),
-    ):
-        if value is not None and limit is not None and value > limit:
-            failures.append(f"{what} {value:.2g} is above {limit:g}")
-    worst = sorted(sound, key=lambda r: -r.mask_error)[:WORST]
-    return {
-        "precision": precision,
-        "images": len(rows),
-        "source": images.source,
-        "mask_error_max": mask_error,
-        "score_error_max": score_error,
-        "auroc_reference": auroc[0],
-        "auroc_engine": auroc[1],
-        "auroc_drop": drops[0],
-        "pro_reference": pro[0],
-        "pro_engine": pro[1],
-        "pro_drop": drops[1],
-        "tolerance": {
-            "mask": tolerance.mask,
-            "score": tolerance.score,
-            "auroc_drop": tolerance.auroc,
-            "pro_drop": tolerance.pro,
-        },
-        "verdict_flips": [
-            {"image": r.name, "reference": r.reference, "engine": r.score}
-            for r in sound
-            if r.flipped
-        ],
-        "worst_images": [
-            {
-                "image": r.name,
-                "mask_error": r.mask_error,
-                "reference": r.reference,
-                "engine": r.score,
-            }
-            for r in worst
-        ],
-        "passed": not failures,
-        "failures": failures,
-    }
 
 
 def costliest_layers(
@@ -316,8 +199,8 @@ def costliest_layers(
     images: Images,
     sidecar: Sidecar,
     seen: Comparison,
-    progress: Progress = lambda done, total: None,
-) -> list[dict[str, Any]]:
+    progress: Progress = silent,
+) -> tuple[LayerCost | LayerError, ...]:
     """Layers that the precision of an engine costs most in, worst first, each with its errors.
 
     In INT8 by what quantizing each layer alone does to the scores; in FP16 by where most error
@@ -328,10 +211,10 @@ def costliest_layers(
         ranking = rank_layers(bundle, pick_frames(parts, frames_for(bundle)), progress)
         chosen = sidecar.layers.float_layers
         kept = {(network, name) for network, names in chosen.items() for name in names}
-        return [asdict(cost) for cost in ranking if (cost.network, cost.layer) not in kept][:WORST]
+        return tuple(c for c in ranking if (c.network, c.layer) not in kept)[:WORST]
     if sidecar.precision == "fp16":
-        return [asdict(error) for error in layer_errors(bundle, seen.worst[0][0].frame)[:WORST]]
-    return []
+        return tuple(layer_errors(bundle, seen.worst[0][0].frame)[:WORST])
+    return ()
 
 
 def runnable(bundle: Bundle) -> list[str]:
@@ -362,11 +245,15 @@ def next_step(precision: Precision, engine: str) -> str:
     return f"remove {ENGINES}/{engine}, run 'dad-edge doctor' and build again"
 
 
-def _mask_error(expected: Inspection, actual: Inspection) -> float:
-    """Largest difference of a pixel; infinite where one is not a number."""
-    error = float(np.abs(expected.score_map - actual.score_map).max())
-    return error if np.isfinite(error) else float("inf")
-
-
-def _is_finite(expected: Inspection, actual: Inspection) -> bool:
-    return bool(np.isfinite(expected.score_map).all() and np.isfinite(actual.score_map).all())
+def how_to_judge(judgement: Judgement, engine: str) -> str:
+    """What to do where nothing could be judged."""
+    command = judge_command(engine)
+    if judgement.blind:
+        return (
+            "see with 'dad-edge evaluate --data FOLDER' what the model itself can tell apart; "
+            f"train it longer or on more images, or run '{command}' on images that it can judge"
+        )
+    return (
+        f"run '{command}' with {FEWEST} or more good parts of this product; defects are drawn on "
+        "them where the folder has too few"
+    )

@@ -17,6 +17,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.config import Precision
 from dad_edge.errors import ModelError
 from dad_edge.graphs.lint import lint
+from dad_edge.runtime.sidecar import CPU_PAIR_LIMIT
 
 if TYPE_CHECKING:
     import onnx
@@ -31,6 +32,10 @@ FLOAT_OPS = frozenset({"InstanceNormalization", "GroupNormalization", "LayerNorm
 FLOAT_INPUTS = {"Resize": (1, 2)}
 """Inputs that the ONNX standard types as float32 whatever the data is."""
 INT8_LIMIT = 127
+"""Largest magnitude of a quantized value; -128 is left out, so that zero is in the middle."""
+PAIR_LIMITS: Mapping[Rest, int | None] = {"fp32": CPU_PAIR_LIMIT, "fp16": None}
+"""Largest sum of the magnitudes of two weights of a channel. What INT8 leaves alone is FP32 on CPUs
+and FP16 on GPUs, whose sums have 32 bits and need no limit."""
 LARGEST_FP16 = 65504.0
 CALIBRATE = "run 'dad-edge calibrate --data FOLDER_OF_GOOD_PARTS'"
 
@@ -49,7 +54,7 @@ def typed_graph(
         bundle: a checked bundle.
         name: file name of the network.
         precision: precision of the convolutions.
-        rest: `fp32` or `fp16`, the precision of everything that INT8 leaves alone.
+        rest: the precision of everything that INT8 leaves alone: `fp32` for CPUs, `fp16` for GPUs.
         keep_float: layers that INT8 leaves alone too, by `layer_name`.
 
     Raises:
@@ -62,7 +67,7 @@ def typed_graph(
             raise ModelError(
                 f"{bundle.path} has no activation ranges for {name}; INT8 needs them.", CALIBRATE
             )
-        model = to_int8(model, ranges, keep_float)
+        model = to_int8(model, ranges, keep_float, pair_limit=PAIR_LIMITS[rest])
     if precision == "fp16" or (precision == "int8" and rest == "fp16"):
         model = to_fp16(model)
     if problems := lint(model):
@@ -176,7 +181,11 @@ def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:
 
 
 def to_int8(
-    model: onnx.ModelProto, ranges: Ranges, keep_float: Collection[str] = ()
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    keep_float: Collection[str] = (),
+    *,
+    pair_limit: int | None = None,
 ) -> onnx.ModelProto:
     """The graph with explicit Q/DQ nodes at the inputs of its 2-D convolutions.
 
@@ -188,6 +197,8 @@ def to_int8(
         model: the FP32 graph.
         ranges: of the inputs of its convolutions.
         keep_float: layers that stay float as well, by `layer_name`.
+        pair_limit: largest sum of the magnitudes of any two quantized weights of a channel; no
+            limit if None.
 
     Raises:
         ModelError: a convolution's input has no range, or `keep_float` names no layer.
@@ -222,7 +233,7 @@ def to_int8(
                 if source not in ranges:
                     raise ModelError(f"tensor '{source}' has no activation range.", CALIBRATE)
                 peak = max(abs(bound) for bound in ranges[source])
-                scale = constant(f"{source}_scale", _scales(np.asarray(peak)))
+                scale = constant(f"{source}_scale", _scales(np.asarray(peak / INT8_LIMIT)))
                 zero = constant(f"{source}_zero", np.zeros((), np.int8))
                 quantized = f"{source}_q"
                 nodes.append(
@@ -234,9 +245,8 @@ def to_int8(
             node.input[0] = f"{source}_dq"
             if f"{weight}_q" not in added:
                 values = numpy_helper.to_array(weights[weight])
-                scales = _scales(np.abs(values).max(axis=(1, 2, 3)))
-                levels = np.rint(values / scales[:, None, None, None])
-                levels = np.clip(levels, -INT8_LIMIT, INT8_LIMIT).astype(np.int8)
+                scales = _scales(_weight_steps(values, pair_limit))
+                levels = _whole(values / scales[:, None, None, None]).astype(np.int8)
                 dequantize(
                     constant(f"{weight}_q", levels),
                     constant(f"{weight}_scale", scales),
@@ -267,9 +277,38 @@ def layer_name(node: onnx.NodeProto) -> str:
     return node.input[1].removesuffix(".weight")
 
 
-def _scales(peaks: NDArray[Any]) -> NDArray[np.float32]:
-    """Scales that carry ±peak to ±127, rounded up to FP16; where the peak is 0 any scale does."""
-    exact = np.where(peaks > 0, peaks, INT8_LIMIT).astype(np.float64) / INT8_LIMIT
+def _weight_steps(values: NDArray[Any], pair_limit: int | None) -> NDArray[np.float64]:
+    """The smallest step of every channel's weights that keeps to the limits.
+
+    A pair of weights gets one less than its limit: rounding both up adds less than 2 to a sum.
+    """
+    sizes = np.sort(np.abs(values).reshape(len(values), -1).astype(np.float64), axis=1)
+    steps = sizes[:, -1] / INT8_LIMIT
+    if pair_limit is not None:
+        steps = np.maximum(steps, sizes[:, -2:].sum(axis=1) / (pair_limit - 1))
+    return steps
+
+
+def _whole(values: NDArray[Any]) -> NDArray[Any]:
+    """Weights rounded down or up so that the sum of every 2-D kernel is off by half a step at most.
+
+    Neighbouring activations are alike. Rounding every weight to the nearest whole number would let
+    the errors of a kernel add up on all of them.
+
+    Args:
+        values: (O,I,H,W) weights in steps.
+    """
+    kernels = values.reshape(*values.shape[:2], -1).astype(np.float64)
+    floors = np.floor(kernels)
+    ups = np.rint((kernels - floors).sum(axis=2, keepdims=True))
+    order = np.argsort(floors - kernels, axis=2, kind="stable")
+    places = np.argsort(order, axis=2, kind="stable")
+    return (floors + (places < ups)).reshape(values.shape)
+
+
+def _scales(steps: NDArray[Any]) -> NDArray[np.float32]:
+    """Steps rounded up to FP16; a step of 0, which carries nothing, becomes 1."""
+    exact = np.where(steps > 0, steps, 1).astype(np.float64)
     rounded = exact.astype(np.float16)
     up = np.nextafter(rounded, np.float16(np.inf), dtype=np.float16)
     return np.where(rounded < exact, up, rounded).astype(np.float32)

@@ -33,7 +33,7 @@ LOG_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Step:
     """State of a run after a step."""
 
     step: int
@@ -58,7 +58,7 @@ def train(
     device: str = "auto",
     origin: Origin | None = None,
     ignore: Mask | None = None,
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
     on_save: Callable[[Trainer], object] | None = None,
 ) -> dict[str, Any]:
     """Train until the epochs or the minutes are used up, or a signal asks to stop.
@@ -108,7 +108,7 @@ def _train(
     images: TrainingSet,
     folder: Path,
     notes: dict[str, str],
-    on_step: Callable[[Progress], None] | None,
+    on_step: Callable[[Step], None] | None,
     on_save: Callable[[Trainer], object] | None,
 ) -> dict[str, Any]:
     recipe, processes = trainer.recipe, trainer.processes
@@ -147,7 +147,7 @@ def _train(
                 log.write(json.dumps(line) + "\n")
                 log.flush()
             if on_step:
-                on_step(Progress(trainer.step, total_steps, trainer.elapsed_s, fraction(), recent))
+                on_step(Step(trainer.step, total_steps, trainer.elapsed_s, fraction(), recent))
             if time.monotonic() - saved_at > SAVE_SECONDS:
                 save()
                 saved_at = time.monotonic()

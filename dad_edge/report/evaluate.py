@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dad_edge.image.framing import IGNORE
 from dad_edge.image.pictures import InspectedImage
 from dad_edge.image.preprocess import read_frame, to_frame
 from dad_edge.machine.environment import describe
+from dad_edge.progress import Progress, silent
 from dad_edge.report.examples import pick_examples, small_copy
 from dad_edge.report.metrics import PixelMetrics, auroc_figure, best_f1_threshold, kind_table
 from dad_edge.report.results import (
@@ -127,7 +128,7 @@ def evaluate(
     candidate: Candidate,
     root: Path,
     split: Split = "test",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Report:
     """Inspect every image of a split, one at a time, and measure.
 
@@ -139,7 +140,7 @@ def evaluate(
         candidate: what to evaluate.
         root: folder of the data set.
         split: which images.
-        progress: called with the images inspected and the number of all.
+        progress: told of every image.
 
     Returns:
         Figures, scores of all images, and the pictures of a few.
@@ -169,8 +170,7 @@ def evaluate(
         else:
             truth = truth_on(inspection.score_map, mask, candidate.inspector.ignore)
             pixels.update(inspection.score_map, truth)
-        if progress:
-            progress(len(scores), len(items))
+        progress(len(scores), len(items))
     seconds = time.perf_counter() - started
 
     kinds = [score.kind for score in scores]

@@ -186,6 +186,8 @@ def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
     ranges = bundle.manifest.sha256.get(CALIBRATION)
     if sidecar.precision == "int8" and sidecar.calibration_sha256 != ranges:
         found.append(f"built from another {CALIBRATION}")
+    if sidecar.can_saturate:
+        found.append("its weights are too large for CPUs without VNNI instructions")
     folder = bundle.path / ENGINES / name
     for graph in (DENOISER, SEGMENTER):
         file = sidecar.files.get(graph)

@@ -20,7 +20,7 @@ from dad_edge.runtime.engines import (
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_choice
 from dad_edge.runtime.proof import Outcome, as_fp32, prove, read_proof, remember, remembered
-from dad_edge.runtime.sidecar import Sidecar
+from dad_edge.runtime.sidecar import Sidecar, judge_command
 
 LOG = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def _named(bundle: Bundle, name: str) -> EngineChoice:
     choice = choose_to_judge(bundle, name)
     sidecar = choice.sidecar
     assert sidecar is not None, "an engine was named"
-    judge = f"dad-edge verify --engine {name} --data FOLDER"
+    judge = judge_command(name)
     if sidecar.gate.passed is False:
         raise ModelError(
             f"engine '{name}' was rejected by the accuracy gate: {sidecar.gate.reason}.",
@@ -141,7 +141,7 @@ def _best(bundle: Bundle) -> EngineChoice:
 
 def _why_not_by_itself(sidecar: Sidecar) -> str | None:
     """Why an engine that fits is not taken unless it is named, or None."""
-    judge = f"'dad-edge verify --engine {sidecar.name}'"
+    judge = f"'{judge_command(sidecar.name)}'"
     if sidecar.gate.passed is None:
         return f"the accuracy gate has not judged it; {judge} does"
     if sidecar.proof_sha256 is None:

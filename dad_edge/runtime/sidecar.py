@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import reprlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from platform import machine, system
+from typing import Literal
 
-from dad_edge.bundle import ENGINES, THRESHOLDS, Bundle, Thresholds
+from dad_edge.bundle import ENGINES, REPORTS, THRESHOLDS, Bundle, Thresholds
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import ModelError, UsageError
@@ -21,6 +22,19 @@ OF_ENGINE = f"{ENGINE_THRESHOLDS} of the engine"
 KERNEL_FOLDER = "kernels"
 """Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
+GATE_REPORT = "verify.json"
+"""What the accuracy gate found, in the folder of the engine's reports."""
+
+GateOutcome = Literal["passed", "failed", "not judged"]
+"""What the accuracy gate says; an engine that is not judged runs only where it is named."""
+
+CPU_PAIR_LIMIT = 128
+"""Largest sum of the magnitudes of two weights of a channel in INT8 engines for CPUs.
+
+Without VNNI instructions a CPU adds the products of two weights with two unsigned 8-bit activations
+in 16 bits, which saturate at 32767. Which weights make a pair depends on the kernel; 255 * 128 fits
+for all of them.
+"""
 
 _VERSION = re.compile(r"\d[\w.+!-]{0,60}", re.ASCII)
 _DEVICE = re.compile(r"cpu|ampere-plus|sm\d{2,4}(-sm\d{2,4})*", re.ASCII)
@@ -74,8 +88,15 @@ class Gate:
     """What the accuracy gate said about an engine."""
 
     passed: bool | None = None
-    """None while it has not run."""
+    """None while it has not run, or where it could not judge."""
     reason: str = "the accuracy gate has not run"
+
+    @property
+    def outcome(self) -> GateOutcome:
+        """What it said, in words."""
+        if self.passed is None:
+            return "not judged"
+        return "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +126,9 @@ class Sidecar:
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
     layers: LayerChoice = field(default_factory=LayerChoice)
+    pair_limit: int | None = None
+    """Largest sum of the magnitudes of two weights of a channel of INT8; None without a limit, as
+    in engines for GPUs and in those of older versions."""
     build_seconds: float
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""
@@ -128,6 +152,12 @@ class Sidecar:
     def name(self) -> str:
         """Name of the engine's folder."""
         return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
+
+    @property
+    def can_saturate(self) -> bool:
+        """Whether its sums overflow on some CPUs; ONNX Runtime computes these graphs in float."""
+        is_exposed = (self.runtime, self.precision) == ("openvino", "int8")
+        return is_exposed and (self.pair_limit is None or self.pair_limit > CPU_PAIR_LIMIT)
 
 
 def list_engines(bundle: Bundle) -> list[str]:
@@ -158,7 +188,30 @@ def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
             f"{SIDECAR_FORMAT}.",
             "build the engine again with this version of dad-edge",
         )
-    return from_mapping(Sidecar, mapping, str(path))
+    sidecar = from_mapping(Sidecar, mapping, str(path))
+    return replace(sidecar, gate=_with_figures(bundle, name, sidecar.gate))
+
+
+def _with_figures(bundle: Bundle, name: str, gate: Gate) -> Gate:
+    """The gate, which has not judged an engine whose report has no figure of accuracy.
+
+    Earlier versions let an engine pass of which they could measure nothing.
+    """
+    path = bundle.path / REPORTS / name / GATE_REPORT
+    if not gate.passed or not path.is_file():
+        return gate
+    try:
+        report = read_json(path)
+    except ModelError:  # a damaged report says nothing about the engine
+        return gate
+    if report.get("auroc_drop", 0.0) is not None and report.get("pro_drop", 0.0) is not None:
+        return gate
+    return Gate(reason="it passed although AUROC or PRO was not measured")
+
+
+def judge_command(name: str) -> str:
+    """The command that gets an engine judged."""
+    return f"dad-edge verify --engine {name} --data FOLDER"
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:

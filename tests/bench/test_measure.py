@@ -75,7 +75,7 @@ def test_a_run_that_is_not_steady_goes_on_and_says_so(monkeypatch: pytest.Monkey
     samples = measure(
         lambda index: machine.work(0.004 if index % 2 else 0.001),
         1.05,
-        lambda what, share: told.append(what),
+        lambda done, total, note="": told.append(note),
     )
     assert 3 <= samples.wall_s < 4
     assert "not steady yet, measuring on" in told

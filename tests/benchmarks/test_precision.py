@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_networks import make_network_bundle
+from small_networks import make_network_bundle, write_marked_data
 
 from benchmarks import ahead_of_time, precision
 from dad_edge.deploy.build import Target
 from dad_edge.errors import DadEdgeError
-from dad_edge.gate.images import demo_images
+from dad_edge.gate.images import data_images
 
 CPU = Target(runtime="onnxruntime")
 
@@ -21,7 +20,7 @@ def test_every_engine_has_its_row_and_what_fails_says_why(
 ) -> None:
     bundle = make_network_bundle(tmp_path / "bundle")
     monkeypatch.setattr(precision, "targets", lambda: iter([(CPU, "fp16"), (CPU, "int8")]))
-    images = replace(demo_images(bundle, 1), ranked=True)
+    images = data_images(write_marked_data(bundle, tmp_path / "data"))
     graphs, half, failed = precision.run_study(bundle, images, 0.1)
     assert graphs["engine"] == "FP32 graphs"
     assert half["engine"].endswith("-fp16")

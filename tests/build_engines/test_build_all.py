@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_networks import make_network_bundle
+from small_networks import make_network_bundle, write_marked_data
 
 from build_engines.build_all import TARGETS, TargetFile, build_target, main, target_of
 from dad_edge.config import read_toml
@@ -72,12 +72,24 @@ def test_the_list_says_what_can_be_built_here_and_builds_nothing(
 
 
 def test_the_cpu_target_is_built_until_calibration_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dad_edge.gate.images.DEMO_PAIRS", 1)
     bundle = make_network_bundle(tmp_path / "bundle")
-    assert main(["--target", "cpu", "--bundle", str(bundle.path)]) == 4
+    data = write_marked_data(bundle, tmp_path / "data")
+    assert main(["--target", "cpu", "--bundle", str(bundle.path), "--data", str(data)]) == 4
     printed = capsys.readouterr()
     assert printed.out.count("accuracy gate passed") == 2
     assert "dad-edge calibrate --data" in printed.err
     assert [name.rsplit("-", 1)[1] for name in list_engines(bundle)] == ["fp16", "fp32"]
+
+
+def test_an_engine_that_is_not_judged_is_not_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dad_edge.gate.images.DEMO_PAIRS", 1)
+    (tmp_path / "half.toml").write_text('runtime = "onnxruntime"\nprecisions = ["fp16"]\n')
+    bundle = make_network_bundle(tmp_path / "bundle")
+    assert not build_target(bundle, tmp_path / "half.toml")
+    printed = capsys.readouterr().out
+    assert "half: the accuracy gate cannot judge cpu-onnxruntime" in printed
+    assert "half: run 'dad-edge verify --engine cpu-onnxruntime" in printed

@@ -9,12 +9,17 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from small_networks import make_network_bundle, write_images
+from small_networks import (
+    make_network_bundle,
+    sensitive_segmenter,
+    write_images,
+    write_marked_data,
+)
 
 from dad_edge import bundle as bundle_module
 from dad_edge.bundle import Bundle
 from dad_edge.cli import main as cli
-from dad_edge.gate.verify import TOLERANCES, Tolerance
+from dad_edge.gate.judgement import TOLERANCES, Tolerance
 
 
 @pytest.fixture
@@ -43,21 +48,49 @@ def test_calibrate_build_and_verify_in_a_row(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("dad_edge.gate.images.DEMO_PAIRS", 1)
-    data, here = write_images(tmp_path / "good", 4), ("--bundle", bundle.path, "--json")
+    data, here = write_marked_data(bundle, tmp_path / "data"), ("--bundle", bundle.path, "--json")
     assert _run(monkeypatch, "build", "--precision", "int8", *here) == 4
     assert "next: run 'dad-edge calibrate --data" in capsys.readouterr().err
     assert _run(monkeypatch, "calibrate", "--data", data, *here) == 0
-    assert _json(capsys)["thresholds"]["smallest_supported_rate"] == 0.2
+    assert _json(capsys)["thresholds"]["smallest_supported_rate"] == pytest.approx(1 / 13)
     runtime = ("--runtime", "onnxruntime")
-    assert _run(monkeypatch, "build", "--precision", "int8", *runtime, *here) == 0
+    judged = ("--precision", "int8", *runtime, "--data", data, *here)
+    assert _run(monkeypatch, "build", *judged) == 0
     built = _json(capsys)
     assert built["gate"]["passed"] is True
+    assert built["bundle"] == str(bundle.path)
     assert built["device"] == "cpu"
     assert _run(monkeypatch, "verify", "--data", data, *here) == 0
     (report,) = _json(capsys)["engines"]
     assert report["engine"] == f"cpu-onnxruntime-{onnxruntime.__version__}-int8"
-    assert report["images"] == 4
+    assert report["images"] == 20
+    assert list(report)[:3] == ["engine", "backend", "reference"]
+    assert report["outcome"] == "passed"
+
+
+def test_what_cannot_be_judged_exits_with_one_and_the_command_that_judges_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An own product, as in the README: no data, then six parts, then enough good parts."""
+    monkeypatch.setattr("dad_edge.gate.images.DEMO_PAIRS", 1)
+    bundle = make_network_bundle(tmp_path / "bundle", sensitive_segmenter())
+    build = ("build", "--precision", "fp16", "--runtime", "onnxruntime", "--bundle", bundle.path)
+    assert _run(monkeypatch, *build, "--json") == 1
+    output = capsys.readouterr()
+    assert "passed" not in json.loads(output.out)["gate"]
+    assert "the accuracy gate cannot judge cpu-onnxruntime" in output.err
+    assert "next: run 'dad-edge verify --engine cpu-onnxruntime" in output.err
+    assert "--data FOLDER' with 10 or more good parts" in output.err
+    few = write_images(tmp_path / "few", 6, 0, 40)
+    assert _run(monkeypatch, *build, "--data", few) == 1
+    assert "10 different good images are needed, found 6" in capsys.readouterr().err
+    enough = write_images(tmp_path / "enough", 12, 0, 40)
+    verify = ("verify", "--bundle", bundle.path, "--data", enough, "--json")
+    assert _run(monkeypatch, *verify) == 0
+    (report,) = _json(capsys)["engines"]
+    assert report["outcome"] == "passed"
+    assert report["auroc_drop"] is not None
+    assert report["pro_drop"] is not None
 
 
 def test_a_rejected_engine_exits_with_one_and_a_next_step(

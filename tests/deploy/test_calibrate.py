@@ -14,7 +14,7 @@ from dad_edge.deploy.calibrate import (
     Rate,
     calibrate,
     conformal_quantile,
-    describe,
+    in_words,
     read_manifest,
 )
 from dad_edge.errors import DataError, UsageError
@@ -68,7 +68,7 @@ def test_calibration_writes_thresholds_and_ranges_that_the_bundle_accepts(tmp_pa
 
     scores = [i.score for i in map(open_inspector(reread).inspect, _frames(items))]
     assert sum(s > thresholds.image_threshold for s in scores) == 1
-    text = describe(thresholds, calibration)
+    text = in_words(thresholds, calibration)
     assert "6 images" in text
     assert "warning" not in text
 
@@ -88,7 +88,7 @@ def test_too_few_images_are_said(tmp_path: Path) -> None:
     items = list_items(write_images(tmp_path / "good", 3), "train")
     thresholds, calibration = calibrate(bundle, items)
     assert thresholds.smallest_supported_rate == 0.25
-    assert "needs 99 images" in describe(thresholds, calibration)
+    assert "needs 99 images" in in_words(thresholds, calibration)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -27,6 +27,7 @@ from dad_edge.errors import DeviceError, Interrupted, ModelError, UsageError
 from dad_edge.graphs.quantize import to_fp16
 from dad_edge.kernels.compile import KERNELS
 from dad_edge.machine.signals import StopRequest
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.sidecar import KERNEL_FOLDER, BuilderOptions, read_sidecar
 
@@ -86,7 +87,7 @@ def _plan(
     model: onnx.ModelProto,
     capability: str = "8.6",
     profiles: tuple[tuple[int, int, int], ...] = ((2, 2, 16),),
-    report: Callable[[float, str], None] = lambda share, phase: None,
+    progress: Progress = silent,
 ) -> bytes:
     job = PlanJob(
         name=model.graph.name,
@@ -96,7 +97,7 @@ def _plan(
         options=BuilderOptions(workspace_mib=64),
     )
     with StopRequest() as stop:
-        return build_plan(job, model.SerializeToString(), stop, report, BuildLog(io.StringIO()))
+        return build_plan(job, model.SerializeToString(), stop, progress, BuildLog(io.StringIO()))
 
 
 @rtx
@@ -106,7 +107,7 @@ def test_every_batch_size_may_have_its_profile() -> None:
     profiles = Target(runtime="tensorrt", capabilities=("8.6",)).profiles
     rows = tuple((2 * low, 2 * best, 2 * most) for low, best, most in profiles)
     assert len(rows) == 4
-    _plan(to_fp16(small_denoiser()), profiles=rows, report=lambda share, _: shares.append(share))
+    _plan(to_fp16(small_denoiser()), profiles=rows, progress=lambda share, *_: shares.append(share))
     assert shares == sorted(shares)
     assert shares[-1] > 0.9
 
@@ -198,5 +199,5 @@ def test_an_unknown_compute_capability_lists_the_known_ones() -> None:
 @pytest.mark.tensorrt
 def test_a_signal_cancels_the_builder() -> None:
     with pytest.raises(Interrupted) as caught:
-        _plan(small_segmenter(), report=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        _plan(small_segmenter(), progress=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert caught.value.exit_code == 128 + signal.SIGTERM

@@ -101,7 +101,13 @@ def test_backends_say_why_they_cannot_run(
     answers["tensorrt"] = {"version": "11.4", "builder": False, "why": "nullptr"}
     answers["tensorrt_rtx"] = {"version": "1.7", "builder": True, "why": None}
     answers["openvino"] = {"error": "importing it crashed with SIGILL"}
-    answers["cuda"] = {"version": "1.2", "compiles": None, "gpu": None, "why": "no libcuda"}
+    answers["cuda"] = {
+        "version": "1.2",
+        "compiles": True,
+        "compile_error": None,
+        "gpu": None,
+        "why": "no libcuda",
+    }
     blind = {"gpus": [], "reason": "no NVIDIA driver: libcuda.so.1 is not here"}
     lines = {check.name: check for check in doctor._backends(answers, blind)}
     assert "no NVIDIA driver" in lines["PyTorch CUDA"].detail
@@ -113,6 +119,9 @@ def test_backends_say_why_they_cannot_run(
     assert lines["TensorRT-RTX build"].state == "ok"
     assert lines["TensorRT-RTX run"].state == "not here"
     assert lines["CUDA kernels"].detail.endswith("they compile here")
+    answers["cuda"] |= {"compiles": False, "compile_error": "no NVRTC"}
+    lines = {check.name: check for check in doctor._backends(answers, blind)}
+    assert lines["CUDA kernels"].detail.endswith("they do not compile here: no NVRTC")
 
     seeing = {"gpus": [ORIN], "reason": None}
     lines = {check.name: check for check in doctor._backends(answers, seeing)}

@@ -46,6 +46,24 @@ def test_what_a_package_prints_does_not_spoil_the_answer(
     }
 
 
+@pytest.mark.parametrize(
+    ("work", "compiles", "reason"),
+    [("pass", True, None), ("raise RuntimeError('no NVRTC')", False, "no NVRTC")],
+)
+def test_whether_kernels_compile_here_and_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, compiles: bool, reason: str | None
+) -> None:
+    _package(tmp_path, "cuda", "", monkeypatch)
+    (tmp_path / "cuda/core.py").write_text(
+        "__version__ = '1.2'\ndef ProgramOptions(**options): pass\n"
+        "class Program:\n    def __init__(self, *source): pass\n"
+        f"    def compile(self, kind): {work}\n"
+    )
+    found = probe.ask("cuda")
+    assert (found["compiles"], found["compile_error"]) == (compiles, reason)
+    assert found["gpu"] is None
+
+
 def test_a_package_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _package(tmp_path, "openvino", "import time; time.sleep(60)", monkeypatch)
     monkeypatch.setattr(probe, "_TIMEOUT_S", 1)

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from small_networks import small_denoiser, small_segmenter
 
-from dad_edge.bundle import DENOISER, Bundle, Calibration
+from dad_edge.bundle import DENOISER, PACKAGED, SEGMENTER, Bundle, Calibration, open_bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.lint import lint
 from dad_edge.graphs.quantize import (
@@ -149,3 +149,91 @@ def test_layers_that_are_named_stay_float() -> None:
     assert quantized == ["down"]
     with pytest.raises(ModelError, match="no INT8 layer 'w_stem'"):
         to_int8(model, RANGES, ["w_stem"])
+
+
+def _weight_levels(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """The quantized weights of every INT8 convolution, (O,I,H,W) as int64."""
+    values = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    return {
+        name: v.astype(np.int64) for name, v in values.items() if v.ndim == 4 and v.dtype == "i1"
+    }
+
+
+def _paired_sums(activations: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What a CPU without VNNI computes: products added in pairs, in 16 bits that saturate."""
+    pairs = (activations * weights).reshape(len(weights), -1, 2).sum(axis=2)
+    return np.asarray(pairs.clip(-(2**15), 2**15 - 1).sum(axis=1))
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Bundle:
+    return open_bundle(PACKAGED)
+
+
+@pytest.mark.parametrize("name", [DENOISER, SEGMENTER])
+def test_for_cpus_no_pair_of_weights_can_overflow_16_bits(shipped: Bundle, name: str) -> None:
+    """Whichever two weights of a channel a kernel puts side by side, for any uint8 activations."""
+    layers = _weight_levels(typed_graph(shipped, name, "int8", rest="fp32"))
+    assert len(layers) > 20
+    fullest = 0
+    for levels in layers.values():
+        sizes = np.sort(np.abs(levels.reshape(len(levels), -1)), axis=1)
+        fullest = max(fullest, int(sizes[:, -2:].sum(axis=1).max()))
+    assert 255 * fullest <= 32767
+    assert fullest > 120, "the levels that there are should be used"
+
+
+@pytest.mark.parametrize("name", [DENOISER, SEGMENTER])
+def test_for_gpus_weights_use_all_levels(shipped: Bundle, name: str) -> None:
+    for levels in _weight_levels(typed_graph(shipped, name, "int8", rest="fp16")).values():
+        assert 125 <= np.abs(levels).max() <= 127
+
+
+def test_sums_in_16_bits_are_the_sums_in_full(shipped: Bundle) -> None:
+    """An exact reference of both, on the activations that are worst for each channel."""
+    wrong = dict.fromkeys(("fp32", "fp16"), 0)
+    for rest in wrong:
+        for levels in _weight_levels(
+            typed_graph(shipped, SEGMENTER, "int8", rest=rest)  # type: ignore[arg-type]
+        ).values():
+            channels_last = levels.transpose(0, 2, 3, 1).reshape(len(levels), -1)
+            weights = channels_last[:, : channels_last.shape[1] // 2 * 2]
+            for sign in (1, -1):
+                worst = np.where(sign * weights > 0, 255, 0)
+                differs = _paired_sums(worst, weights) != (worst * weights).sum(axis=1)
+                wrong[rest] += int(differs.sum())
+    assert wrong["fp32"] == 0
+    assert wrong["fp16"] > 100, "with all levels the sums must differ for this to mean anything"
+
+
+@pytest.mark.parametrize("pair_limit", [None, 128])
+def test_rounding_keeps_the_sum_of_every_kernel(pair_limit: int | None) -> None:
+    model = small_denoiser()
+    quantized = to_int8(model, RANGES, pair_limit=pair_limit)
+    values = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    scales = {w.name: numpy_helper.to_array(w) for w in quantized.graph.initializer}
+    for name, levels in _weight_levels(quantized).items():
+        weight = name.removesuffix("_q")
+        exact = values[weight] / scales[f"{weight}_scale"][:, None, None, None].astype(float)
+        assert np.abs(levels - exact).max() < 1
+        # Half a step, and what float32 loses in the division.
+        assert np.abs((levels - exact).sum(axis=(2, 3))).max() <= 0.5 + 1e-4
+        assert np.abs((np.rint(exact) - exact).sum(axis=(2, 3))).max() > 0.6
+
+
+def test_weights_at_the_limits_stay_within_them() -> None:
+    """Channels with equal weights, one large weight, two that differ, halves, and none."""
+    rows = np.zeros((5, 4), np.float32)
+    rows[0], rows[1, 0], rows[2, :2], rows[3] = 1, -1, (0.9, -0.3), (63.5, -63.5, 63.5, 0.5)
+    model = small_segmenter()
+    weight = next(w for w in model.graph.initializer if w.name == "w_middle")
+    values = np.zeros((8, 8, 3, 3), np.float32)
+    values[:5, :4, 1, 1] = rows
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    quantized = to_int8(model, {"one": (0, 1), "two": (0, 1)}, pair_limit=128)
+    levels = np.abs(_weight_levels(quantized)["w_middle_q"][:5, :4, 1, 1])
+    assert (levels[0] >= 63).all()
+    assert levels[1].tolist() == [127, 0, 0, 0]
+    assert (np.sort(levels, axis=1)[:, -2:].sum(axis=1) <= 128).all()
+    assert levels[2, 0] > 90
+    assert not levels[4].any()

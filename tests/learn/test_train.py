@@ -22,7 +22,7 @@ from dad_edge.learn import train as training
 from dad_edge.learn.origin import origin_of
 from dad_edge.learn.parallel import Processes
 from dad_edge.learn.recipes import prepare_recipe
-from dad_edge.learn.train import Progress, train
+from dad_edge.learn.train import Step, train
 from dad_edge.learn.trainer import Trainer
 from dad_edge.model import detector
 from dad_edge.model.checkpoint import RECIPE, STATE, WEIGHTS, load_detector, read_tensors
@@ -134,7 +134,7 @@ def test_the_segmenter_has_its_own_share_of_the_learning_rate(images: TrainingSe
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     images: TrainingSet, finished: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    def stop(progress: Progress) -> None:
+    def stop(progress: Step) -> None:
         if progress.step == 3:
             os.kill(os.getpid(), number)
 
@@ -183,7 +183,7 @@ def test_a_state_of_another_size_is_refused(finished: Path) -> None:
 def test_a_full_disk_keeps_the_earlier_state(
     images: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(progress: Progress) -> None:
+    def fill(progress: Step) -> None:
         if progress.step == 3:
             monkeypatch.setattr(os, "fsync", full_disk)
 
@@ -202,7 +202,7 @@ def test_a_full_disk_keeps_the_earlier_state(
 def test_a_loss_that_is_no_number_ends_the_run(
     images: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(progress: Progress) -> None:
+    def spoil(progress: Step) -> None:
         if progress.step == 2:
             monkeypatch.setattr(detector, "mask_loss", lambda *_: torch.tensor(math.nan))
 
@@ -227,7 +227,7 @@ def test_a_loss_that_is_no_number_before_the_first_save_does_not_promise_one(
 
 
 def test_two_trainings_do_not_write_into_one_folder(images: TrainingSet, tmp_path: Path) -> None:
-    def second(progress: Progress) -> None:
+    def second(progress: Step) -> None:
         with pytest.raises(StorageError, match="another dad-edge writes into"):
             train(RUN, images, tmp_path, device="cpu")
         with pytest.raises(StorageError, match="another dad-edge writes into"):

@@ -26,7 +26,7 @@ from dad_edge.data.layouts import list_items  # noqa: E402
 from dad_edge.deploy.build import build, find_target  # noqa: E402
 from dad_edge.deploy.calibrate import calibrate  # noqa: E402
 from dad_edge.errors import DeviceError, MissingDependency  # noqa: E402
-from dad_edge.gate.verify import TOLERANCES  # noqa: E402
+from dad_edge.gate.judgement import TOLERANCES  # noqa: E402
 from dad_edge.image.preprocess import read_frame  # noqa: E402
 from dad_edge.model import philox  # noqa: E402
 from dad_edge.model.detector import Detector  # noqa: E402
@@ -114,8 +114,13 @@ def test_pytorch_in_the_inspector_is_the_detector_itself(case: Case) -> None:
     stacked = torch.from_numpy(np.stack(noise))[:, None].expand(-1, count, -1, -1, -1)
     with torch.inference_mode():
         masks, _ = case.detector(images, stacked)
+        exact, _ = copy.deepcopy(case.detector).double()(images.double(), stacked.double())
+    # The order of sums depends on the batch and on the CPU's instructions, so that two results in
+    # float32 are equally far from the one in float64, and no fixed figure says how far.
+    rounding = float((masks - exact).abs().max())
+    assert 0 < rounding < 1e-4
     for row, result in enumerate(case.expected):
-        np.testing.assert_allclose(result.score_map, masks[row, 0], rtol=0, atol=1e-5)
+        assert np.abs(result.score_map - exact[row, 0].numpy()).max() <= 4 * rounding
 
 
 def test_the_graphs_of_the_bundle_agree(case: Case) -> None:

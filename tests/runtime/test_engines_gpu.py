@@ -15,19 +15,19 @@ import pytest
 from fake_cuda import FakeDriver
 from fake_tensorrt import make_plan, make_tensorrt
 from proofs import accept, outcome
-from small_networks import make_network_bundle, write_images
+from small_networks import make_network_bundle, write_images, write_marked_data
 
 from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle
 from dad_edge.cli.learn import evaluate_command
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
-from dad_edge.gate.images import demo_images
+from dad_edge.gate.images import data_images
 from dad_edge.gate.verify import verify
 from dad_edge.kernels import compile as kernel_compiler
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.runtime import engines
 from dad_edge.runtime.engines import check_engine, why_not_here
-from dad_edge.runtime.gpu import engine_tensorrt
+from dad_edge.runtime.gpu.tensorrt_api import tensorrt_logger
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import choose_engine, choose_to_judge, open_inspector
 from dad_edge.runtime.opening import open_choice, open_graphs
@@ -67,9 +67,9 @@ def trt(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr(engines, "describe_nvidia", lambda: GPU)
     monkeypatch.setattr(kernel_compiler, "compile_cubin", refuse)
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
     yield module
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
 
 
 @pytest.fixture
@@ -221,14 +221,13 @@ def test_a_changed_kernel_is_refused(bundle: Bundle, cubins: Path, trt: ModuleTy
 
 
 def test_the_accuracy_gate_judges_it(
-    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver
+    bundle: Bundle, cubins: Path, trt: ModuleType, driver: FakeDriver, tmp_path: Path
 ) -> None:
     name = add_engine(bundle, cubins).name
-    images = demo_images(bundle)
-    report = verify(bundle, name, images)
-    assert report["passed"], report["failures"]
-    assert "Fake GPU" in report["backend"]
-    assert "ONNX Runtime" in report["reference"]
+    report = verify(bundle, name, data_images(write_marked_data(bundle, tmp_path / "data")))
+    assert report.judgement.outcome == "passed", report
+    assert "Fake GPU" in report.backend
+    assert "ONNX Runtime" in report.reference
     assert read_sidecar(bundle, name).gate.passed
     assert (bundle.path / REPORTS / name / "verify.json").is_file()
     assert driver.left() == {}

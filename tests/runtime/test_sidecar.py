@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import typer.main
 
-from dad_edge.bundle import ENGINES, Bundle
+from dad_edge.bundle import ENGINES, REPORTS, Bundle
 from dad_edge.cli.main import app
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.runtime.sidecar import (
@@ -17,6 +18,7 @@ from dad_edge.runtime.sidecar import (
     Gate,
     LayerChoice,
     Sidecar,
+    judge_command,
     plan_differences,
     read_sidecar,
     rebuild_command,
@@ -133,3 +135,55 @@ def test_the_command_to_rebuild_is_one_that_exists_and_keeps_the_options() -> No
     )
     assert list(context.params["frames"]) == [1, 2, 4]
     assert context.params["version_compatible"] is True
+
+
+def _written(bundle: Bundle, gate: dict[str, Any], report: str | None) -> Gate:
+    """The gate of an engine as it is read from a bundle."""
+    sidecar = _sidecar()
+    folder = bundle.path / ENGINES / sidecar.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sidecar(folder, sidecar)
+    mapping = json.loads((folder / "engine.json").read_text()) | {"gate": gate}
+    (folder / "engine.json").write_text(json.dumps(mapping))
+    if report is not None:
+        path = bundle.path / REPORTS / sidecar.name / "verify.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report)
+    return read_sidecar(bundle, sidecar.name).gate
+
+
+def test_gates_of_before_are_read(tiny_bundle: Bundle) -> None:
+    told = [
+        _written(tiny_bundle, {"passed": passed, "reason": "-"}, None).outcome
+        for passed in (True, False, None)
+    ]
+    assert told == ["passed", "failed", "not judged"]
+
+
+@pytest.mark.parametrize(
+    ("report", "outcome"),
+    [
+        ('{"passed": true, "auroc_drop": null, "pro_drop": null}', "not judged"),
+        ('{"passed": true, "auroc_drop": 0.0, "pro_drop": null}', "not judged"),
+        ('{"passed": true, "auroc_drop": 0.0, "pro_drop": 0.001}', "passed"),
+        ("{", "passed"),
+    ],
+)
+def test_an_engine_that_passed_without_figures_is_not_judged(
+    tiny_bundle: Bundle, report: str, outcome: str
+) -> None:
+    assert _written(tiny_bundle, {"passed": True, "reason": "passed"}, report).outcome == outcome
+    failed = _written(tiny_bundle, {"passed": False, "reason": "mask error"}, report)
+    assert failed == Gate(passed=False, reason="mask error")
+
+
+def test_the_command_that_judges_an_engine_is_one_that_exists() -> None:
+    command = judge_command("cpu-openvino-1.2.3-int8").split()
+    context = (
+        typer.main.get_command(app)
+        .commands["verify"]
+        .make_context(  # type: ignore[attr-defined]
+            "verify", command[2:]
+        )
+    )
+    assert context.params["engine"] == "cpu-openvino-1.2.3-int8"

@@ -11,6 +11,8 @@ from onnx import numpy_helper
 from tiny import TINY, make_tiny_bundle
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, open_bundle, write_manifest
+from dad_edge.image.preprocess import read_frame
+from dad_edge.runtime.opening import open_graphs
 
 DENOISER_TEXT = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -151,3 +153,22 @@ def write_images(folder: Path, count: int, low: int = 0, high: int = 256) -> Pat
         coarse = rng.integers(low, high, (6, 6, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{index:03}.png"), cv2.resize(coarse, (48, 48)))
     return folder
+
+
+def write_marked_data(bundle: Bundle, root: Path, count: int = 10) -> Path:
+    """A data set that an engine of this bundle can be judged on: dark parts, bright defects.
+
+    The networks are random, so what they point at is what is marked: the tenth of every defective
+    image where the bundle's own FP32 score map is highest.
+    """
+    write_images(root / "train/good", 12)
+    write_images(root / "test/good", count, 0, 80)
+    write_images(root / "test/spot", count, 150, 256)
+    folder = root / "ground_truth/spot"
+    folder.mkdir(parents=True)
+    inspector = open_graphs(bundle, threads=1)
+    for path in sorted((root / "test/spot").iterdir()):
+        score_map = inspector.inspect(read_frame(path)).score_map
+        mask = (score_map > np.quantile(score_map, 0.9)).astype(np.uint8) * 255
+        cv2.imwrite(str(folder / f"{path.stem}_mask.png"), cv2.resize(mask, (48, 48)))
+    return root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from dad_edge.data.demo.defects import KINDS
 from dad_edge.data.demo.draw import Sample, draw
 from dad_edge.errors import DataError, UsageError, writing
 from dad_edge.image.pictures import write_picture
+from dad_edge.progress import Progress, silent
 
 SPLITS = ("train", "test", "line")
 _BASE = 1 << 40
@@ -39,7 +40,7 @@ def write_dataset(
     test_good: int = 60,
     test_per_kind: int = 20,
     size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, int]:
     """Write the demo product as PNG files in the MVTec layout.
 
@@ -50,7 +51,7 @@ def write_dataset(
         test_good: good parts under ``test/good``.
         test_per_kind: defective parts under ``test/<kind>``, masks under ``ground_truth/<kind>``.
         size: side of the pictures in pixels.
-        progress: called with (pictures written, pictures in all) after each picture.
+        progress: told of every picture.
 
     Returns:
         Pictures by folder, such as ``{"train/good": 400, "test/good": 60, ...}``.
@@ -79,8 +80,7 @@ def write_dataset(
                 name = f"{number:03d}_mask.png"
                 write_picture(folder / "ground_truth" / kind / name, sample.mask)
             written += 1
-            if progress is not None:
-                progress(written, total)
+            progress(written, total)
     return {f"{split}/{kind}": count for (split, kind), count in plan.items()}
 
 

@@ -7,13 +7,12 @@ its addresses set once, so that a pass is a single call that a CUDA graph can ho
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt
+from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, tensorrt_logger
 from dad_edge.runtime.seams import Element
 
 _NAMES: dict[RuntimeName, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
@@ -45,7 +44,7 @@ class TensorRtEngine:
         trt = load_tensorrt(runtime)
         self._trt = trt
         self._rtx = runtime == "tensorrt-rtx"
-        self._logger = _logger(runtime)
+        self._logger = tensorrt_logger(runtime)
         self.name = f"{_NAMES[runtime]} {trt.__version__} {precision}"
         opener = trt.Runtime(self._logger)
         if version_compatible:
@@ -139,22 +138,3 @@ class TensorRtEngine:
     def _reason(self) -> str:
         problems = self._logger.problems
         return problems[-1] if problems else "it gave no reason"
-
-
-@lru_cache(maxsize=2)
-def _logger(runtime: RuntimeName) -> Any:
-    """The one logger of a runtime; TensorRT keeps the first that it is given."""
-    trt = load_tensorrt(runtime)
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined]
-        """Keeps the messages that explain a failure."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.problems: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.problems.append(" ".join(message.split()).rstrip("."))
-
-    return Logger()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 from dad_edge.config import RuntimeName
 from dad_edge.errors import DeviceError, require
@@ -35,3 +36,48 @@ def local_capability() -> str:
             "'dad-edge build --runtime tensorrt-rtx --compute-capability 8.9'",
         )
     return str(found["gpus"][0]["compute_capability"])
+
+
+class Listener(Protocol):
+    """Is told what TensorRT says, such as the log of a build."""
+
+    def problem(self, message: str) -> None:
+        """Take in an error."""
+
+    def note(self, message: str, *, warning: bool = False) -> None:
+        """Take in anything else."""
+
+
+@lru_cache(maxsize=2)
+def tensorrt_logger(runtime: RuntimeName) -> Any:
+    """The one logger of a runtime; TensorRT keeps the first that it is given.
+
+    Returns:
+        `ILogger` with `problems`, the errors in one line each without their full stop, and
+        `listener`, which may be set to a `Listener`.
+
+    Raises:
+        MissingDependency: the runtime is not installed.
+    """
+    trt = load_tensorrt(runtime)
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined]
+        """Keeps the errors, which explain a failure, and hands all messages on."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.problems: list[str] = []
+            self.listener: Listener | None = None
+
+        def log(self, severity: Any, message: str) -> None:
+            is_problem = severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
+            if is_problem:
+                self.problems.append(" ".join(message.split()).rstrip("."))
+            if self.listener is None:
+                return
+            if is_problem:
+                self.listener.problem(message)
+            elif severity != trt.ILogger.VERBOSE:
+                self.listener.note(message, warning=severity == trt.ILogger.WARNING)
+
+    return Logger()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from proofs import accept, outcome
-from small_networks import make_network_bundle, write_images
+from small_networks import make_network_bundle, write_images, write_marked_data
 
 from dad_edge.bundle import DENOISER, ENGINES, SEGMENTER, Bundle, open_bundle
 from dad_edge.data.layouts import list_items
@@ -91,9 +91,7 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_engines_of_every_precision_pass_the_gate(bundle: Bundle, tmp_path: Path) -> None:
-    write_images(tmp_path / "data/train/good", 12)
-    write_images(tmp_path / "data/test/good", 2, 0, 80)
-    write_images(tmp_path / "data/test/spot", 2, 150, 256)
+    write_marked_data(bundle, tmp_path / "data")
     calibrate(bundle, list_items(tmp_path / "data", "train"), false_reject_rate=0.1)
     bundle = open_bundle(bundle.path)
     errors = {}
@@ -101,9 +99,9 @@ def test_engines_of_every_precision_pass_the_gate(bundle: Bundle, tmp_path: Path
         sidecar = build(bundle, precision, TARGET)
         assert sidecar.name == f"cpu-openvino-{openvino_version()}-{precision}"
         report = verify(bundle, sidecar.name, data_images(tmp_path / "data"))
-        assert report["passed"], report
-        assert f"OpenVINO {openvino_version()} CPU {precision}" in report["backend"]
-        errors[precision] = report["mask_error_max"]
+        assert report.judgement.outcome == "passed", report
+        assert f"OpenVINO {openvino_version()} CPU {precision}" in report.backend
+        errors[precision] = report.judgement.mask_error_max
     assert errors["fp32"] < 1e-5 < errors["int8"] < 0.2
 
 

@@ -20,11 +20,12 @@ from tiny import TINY
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.runtime.gpu import engine_tensorrt
+from dad_edge.runtime.gpu import engine_tensorrt, tensorrt_api
 from dad_edge.runtime.gpu.driver import Device
 from dad_edge.runtime.gpu.engine_tensorrt import TensorRtEngine
 from dad_edge.runtime.gpu.inspector import FusedInspector
 from dad_edge.runtime.gpu.ops import CudaOps
+from dad_edge.runtime.gpu.tensorrt_api import tensorrt_logger
 from dad_edge.runtime.inspector import open_inspector
 
 API = json.loads((Path(__file__).parents[2] / "support" / "tensorrt_api.json").read_text())
@@ -43,14 +44,15 @@ RTX_ONLY = {"DynamicShapesKernelSpecializationStrategy", "create_runtime_config"
 
 
 def used_members() -> Iterator[tuple[str, str]]:
-    """(class, member) of every TensorRT name in the module."""
-    for node in ast.walk(ast.parse(Path(engine_tensorrt.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
-            if owner in VARIABLES:
-                yield VARIABLES[owner], node.attr
-            elif owner.startswith("trt."):
-                yield owner.removeprefix("trt."), node.attr
+    """(class, member) of every TensorRT name in the engine and in its logger."""
+    for module in (engine_tensorrt, tensorrt_api):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                owner = ast.unparse(node.value)
+                if owner in VARIABLES:
+                    yield VARIABLES[owner], node.attr
+                elif owner.startswith("trt."):
+                    yield owner.removeprefix("trt."), node.attr
 
 
 @pytest.mark.parametrize("version", sorted(API))
@@ -91,9 +93,9 @@ def test_tensorrt_rtx_gives_its_own_reason(tmp_path: Path) -> None:
 def trt(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = make_tensorrt(driver)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
     yield module
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
 
 
 @pytest.mark.parametrize("version", sorted(API))

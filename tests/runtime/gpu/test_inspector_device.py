@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from small_networks import make_network_bundle
+from small_networks import make_network_bundle, write_marked_data
 from tiny import TINY
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'train')")
@@ -21,7 +21,7 @@ pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda
 from dad_edge.config import FramingConfig, ModelConfig  # noqa: E402
 from dad_edge.deploy.build import build, find_target  # noqa: E402
 from dad_edge.errors import DadEdgeError  # noqa: E402
-from dad_edge.gate.images import demo_images  # noqa: E402
+from dad_edge.gate.images import data_images  # noqa: E402
 from dad_edge.gate.verify import verify  # noqa: E402
 from dad_edge.runtime.cpu.engine_torch import torch_inspector  # noqa: E402
 from dad_edge.runtime.gpu.engine_torch import (  # noqa: E402
@@ -126,8 +126,9 @@ def test_tensorrt_engines_pass_the_gate(tmp_path: Path, runtime: str, precision:
         sidecar = build(bundle, precision, target)  # type: ignore[arg-type]
     except DadEdgeError as error:
         pytest.skip(error.message)
-    report = verify(bundle, sidecar.name, demo_images(bundle))
-    assert report["passed"], report["failures"]
+    data = write_marked_data(bundle, tmp_path / "data")
+    report = verify(bundle, sidecar.name, data_images(data))
+    assert report.judgement.outcome == "passed", report
     frames = frames_of(*[(48, 64)] * 5)
     expected = open_graphs(bundle).inspect_batch(frames)
     with open_inspector(bundle, engine=sidecar.name) as inspector:

@@ -7,12 +7,14 @@ DadEdgeError                 1  a check said no (accuracy gate, comparison)
 ├── MissingDependency        5  a package or library that is not installed, or cannot be imported
 ├── DeviceError              6  GPU, driver, inference runtime
 ├── StorageError             7  disk full, read-only, no permission
-└── Interrupted      130 / 143  Ctrl-C or SIGTERM, after everything was saved
+├── ReaderLeft             141  nobody reads stdout any more, as behind `| head`; not reported
+└── Interrupted      128 + n    signal n (Ctrl-C, SIGTERM, a closed terminal), all was saved
 """
 
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +75,15 @@ class StorageError(DadEdgeError):
     """A file that cannot be written."""
 
     exit_code = 7
+
+
+class ReaderLeft(DadEdgeError):
+    """Nobody reads stdout any more; a program ends then without a word."""
+
+    exit_code = 128 + signal.SIGPIPE
+
+    def __init__(self) -> None:
+        super().__init__("nobody reads stdout any more.", "add --out DIR to keep the results")
 
 
 class Interrupted(DadEdgeError):
@@ -154,9 +165,12 @@ def writing(path: Path | str) -> Iterator[None]:
 
     Raises:
         StorageError: the disk is full, read-only, or may not be written.
+        ReaderLeft: it is a pipe whose reader has left.
     """
     try:
         yield
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
     except OSError as error:
         reason, next_step = _STORAGE_REASONS.get(
             error.errno or 0, (error.strerror or str(error), "check the disk and the path")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -36,14 +38,19 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    write_whole(path, (json_text(value) + "\n").encode())
+    write_whole(path, encode_json(value, indent=2))
 
 
-def json_text(value: Mapping[str, Any]) -> str:
-    """A JSON object as text that can always be encoded: bytes of file names that are not UTF-8
-    are written as escapes, and read back as they were."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+def encode_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    r"""JSON in UTF-8 and a line end; bytes of file names that are not UTF-8 become `\xfc`.
+
+    Args:
+        value: plain values; a number that is not finite is a programming error.
+        indent: spaces a level; all on one line if None.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = re.sub("[\udc80-\udcff]", lambda byte: rf"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -94,6 +101,34 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder as long as the context lasts.
+
+    The folder is created. The lock is one of the kernel on the folder itself: it leaves no file
+    behind and ends with the process, however that ends.
+
+    Raises:
+        StorageError: another process writes there, or the folder cannot be created.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"another dad-edge writes into {folder} at this moment.",
+                "wait until it ends, or choose another folder",
+            ) from error
+        except OSError:
+            pass  # a file system without locks, as some network shares are
+        yield
+    finally:
+        os.close(handle)
 
 
 def _take_name(draft: Path, path: Path, replace: bool) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tiny import make_tiny_bundle
 
 from dad_edge.bundle import Bundle
+from dad_edge.errors import printable
 
 if TYPE_CHECKING:
     from fake_cuda import FakeDriver
@@ -66,9 +67,13 @@ def pytest_make_collect_report(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Skip a test that meets what this environment lacks, and say so."""
+    """Skip a test that meets what this environment lacks, and say so.
+
+    What was logged goes to another process where tests run in parallel, and has to be text.
+    """
     report = yield
     _skip_if_absent(report, call.excinfo.value if call.excinfo else None, item.path)
+    report.sections = [(name, printable(text)) for name, text in report.sections]
     return report
 
 

@@ -21,6 +21,7 @@ from dad_edge.errors import (
 
 def test_exit_codes_are_documented_and_different() -> None:
     codes = {kind.__name__: kind.exit_code for kind in DadEdgeError.__subclasses__()}
+    assert codes.pop("ReaderLeft") == 128 + signal.SIGPIPE
     del codes["Interrupted"]
     codes["DadEdgeError"] = DadEdgeError.exit_code
     assert sorted(codes.values()) == list(range(1, 8))
@@ -101,3 +102,9 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
 def test_other_errors_pass_through() -> None:
     with pytest.raises(ZeroDivisionError), writing("out.bin"):
         _ = 1 / 0
+
+
+def test_a_message_with_any_file_name_can_be_printed() -> None:
+    error = errors.DataError("image a\udcfcü.png is damaged.", "copy a\udcfc.png again")
+    assert error.message == str(error) == r"image a\xfcü.png is damaged."
+    assert error.next_step == r"copy a\xfc.png again"

@@ -44,7 +44,7 @@ NEEDS_TORCH = {
 """Modules that may import torch as they are imported; every other one works without."""
 
 FLOORS = (
-    ("packages", "progress"),
+    ("packages", "progress", "scores"),
     ("errors",),
     ("documents", "files", "machine"),
     ("config",),
@@ -219,7 +219,17 @@ LIGHT = {
 }
 """Packages that the command line may import before it knows what it is to do."""
 
-ROOMS_OF_HELP = {"cli", "config", "documents", "errors", "files", "machine", "packages"}
+ROOMS_OF_HELP = {
+    "bench",
+    "cli",
+    "config",
+    "documents",
+    "errors",
+    "files",
+    "machine",
+    "packages",
+    "stream",
+}
 
 LIST_IMPORTED = f"""
 import sys

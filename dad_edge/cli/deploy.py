@@ -87,6 +87,7 @@ def calibrate(
     from dad_edge.data.layouts import list_items
     from dad_edge.deploy import calibrate as stage
     from dad_edge.documents import to_mapping
+    from dad_edge.files import sole_writer
     from dad_edge.image.framing import read_ignore
 
     items = list_items(data, "train")
@@ -95,7 +96,7 @@ def calibrate(
     target = writable_bundle_of(bundle)
     if ignore is not None:
         target = replace(target, ignore=ignore)
-    with progress_bar("calibrating") as progress:
+    with sole_writer(target.path), progress_bar("calibrating") as progress:
         thresholds, ranges = stage.calibrate(
             target,
             items,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from dad_edge.cli.messages import say
 from dad_edge.cli.terminal import (
     BundleOption,
     DataOption,
@@ -15,7 +16,6 @@ from dad_edge.cli.terminal import (
     JsonOption,
     chosen_bundle,
     emit,
-    say,
 )
 from dad_edge.config import Foreground, Fusion, Recipe, SizeName
 from dad_edge.errors import UsageError, require, writing
@@ -39,9 +39,11 @@ IgnoreMaskOption = Annotated[
     Path | None,
     typer.Option("--ignore-mask", help="Picture that is not black where nothing is inspected."),
 ]
+DeviceName = Literal["auto", "cpu", "cuda"]
+"""Where PyTorch computes."""
 
 
-def demo_data(
+def demo_data_command(
     out: Annotated[Path, typer.Option("--out", help="New folder for the data set.")],
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other parts.")] = 0,
     as_json: JsonOption = False,
@@ -96,12 +98,15 @@ def train_command(
         Path | None,
         typer.Option("--out", help="Folder of the run; runs/<data>-<size> if left out."),
     ] = None,
-    size: Annotated[str, typer.Option("--size", help="nano, edge or paper.")] = "nano",
+    size: Annotated[
+        SizeName | None,
+        typer.Option("--size", help="nano, edge or paper; nano if left out.", show_default=False),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="recipe.toml with settings instead of --size.")
     ] = None,
     fusion: Annotated[
-        str | None,
+        Fusion | None,
         typer.Option(
             "--fusion", help="norm_guided for the journal version; the recipe's if left out."
         ),
@@ -113,7 +118,7 @@ def train_command(
         float | None, typer.Option("--max-minutes", help="Wall-clock limit of the whole run.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[DeviceName, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     tiles: TilesOption = None,
     keep_aspect: KeepAspectOption = False,
     ignore_mask: IgnoreMaskOption = None,
@@ -132,12 +137,12 @@ def train_command(
     then shared by all of them.
     """
     require("torch", "train", "train")
-    from dad_edge.bundle import write_ignore
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.dataset import TrainingSet
     from dad_edge.data.depth import with_depth
     from dad_edge.data.layouts import find_layout
     from dad_edge.image.framing import ignore_in, read_ignore
+    from dad_edge.learn.origin import origin_of
     from dad_edge.learn.recipes import choose_recipe, prepare_recipe
     from dad_edge.learn.samples import SampleSheet
     from dad_edge.learn.train import train
@@ -153,21 +158,19 @@ def train_command(
             ignore_mask=ignore_mask,
         )
     settings = choose_recipe(
-        size, recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
+        size or "nano", recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
     )
     settings = _with_images(settings, foreground, tiles, keep_aspect)
     find_layout(data)
     folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
-    settings = prepare_recipe(settings, folder, resume, epochs=epochs, max_minutes=max_minutes)
+    settings = prepare_recipe(
+        settings, folder, resume, size=size, epochs=epochs, max_minutes=max_minutes
+    )
     if not resume:
         settings = replace(settings, model=with_depth(settings.model, data))
     ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
     with progress_bar("reading images") as report:
         images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
-    if ignore is not None and not follows():
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_ignore(folder, ignore)
     kind = "objects on a background" if images.foregrounds else "textures"
     say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
     with progress_bar(f"training {settings.model.size}") as report:
@@ -177,6 +180,8 @@ def train_command(
             folder,
             resume=resume,
             device=device,
+            origin=origin_of(data, textures),
+            ignore=ignore,
             on_step=lambda step: report(step.fraction, 1.0, step.note),
             on_save=SampleSheet(images, folder).write,
         )
@@ -216,7 +221,7 @@ def _refuse_with_resume(**options: object) -> None:
 def evaluate_command(
     data: DataOption,
     split: Annotated[
-        str, typer.Option("--split", help="test, or train (good parts only).")
+        Literal["test", "train"], typer.Option("--split", help="test, or train (good parts only).")
     ] = "test",
     bundle: BundleOption = None,
     engine: EngineOption = None,
@@ -225,7 +230,7 @@ def evaluate_command(
         typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
+        DeviceName, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
     ] = "auto",
     out: Annotated[
         Path | None,
@@ -237,15 +242,12 @@ def evaluate_command(
     from rich.console import Console
 
     from dad_edge.cli.progress import progress_bar
-    from dad_edge.data.layouts import Split, find_layout
+    from dad_edge.data.layouts import find_layout
     from dad_edge.report.evaluate import bundle_candidate, checkpoint_candidate, evaluate
     from dad_edge.report.page import write_report
     from dad_edge.report.results import report_data
     from dad_edge.report.table import report_tables
 
-    if split not in ("test", "train"):
-        raise UsageError(f"there is no split '{split}'.", "use --split test or --split train")
-    chosen_split: Split = "train" if split == "train" else "test"
     if checkpoint is not None and (bundle is not None or engine is not None):
         raise UsageError(
             "--checkpoint and --bundle or --engine name two models.",
@@ -258,12 +260,12 @@ def evaluate_command(
         candidate = bundle_candidate(chosen_bundle(bundle), engine=engine)
     say(f"backend: {candidate.inspector.backend}")
     find_layout(data)
-    folder = out or candidate.default_folder(data, chosen_split)
+    folder = out or candidate.default_folder(data, split)
     # A folder that cannot be written is known before the work, not after it.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with candidate.inspector, progress_bar("inspecting") as show:
-        report = evaluate(candidate, data, chosen_split, show)
+        report = evaluate(candidate, data, split, show)
     page = write_report(report, folder)
     Console(stderr=True).print(report_tables(report))
     say(f"wrote {page}")
@@ -277,7 +279,7 @@ def import_command(
     ],
     out: Annotated[Path, typer.Option("--out", help="New folder of the run.")],
     fusion: Annotated[
-        str, typer.Option("--fusion", help="norm_guided as their code does, or average.")
+        Fusion, typer.Option("--fusion", help="norm_guided as their code does, or average.")
     ] = "norm_guided",
     as_json: JsonOption = False,
 ) -> None:
@@ -285,12 +287,7 @@ def import_command(
     from dad_edge.documents import to_mapping
     from dad_edge.model.import_authors import import_checkpoint
 
-    if fusion not in ("norm_guided", "average"):
-        raise UsageError(
-            f"there is no fusion '{fusion}'.", "use --fusion norm_guided or --fusion average"
-        )
-    chosen: Fusion = "average" if fusion == "average" else "norm_guided"
-    recipe = import_checkpoint(checkpoint, out, fusion=chosen)
+    recipe = import_checkpoint(checkpoint, out, fusion=fusion)
     model = recipe.model
     say(
         f"{model.image_size} pixels, {model.denoiser.base_channels} base channels, fusion "
@@ -325,7 +322,7 @@ def export_command(
 
 
 COMMANDS = {
-    "demo-data": demo_data,
+    "demo-data": demo_data_command,
     "preview-anomalies": preview_command,
     "train": train_command,
     "import": import_command,

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from dad_edge.cli.terminal import BundleOption, EngineOption, JsonOption, chosen_bundle, emit, say
+from dad_edge.bench.devices import DeviceName
+from dad_edge.cli.messages import say
+from dad_edge.cli.terminal import BundleOption, EngineOption, JsonOption, chosen_bundle, emit
 from dad_edge.errors import UsageError
 
+StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]
+"""Rows that `bench` measures."""
 
-def stream(
+
+def stream_command(
     camera: Annotated[int | None, typer.Option(help="Index of a camera: 0 is /dev/video0.")] = None,
     source: Annotated[
         str | None,
         typer.Option(
-            help="rtsp://..., a video file, a folder of images, demo:// or demo://?parts=60."
+            help="rtsp://..., /dev/video0, a video file, a folder of images, or demo://?parts=60."
         ),
     ] = None,
     bundle: BundleOption = None,
@@ -43,9 +47,9 @@ def stream(
     """Inspect a camera, video, folder of images or the demo line, frame by frame."""
     if camera is not None and source is not None:
         raise UsageError("--camera and --source exclude each other.", "name one of them")
-    from dad_edge.stream import command
+    from dad_edge.stream.command import stream
 
-    command.stream(
+    stream(
         source if camera is None else camera,
         lambda: chosen_bundle(bundle),
         engine=engine,
@@ -59,7 +63,7 @@ def stream(
     )
 
 
-def demo(
+def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     parts: Annotated[int, typer.Option(min=1, help="Parts to inspect.")] = 60,
     bundle: Annotated[
@@ -77,45 +81,22 @@ def demo(
         emit(result.as_record())
 
 
-class StudyChoice(str, Enum):
-    """Rows that `bench` measures."""
-
-    MAIN = "main"
-    TABLE3 = "table3"
-    TABLE4 = "table4"
-    PRECISION = "precision"
-    SCALING = "scaling"
-    ALL = "all"
-
-
-class DeviceChoice(str, Enum):
-    """Devices that `bench` can estimate."""
-
-    ORIN_NANO = "orin-nano"
-    ORIN_NX = "orin-nx"
-    AGX_ORIN = "agx-orin"
-    THOR = "thor"
-    L4 = "l4"
-    RTX_4090 = "rtx-4090"
-    H100 = "h100"
-
-
-def bench(
+def bench_command(
     bundle: BundleOption = None,
     study: Annotated[
-        StudyChoice,
+        StudyName,
         typer.Option(
             help="main: the bundle on every runtime; table3, table4: the paper's rows; precision; "
             "scaling: image size, batch, λ and cameras; all."
         ),
-    ] = StudyChoice.MAIN,
+    ] = "main",
     engine: EngineOption = None,
     seconds: Annotated[
         float | None,
         typer.Option(min=0.1, help="How long to measure each row; longer until it is steady."),
     ] = None,
     predict: Annotated[
-        DeviceChoice | None,
+        DeviceName | None,
         typer.Option(help="Estimate a device that is not at hand from its published peaks."),
     ] = None,
     as_json: JsonOption = False,
@@ -133,7 +114,7 @@ def bench(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.files import write_json, write_whole
 
-    if predict is not None and (study is not StudyChoice.MAIN or engine is not None):
+    if predict is not None and (study != "main" or engine is not None):
         raise UsageError(
             "--predict estimates another device; --study and --engine measure this one.",
             "give one of them",
@@ -142,7 +123,7 @@ def bench(
     if predict is not None:
         from dad_edge.bench.predict import estimate, prediction_table
 
-        estimated = estimate(chosen, predict.value, seconds)
+        estimated = estimate(chosen, predict, seconds)
         Console(stderr=True).print(prediction_table(estimated))
         if as_json:
             emit(estimated.to_json())
@@ -153,7 +134,7 @@ def bench(
     with progress_bar("measuring") as progress:
         result = run_study(
             chosen,
-            study.value,
+            study,
             engine=engine,
             seconds=seconds,
             progress=progress,
@@ -167,7 +148,7 @@ def bench(
         say(f"wrote {out} and {out.with_suffix('.md').name}")
 
 
-def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
+def doctor_command(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
     """Say what can run here, why the rest cannot, and whether a frame can be inspected."""
     from rich.console import Console
 
@@ -181,9 +162,9 @@ def doctor(bundle: BundleOption = None, as_json: JsonOption = False) -> None:
 
 
 COMMANDS = {
-    "stream": stream,
-    "demo": demo,
-    "bench": bench,
-    "doctor": doctor,
+    "stream": stream_command,
+    "demo": demo_command,
+    "bench": bench_command,
+    "doctor": doctor_command,
 }
 """Name on the command line → function."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dad_edge.cli import deploy, learn, line
-from dad_edge.cli.terminal import say, show_warnings
-from dad_edge.errors import DadEdgeError, DataError, usable_packages
+from dad_edge.cli.messages import say, steady_messages
+from dad_edge.cli.terminal import leave_stdout, refuse_empty, refuse_lost_folder
+from dad_edge.errors import DadEdgeError, DataError, ReaderLeft, usable_packages
+from dad_edge.machine.signals import unwind_on_signals
 
 app = typer.Typer(
     name="dad-edge",
@@ -23,38 +23,53 @@ app = typer.Typer(
 )
 
 
+_INTERRUPTED = 130
+_TOLD_OF_INTERRUPT = "error: interrupted.\nnext: run the command again"
+
+
+@steady_messages()
 def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
-    signal.signal(signal.SIGTERM, _unwind)
-    show_warnings()
+    unwind_on_signals()
     try:
         arguments = sys.argv[1:] or ["--help"]
+        refuse_empty(arguments)
+        refuse_lost_folder()
         with usable_packages():
             code = app(arguments, standalone_mode=False)
+    except ReaderLeft as error:
+        leave_stdout()
+        sys.exit(error.exit_code)
     except DadEdgeError as error:
         say(f"error: {error.message}\nnext: {error.next_step}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        say("error: interrupted.\nnext: run the command again")
-        sys.exit(130)
-    except SystemExit:
+        say(_TOLD_OF_INTERRUPT)
+        sys.exit(_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == 1:  # how Typer ends when nobody reads its help any more
+            leave_stdout()
+            sys.exit(ReaderLeft.exit_code)
         say("error: terminated.\nnext: run the command again")
         raise
     except PermissionError as error:
         say(f"error: {error.filename}: permission denied.\nnext: change its owner or permissions")
+        sys.exit(DataError.exit_code)
+    except OSError as error:
+        if error.filename is None:  # no file of the user: a fault of this program
+            raise
+        reason = (error.strerror or str(error)).lower()
+        say(f"error: {error.filename}: {reason}.\nnext: check the path, its disk and its network")
         sys.exit(DataError.exit_code)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")
         sys.exit(2)
+    if code == _INTERRUPTED:  # how Typer hands on Ctrl-C in some versions
+        say(_TOLD_OF_INTERRUPT)
     if code:  # what a command gave to typer.Exit
         sys.exit(code)
-
-
-def _unwind(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside of a `StopRequest`: leave by the same doors as Ctrl-C, and clean up."""
-    raise SystemExit(128 + number)
 
 
 def _print_version(wanted: bool) -> None:

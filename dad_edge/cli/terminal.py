@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections import Counter
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dad_edge.errors import printable, writing
-from dad_edge.files import json_text
+from dad_edge.cli.messages import say
+from dad_edge.errors import DataError, ReaderLeft, UsageError, writing
+from dad_edge.files import encode_json
 
 if TYPE_CHECKING:
     from dad_edge.bundle import Bundle
@@ -38,55 +37,64 @@ DataOption = Annotated[
 ]
 
 
-SHOWN = 3
-"""Warnings of one kind that are shown."""
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal; stdout stays for machines."""
-    print(printable(text), file=sys.stderr, flush=True)
-
-
-class Warnings(logging.Handler):
-    """Says what the package warns of: every text once, and of one kind the first few."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._texts: set[str] = set()
-        self._of_kind: Counter[str] = Counter()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if text in self._texts or self._of_kind[record.msg] >= SHOWN:
-            return
-        self._texts.add(text)
-        self._of_kind[record.msg] += 1
-        with suppress(OSError, ValueError):  # a closed stderr ends no command
-            say(f"{record.levelname.lower()}: {text}")
-            if self._of_kind[record.msg] == SHOWN:
-                say("warning: more of this kind are not shown.")
-
-
-def show_warnings() -> None:
-    """Show what the package warns of as lines on stderr."""
-    logger = logging.getLogger("dad_edge")
-    if not any(isinstance(handler, Warnings) for handler in logger.handlers):
-        logger.addHandler(Warnings())
-
-
 def emit(result: dict[str, Any]) -> None:
-    """Print a result for machines.
+    """Print a result for machines: JSON in UTF-8, whatever the locale.
 
     Raises:
-        StorageError: stdout is a file on a full disk, or a pipe that was closed.
+        ReaderLeft: stdout is closed, or whoever read it has left.
+        StorageError: stdout is a file on a full disk.
     """
+    if sys.stdout is None:
+        raise ReaderLeft
     with writing("to stdout"):
         try:
-            print(json_text(result), flush=True)
+            sys.stdout.flush()
+            sys.stdout.buffer.write(encode_json(result, indent=2))
+            sys.stdout.buffer.flush()
         except OSError:
-            # What is left in the buffer would fail once more at exit and change the exit code.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            leave_stdout()
             raise
+
+
+def leave_stdout() -> None:
+    """Print no more.
+
+    What is left in the buffer would fail once more at exit and change the exit code.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty value: as a path it would stand for the current folder.
+
+    Raises:
+        UsageError: a value is empty, as that of a variable that was never set.
+    """
+    for position, argument in enumerate(arguments):
+        option, separator, value = argument.partition("=")
+        if not argument.strip():
+            option = arguments[position - 1] if position else ""
+        elif not separator or value.strip():
+            continue
+        named = f"the value of {option}" if option.startswith("--") else "an argument"
+        raise UsageError(
+            f"{named} is empty.",
+            "if it comes from a variable of the shell, give that variable a value",
+        )
+
+
+def refuse_lost_folder() -> None:
+    """Refuse to work in a folder that was removed, where no relative path has a meaning.
+
+    Raises:
+        DataError: the current folder does not exist any more.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DataError(
+            "the current folder does not exist any more.", "change to another folder with cd"
+        ) from error
 
 
 def chosen_bundle(named: Path | None) -> Bundle:

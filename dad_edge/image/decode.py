@@ -26,6 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from dad_edge.errors import DataError, UsageError
 from dad_edge.image.header import Header, read_header
+from dad_edge.machine.noise import NOISE
 
 LARGEST_MEGAPIXELS = 178.0
 """Pictures that declare more are refused before they are decoded."""
@@ -176,7 +177,8 @@ def _is_truncated(content: bytes) -> bool:
 
 def _decode(content: bytes, path: Path) -> Pixels:
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        with NOISE.dropped():
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except MemoryError as error:
         raise out_of_memory(path) from error
     except cv2.error as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dad_edge.config import GOOD
 from dad_edge.errors import StorageError
 from dad_edge.files import write_whole
+from dad_edge.scores import side_by_side
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -171,11 +172,12 @@ def inspection_views(image: InspectedImage) -> tuple[Picture, ...]:
 
 def inspection_row(image: InspectedImage, threshold: float) -> SheetRow:
     """The contact-sheet row of one inspected part, for the headings in `COLUMNS`."""
+    score, rejected_above = side_by_side(image.score, threshold, 4)
     return SheetRow(
         tiles=inspection_views(image),
         title=image.name,
         lines=(
-            f"score {image.score:.4f}  (threshold {threshold:.4f})",
+            f"score {score}  (threshold {rejected_above})",
             f"truth: {image.kind.replace('_', ' ')}",
             image.outcome(threshold),
         ),
@@ -196,7 +198,7 @@ def contact_sheet(
     Args:
         rows: at least one; each with one tile a column.
         columns: headings of the tiles.
-        title: heading of the sheet; characters outside ASCII become "?" (a limit of OpenCV).
+        title: heading of the sheet; characters outside ASCII are escaped (a limit of OpenCV).
         subtitle: one line under the title.
         tile: longest side of a tile, pixels.
         scored: whether the rows have verdicts and heat maps; draws the colour scale.
@@ -248,7 +250,7 @@ def draw_text(
 
     Args:
         picture: (H,W,3) uint8 BGR, changed in place.
-        text: characters outside ASCII become "?".
+        text: characters outside ASCII become escapes such as ``\\xfc``.
         origin: (x, y) of the left end of the base line, pixels.
         size: height of a capital letter is about 0.7 of this, pixels.
         colour: BGR.
@@ -261,7 +263,7 @@ def draw_text(
     font = cv2.FONT_HERSHEY_SIMPLEX
     scale = size / 30 * _SUPERSAMPLING
     thickness = round(size * (0.14 if bold else 0.085) * _SUPERSAMPLING)
-    text = text.encode("ascii", "replace").decode()
+    text = text.encode("ascii", "backslashreplace").decode()
 
     def measure(line: str) -> int:
         return int(cv2.getTextSize(line, font, scale, thickness)[0][0])

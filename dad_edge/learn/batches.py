@@ -67,7 +67,11 @@ def load(
 
 
 def _start_worker(number: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers, and compute on one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave signals of the terminal to the main process, and compute on one thread.
+
+    The main process ends its workers once everything is saved.
+    """
+    for signal_of_terminal in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signal_of_terminal, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from dad_edge.config import RECIPES, Recipe, SizeName, read_recipe
+from dad_edge.config import RECIPES, Fusion, Recipe, SizeName, read_recipe
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.model import checkpoint
 
@@ -26,10 +26,10 @@ def norm_guided(recipe: Recipe) -> Recipe:
 
 
 def choose_recipe(
-    size: str,
+    size: SizeName,
     file: Path | None = None,
     *,
-    fusion: str | None = None,
+    fusion: Fusion | None = None,
     epochs: int | None = None,
     max_minutes: float | None = None,
     seed: int | None = None,
@@ -37,12 +37,10 @@ def choose_recipe(
     """The recipe of a size or a file, with the limits of the command line.
 
     Raises:
-        UsageError: there is no such size or fusion, or a limit is not positive.
+        UsageError: the recipe has another fusion, or a limit is not positive.
         ModelError: the file is not a recipe.
     """
-    if file is None and size not in RECIPES:
-        raise UsageError(f"there is no size '{size}'.", f"choose one of {', '.join(RECIPES)}")
-    recipe = read_recipe(file) if file else RECIPES[cast(SizeName, size)]
+    recipe = read_recipe(file) if file else RECIPES[size]
     if fusion == "norm_guided":
         recipe = norm_guided(recipe)
     elif fusion not in (None, recipe.model.fusion):
@@ -60,6 +58,7 @@ def prepare_recipe(
     folder: Path,
     resume: bool,
     *,
+    size: SizeName | None = None,
     epochs: int | None = None,
     max_minutes: float | None = None,
 ) -> Recipe:
@@ -69,11 +68,13 @@ def prepare_recipe(
         recipe: of a new run.
         folder: of the run.
         resume: continue the run that lies there, with its own settings.
+        size: that the run to resume should have; any if None.
         epochs: a new limit of a resumed run; its own if None.
         max_minutes: likewise.
 
     Raises:
-        UsageError: the folder holds a run already and resuming was not asked for.
+        UsageError: the folder holds a run already and resuming was not asked for, or the run to
+            resume has another size.
         ModelError: there is nothing to resume.
     """
     if resume:
@@ -82,9 +83,23 @@ def prepare_recipe(
                 f"{folder} holds no run to resume.", "leave --resume out to start one there"
             )
         earlier = read_recipe(folder / checkpoint.RECIPE)
+        if size not in (None, earlier.model.size):
+            raise UsageError(
+                f"the run in {folder} has the size '{earlier.model.size}', not '{size}'.",
+                "leave --size out, or start another run with another --out",
+            )
         limits: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes}
         given = {name: value for name, value in limits.items() if value is not None}
         return replace(earlier, train=replace(earlier.train, **given))
+    refuse_earlier_run(folder)
+    return recipe
+
+
+def refuse_earlier_run(folder: Path) -> None:
+    """Keep a run that was saved in a folder.
+
+    Raises:
+        UsageError: there is one.
+    """
     if any((folder / name).is_file() for name in (checkpoint.STATE, checkpoint.WEIGHTS)):
         raise UsageError(f"{folder} holds a run already.", "add --resume, or choose another --out")
-    return recipe

@@ -7,19 +7,21 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from dad_edge.config import (
-    Recipe,
-)
+from dad_edge.bundle import write_ignore
+from dad_edge.config import Recipe
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import Interrupted, ModelError, writing
-from dad_edge.files import write_json
+from dad_edge.files import sole_writer, write_json
+from dad_edge.image.framing import Mask
 from dad_edge.learn.batches import batches
+from dad_edge.learn.origin import Origin
 from dad_edge.learn.parallel import Processes, processes_of
+from dad_edge.learn.recipes import refuse_earlier_run
 from dad_edge.learn.trainer import Trainer
 from dad_edge.machine.signals import StopRequest
 from dad_edge.model import checkpoint
@@ -54,6 +56,8 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    origin: Origin | None = None,
+    ignore: Mask | None = None,
     on_step: Callable[[Step], None] | None = None,
     on_save: Callable[[Trainer], object] | None = None,
 ) -> dict[str, Any]:
@@ -65,6 +69,9 @@ def train(
         folder: folder of the run; it is created.
         resume: continue the run that lies there.
         device: `auto`, `cpu` or `cuda`.
+        origin: the files that the images come from; a resumed run must have the same. Not checked
+            if None.
+        ignore: where nothing is inspected; written beside the weights.
         on_step: called after every step.
         on_save: called after every save, for sample pictures.
 
@@ -73,26 +80,39 @@ def train(
 
     Raises:
         Interrupted: a signal ended the run; everything is saved.
-        StorageError: the run cannot be written.
+        UsageError: another run was saved in the folder, or the one to resume had another origin.
+        StorageError: the run cannot be written, or another one is under way there.
     """
-    with processes_of(choose_device(device)) as processes:
-        return _train(Trainer(recipe, processes), images, folder, resume, on_step, on_save)
+    with ExitStack() as held:
+        processes = held.enter_context(processes_of(choose_device(device)))
+        if processes.leads:
+            held.enter_context(sole_writer(folder))
+            if not resume:  # one may have ended there since the caller looked
+                refuse_earlier_run(folder)
+        trainer = Trainer(recipe, processes)
+        notes: dict[str, str] = {}
+        if resume:
+            notes = trainer.load(folder)
+        if origin is not None:
+            origin.refuse_other(notes, folder)
+            notes = origin.to_metadata()
+        if processes.leads:
+            checkpoint.write_recipe(folder, recipe)
+            if ignore is not None:
+                write_ignore(folder, ignore)
+        return _train(trainer, images, folder, notes, on_step, on_save)
 
 
 def _train(
     trainer: Trainer,
     images: TrainingSet,
     folder: Path,
-    resume: bool,
+    notes: dict[str, str],
     on_step: Callable[[Step], None] | None,
     on_save: Callable[[Trainer], object] | None,
 ) -> dict[str, Any]:
     recipe, processes = trainer.recipe, trainer.processes
     settings = recipe.train
-    if resume:
-        trainer.load(folder)
-    if processes.leads:
-        checkpoint.write_recipe(folder, recipe)
     total_steps = settings.epochs * images.steps_per_epoch
     limit_s = settings.max_minutes * 60 if settings.max_minutes else math.inf
     started = time.monotonic() - trainer.elapsed_s
@@ -104,7 +124,7 @@ def _train(
 
     def save() -> None:
         if processes.leads:
-            trainer.save(folder)
+            trainer.save(folder, notes)
             if on_save:
                 on_save(trainer)
 
@@ -120,11 +140,7 @@ def _train(
             losses = trainer.learn(batch, fraction())
             trainer.elapsed_s = time.monotonic() - started
             if not math.isfinite(losses["loss"]):
-                raise ModelError(
-                    f"the loss became {losses['loss']} at step {trainer.step}; "
-                    "the last saved state is intact.",
-                    "resume with a lower learning rate in the recipe",
-                )
+                raise _diverged(losses["loss"], trainer.step, folder)
             recent = {k: 0.95 * recent.get(k, v) + 0.05 * v for k, v in losses.items()}
             if trainer.step % LOG_STEPS == 0:
                 line = {"step": trainer.step, "elapsed_s": round(trainer.elapsed_s, 1), **recent}
@@ -158,6 +174,20 @@ def _train(
             signal_number,
         )
     return summary
+
+
+def _diverged(loss: float, step: int, folder: Path) -> ModelError:
+    """The error of a loss that is not finite, with the advice that fits what was saved."""
+    happened = f"the loss became {loss} at step {step}"
+    if not (folder / checkpoint.STATE).is_file():
+        return ModelError(
+            f"{happened}, before anything was saved.",
+            "train again with a --recipe that has a lower learning rate",
+        )
+    return ModelError(
+        f"{happened}; the state saved last is intact.",
+        f"lower the learning rate in {folder / checkpoint.RECIPE}, then add --resume",
+    )
 
 
 @contextmanager

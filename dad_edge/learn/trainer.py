@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,12 @@ class Trainer:
             else:
                 value.copy_(current[name])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, notes: Mapping[str, str]) -> None:
         """Write what evaluation and resuming need.
+
+        Args:
+            folder: of the run.
+            notes: kept with the state.
 
         Raises:
             StorageError: a file cannot be written; the earlier files are untouched.
@@ -153,14 +158,17 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-        metadata = {"step": str(self.step), "elapsed_s": repr(self.elapsed_s)}
+        metadata = {**notes, "step": str(self.step), "elapsed_s": repr(self.elapsed_s)}
         checkpoint.write_tensors(folder / checkpoint.STATE, tensors, metadata)
         checkpoint.write_tensors(
             folder / checkpoint.WEIGHTS, self.average.state_dict(), {"step": str(self.step)}
         )
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path) -> dict[str, str]:
         """Continue from the state of an earlier run.
+
+        Returns:
+            What was kept with the state.
 
         Raises:
             ModelError: the state is missing, damaged or of another size.
@@ -185,3 +193,4 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step = int(metadata["step"])
         self.elapsed_s = float(metadata["elapsed_s"])
+        return metadata

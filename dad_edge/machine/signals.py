@@ -1,17 +1,40 @@
-"""Ctrl-C and SIGTERM as a request that long work checks between two steps."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request that long work checks between two steps."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
+
+
+def unwind_on_signals() -> None:
+    """Outside of a `StopRequest`, let SIGTERM and SIGHUP leave by the same doors as Ctrl-C.
+
+    What is under way cleans up, and the exit code is 128 and the signal's number.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if _is_heeded(number):
+            signal.signal(number, _unwind)
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _is_heeded(number: signal.Signals) -> bool:
+    """Whether a signal ends this program: `nohup` has SIGHUP ignored, and it stays so."""
+    return number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
 class StopRequest:
-    """While active, the first signal is only noted; a second one interrupts at once."""
+    """While active, a signal is only noted; Ctrl-C after another signal interrupts at once.
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    A closed terminal sends SIGHUP, and its shell often sends it once more, as service managers may
+    do after SIGTERM. Only Ctrl-C is surely the wish of a person who does not want to wait.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.signal_number = 0
@@ -23,7 +46,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._earlier = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+            heeded = filter(_is_heeded, self.SIGNALS)
+            self._earlier = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(
@@ -36,6 +60,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal_number = number
+        self.signal_number = self.signal_number or number

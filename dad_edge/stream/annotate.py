@@ -18,6 +18,7 @@ from dad_edge.image.pictures import (
     draw_text,
     heat_overlay,
 )
+from dad_edge.scores import side_by_side
 from dad_edge.stream.results import Result
 
 _PANEL_HEIGHT = 384
@@ -61,7 +62,8 @@ class Annotator:
         draw_badge(canvas, not good, (20, 15))
         room = canvas.shape[1] // 2 - 136
         draw_text(canvas, frame.name, (124, 25), 15, INK, bold=True, room=room)
-        detail = f"score {inspection.score:.3f}, rejected above {self._threshold:.3f}"
+        score, threshold = side_by_side(inspection.score, self._threshold, 3)
+        detail = f"score {score}, rejected above {threshold}"
         if inspection.verdict == "invalid":
             detail = "the score is not a number"
         draw_text(canvas, detail, (124, 45), 12, MUTED, room=room)

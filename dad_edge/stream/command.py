@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from dad_edge import __version__
 from dad_edge.bundle import Bundle, is_demo
-from dad_edge.errors import StorageError, UsageError, writing
+from dad_edge.errors import ReaderLeft, UsageError
+from dad_edge.files import sole_writer
 from dad_edge.machine.environment import package_versions
 from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.engines import EngineChoice
@@ -19,13 +21,17 @@ from dad_edge.runtime.inspector import choose_engine
 from dad_edge.runtime.opening import open_choice
 from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.dashboard import TerminalSink
+from dad_edge.stream.frames import Source
 from dad_edge.stream.loop import run_stream
+from dad_edge.stream.records import JsonLinesSink, StdoutSink, holds_results
 from dad_edge.stream.results import Sink, Summary
-from dad_edge.stream.sinks import JsonLinesSink, VideoSink, WindowSink
-from dad_edge.stream.sources import KNOWN, Source, open_source
+from dad_edge.stream.sinks import VideoSink, WindowSink
+from dad_edge.stream.sources import KNOWN, open_source
 
 RESULTS = "results.jsonl"
 VIDEO = "annotated.mp4"
+
+_log = logging.getLogger(__name__)
 
 
 def stream(
@@ -57,7 +63,9 @@ def stream(
 
     Raises:
         UsageError: no source, `video` without `out`, or no display for `window`.
-        StorageError: `out` holds results already, or cannot be written.
+        StorageError: `out` holds results already, another run writes there, or it cannot be
+            written.
+        ReaderLeft: whoever read the records on stdout left, and nothing else took them.
         and what `open_source`, `open_bundle` and `run_stream` raise.
     """
     if uri is None:
@@ -66,53 +74,57 @@ def stream(
         )
     if video and out is None:
         raise UsageError("--video needs a folder to write to.", "add --out DIR")
-    targets = [out / RESULTS, out / VIDEO] if out else []
-    for target in targets:
-        if target.exists():
-            raise StorageError(
-                f"{target} holds the results of an earlier run.",
-                "choose another --out, or remove that file first",
-            )
-    bundle = open_bundle()
-    choice = choose_engine(bundle, engine)
-    opened = open_choice(choice, seed=seed, fresh_noise=fresh_noise)
-    with opened as inspector, StopRequest() as stop:
+    with ExitStack() as held:
+        if out is not None:
+            held.enter_context(sole_writer(out))
+            _refuse_results(out)
+        bundle = open_bundle()
+        choice = choose_engine(bundle, engine)
+        inspector = held.enter_context(open_choice(choice, seed=seed, fresh_noise=fresh_noise))
+        stop = held.enter_context(StopRequest())
         announce(choice, inspector)
         source = open_source(uri, bundle.model.bit_depth)
         if source.live and is_demo(bundle):
-            print(
-                "warning: the demo bundle inspects this camera. It knows a drawn product and not "
-                "your parts; its verdicts mean nothing here. Name your own bundle with --bundle.",
-                file=sys.stderr,
-                flush=True,
+            _log.warning(
+                "the demo bundle inspects this camera. It knows a drawn product and not your "
+                "parts; its verdicts mean nothing here. Name your own bundle with --bundle."
             )
-        annotator = Annotator(inspector.threshold, choice.pixel_threshold)
+        threshold = inspector.threshold
+        annotator = Annotator(threshold, choice.pixel_threshold)
         header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)
         sinks: list[Sink] = [WindowSink(annotator)] if window else []
         if out is not None:
-            with writing(out):
-                out.mkdir(parents=True, exist_ok=True)
-            sinks.append(JsonLinesSink(out / RESULTS, header, inspector.threshold))
+            sinks.append(JsonLinesSink.create(out / RESULTS, header, threshold))
             if video:
                 sinks.append(VideoSink(out / VIDEO, source, annotator))
-        if json_lines:
-            sinks.append(JsonLinesSink(None, header, inspector.threshold))
-        sinks.append(TerminalSink(_total(source, max_frames), inspector.threshold))
-        return run_stream(source, inspector, sinks, max_frames=max_frames, stop=stop)
+        printed = StdoutSink(header, threshold, only=not sinks) if json_lines else None
+        if printed is not None:
+            sinks.append(printed)
+        sinks.append(TerminalSink(_total(source, max_frames), threshold))
+        summary = run_stream(source, inspector, sinks, max_frames=max_frames, stop=stop)
+        if printed is not None and printed.wants_stop:
+            raise ReaderLeft
+        return summary
+
+
+def _refuse_results(out: Path) -> None:
+    """Keep the results of an earlier run."""
+    for target in (out / RESULTS, out / VIDEO):
+        if target.exists():
+            raise holds_results(target)
 
 
 def announce(choice: EngineChoice, inspector: Inspector) -> None:
-    """Say on stderr what runs, and where its thresholds come from."""
-    print(f"backend: {inspector.backend}", file=sys.stderr, flush=True)
+    """Log what runs, and where its thresholds come from."""
+    _log.info("backend: %s", inspector.backend)
     if choice.thresholds is None:
-        print(
-            f"warning: the bundle has no thresholds; parts are rejected above "
-            f"{inspector.threshold}. Run 'dad-edge calibrate' on good parts.",
-            file=sys.stderr,
-            flush=True,
+        _log.warning(
+            "the bundle has no thresholds; parts are rejected above %s. Run 'dad-edge calibrate' "
+            "on good parts.",
+            inspector.threshold,
         )
     elif choice.sidecar is not None:
-        print(f"thresholds: {choice.thresholds_origin}", file=sys.stderr, flush=True)
+        _log.info("thresholds: %s", choice.thresholds_origin)
 
 
 def describe(

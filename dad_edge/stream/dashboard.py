@@ -11,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dad_edge.scores import score_text, threshold_text
+from dad_edge.stream.frames import Unreadable
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sources import Unreadable
 
 _ROWS = 10
 _REDRAWS_A_SECOND = 8
@@ -52,7 +53,7 @@ class TerminalSink(Sink):
         self._add(
             inspection.verdict,
             frame.name,
-            f"{inspection.score:.4f}",
+            score_text(inspection.score, self._threshold, 4),
             f"{result.latency_ms:.1f} ms",
             (frame.kind or "").replace("_", " "),
         )
@@ -68,6 +69,7 @@ class TerminalSink(Sink):
 
     def _add(self, verdict: str, name: str, score: str, latency: str, note: str) -> None:
         self._counts[verdict] += 1
+        name, note = on_one_line(name), on_one_line(note)
         self._latest.append((verdict, name, score, latency, note))
         if self._live is not None:
             return
@@ -93,7 +95,9 @@ class TerminalSink(Sink):
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("verdict", width=10)
         table.add_column("frame", ratio=2, no_wrap=True)
-        table.add_column(f"score (reject > {self._threshold:.4f})", justify="right", no_wrap=True)
+        table.add_column(
+            f"score (reject > {threshold_text(self._threshold)})", justify="right", no_wrap=True
+        )
         table.add_column("latency", justify="right", no_wrap=True)
         known_truth = any(row[4] for row in self._latest)
         table.add_column("truth" if known_truth else "", ratio=1, no_wrap=True)
@@ -105,6 +109,15 @@ class TerminalSink(Sink):
             foot.add_row(ProgressBar(total=self._total, completed=done, width=60))
         foot.add_row(self._status())
         return Group(table, foot)
+
+
+def on_one_line(text: str) -> str:
+    """The text without characters that move the cursor or change the terminal, which names of
+    files may hold."""
+    return "".join(
+        char if char == " " or char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def summary_lines(summary: Summary) -> list[str]:

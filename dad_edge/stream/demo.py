@@ -13,7 +13,7 @@ from rich.table import Table
 from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
 from dad_edge.data.demo import KINDS
-from dad_edge.errors import writing
+from dad_edge.files import sole_writer
 from dad_edge.image.pictures import (
     COLUMNS,
     InspectedImage,
@@ -29,8 +29,9 @@ from dad_edge.stream.annotate import Annotator
 from dad_edge.stream.command import RESULTS, VIDEO, announce, describe
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream
+from dad_edge.stream.records import JsonLinesSink
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sinks import JsonLinesSink, VideoSink
+from dad_edge.stream.sinks import VideoSink
 from dad_edge.stream.sources import demo_source
 
 SHEET = "contact-sheet.png"
@@ -132,16 +133,14 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         parts: number of parts.
 
     Raises:
-        StorageError: `out` cannot be written.
+        StorageError: `out` cannot be written, or another run writes there.
         UsageError: `parts` is below 1.
-        Interrupted: Ctrl-C or SIGTERM; what was inspected by then is written.
+        Interrupted: a signal; what was inspected by then is written.
     """
     source = demo_source(parts, defect_rate=_DEFECT_RATE)
     choice = choose_engine(bundle)
-    with open_choice(choice) as inspector, StopRequest() as stop:
+    with sole_writer(out), open_choice(choice) as inspector, StopRequest() as stop:
         announce(choice, inspector)
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
         files = {
             "video": out / VIDEO,
             "contact sheet": out / SHEET,
@@ -150,7 +149,7 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
         header = describe(bundle, inspector, source, seed=0, fresh_noise=False)
         truth = TruthSink()
         sinks = [
-            JsonLinesSink(files["log"], header, inspector.threshold),
+            JsonLinesSink.create(files["log"], header, inspector.threshold, replace=True),
             VideoSink(
                 files["video"], source, Annotator(inspector.threshold, choice.pixel_threshold)
             ),

@@ -13,24 +13,37 @@ class Handover(Generic[T]):
     """A bounded queue between two threads that either side can end."""
 
     def __init__(self, size: int, *, newest_only: bool = False) -> None:
+        """
+        Args:
+            size: items that may wait.
+            newest_only: a new item takes the place of the one that waits, except of those that
+                are kept.
+        """
         self.dropped = 0
-        self._items: deque[T] = deque()
-        self._size = 1 if newest_only else size
+        self._items: deque[tuple[T, bool]] = deque()
+        """Each with whether it is kept."""
+        self._size = size
         self._newest_only = newest_only
         self._ended = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
 
-    def put(self, item: T) -> bool:
-        """Hand over; waits while full, or drops the oldest. False once the queue has ended."""
+    def put(self, item: T, *, keep: bool = False) -> bool:
+        """Hand over; waits while the queue is full. False once it has ended.
+
+        Args:
+            item: what to hand over.
+            keep: never drop this one for a newer one, nor another one for it.
+        """
         with self._changed:
-            if self._newest_only and not self._ended and len(self._items) >= self._size:
-                self._items.popleft()
-                self.dropped += 1
+            if self._newest_only and not self._ended and not keep:
+                kept = [waiting for waiting in self._items if waiting[1]]
+                self.dropped += len(self._items) - len(kept)
+                self._items = deque(kept)
             self._changed.wait_for(lambda: self._ended or len(self._items) < self._size)
             if self._ended:
                 return False
-            self._items.append(item)
+            self._items.append((item, keep))
             self._changed.notify_all()
             return True
 
@@ -38,7 +51,7 @@ class Handover(Generic[T]):
         """The next item, or None if none came in time or the queue has ended and is empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._ended, timeout)
-            item = self._items.popleft() if self._items else None
+            item = self._items.popleft()[0] if self._items else None
             self._changed.notify_all()
             return item
 

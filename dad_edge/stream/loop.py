@@ -8,8 +8,8 @@ already there is copied in while the one before it is computed.
 
 from __future__ import annotations
 
+import logging
 import statistics
-import sys
 import threading
 import time
 from collections import deque
@@ -19,18 +19,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.errors import DataError, Interrupted
+from dad_edge.errors import DadEdgeError, DataError, Interrupted
 from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.seams import Inspection
+from dad_edge.stream.frames import Frame, Source, Unreadable
 from dad_edge.stream.handover import Handover
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sources import Frame, Source, Unreadable
 
 _READ_AHEAD = 4
 _RESULTS_WAITING = 8
 _TIMINGS_KEPT = 10_000
 _POLL_S = 0.1
 _JOIN_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Inspects(Protocol):
@@ -48,11 +50,6 @@ class Inspects(Protocol):
     def collect(self, submission: Any) -> list[Inspection]:
         """Wait for its results."""
         ...
-
-
-def warn(text: str) -> None:
-    """Tell the person at the terminal."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def run_stream(
@@ -86,14 +83,16 @@ def run_stream(
     if run.stop.requested:
         raise Interrupted(
             f"stopped by a signal after {summary.frames} frames; their results are complete.",
-            "run the command again to inspect the source from its beginning",
+            "run the command again to go on"
+            if source.live
+            else "run the command again to inspect the source from its beginning",
             run.stop.signal_number,
         )
-    if summary.unreadable:
+    if run.first_unreadable is not None:
         raise DataError(
             f"{summary.unreadable} of {summary.frames + summary.unreadable} pictures could not be "
-            f"read; the first: {run.first_unreadable}",
-            "the results name them all; copy them again or remove them",
+            f"read; the first: {run.first_unreadable.message}",
+            f"the results name them all; {run.first_unreadable.next_step}",
         )
     return summary
 
@@ -106,7 +105,7 @@ class _Run:
     ) -> None:
         self.stop = stop
         self.error: BaseException | None = None
-        self.first_unreadable = ""
+        self.first_unreadable: DadEdgeError | None = None
         self._started = 0.0
         self._source = source
         self._inspector = inspector
@@ -145,7 +144,9 @@ class _Run:
         """Reader thread."""
         try:
             for item in self._source.frames:
-                if not self._frames.put((item, time.perf_counter())):
+                # A live source drops frames for newer ones, but never the word of a failed read.
+                keep = isinstance(item, Unreadable)
+                if not self._frames.put((item, time.perf_counter()), keep=keep):
                     break
             self._frames.end()
         except BaseException as error:
@@ -202,7 +203,7 @@ class _Run:
         """Start the inspection of a frame and finish what is before it; False if none is wanted."""
         if isinstance(item, Unreadable):
             self._summary.unreadable += 1
-            self.first_unreadable = self.first_unreadable or item.error.message
+            self.first_unreadable = self.first_unreadable or item.error
             return self._finish(0) and self._results.put(item)
         in_hand = time.perf_counter()
         try:
@@ -241,9 +242,10 @@ class _Run:
         if min(height, width) >= model_size:
             return
         if not self._summary.smaller_than_model:
-            warn(
-                f"{frame.name} is {width}×{height} pixels, smaller than the model's {model_size}×"
-                f"{model_size}; it is enlarged, which adds no detail (said once)."
+            _log.warning(
+                "%s is %d×%d pixels, smaller than the model's %d×%d; it is enlarged, which adds "
+                "no detail (said once).",
+                *(frame.name, width, height, model_size, model_size),
             )
         self._summary.smaller_than_model += 1
 

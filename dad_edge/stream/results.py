@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dad_edge.runtime.seams import Inspection
-from dad_edge.stream.sources import Frame, Unreadable
+from dad_edge.stream.frames import Frame, Unreadable
 
 
 @dataclass(frozen=True, slots=True, eq=False)

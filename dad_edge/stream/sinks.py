@@ -1,17 +1,14 @@
-"""Where results go: JSON lines, an annotated video, a window."""
+"""Where results go for people: an annotated video, a window."""
 
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import cv2
 
@@ -20,96 +17,13 @@ from dad_edge.machine.child import python_command
 from dad_edge.machine.windows import INSTALL, window_toolkit
 from dad_edge.packages import repair_of
 from dad_edge.stream.annotate import Annotator
+from dad_edge.stream.frames import Source
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sources import Source, Unreadable
-
-SCHEMA = 1
-"""Version of the JSON-lines records."""
 
 _VIDEO_RESERVE = 8 << 20
 _PROBE_S = 20.0
 _PROBE = "import cv2; cv2.namedWindow('dad-edge'); cv2.destroyAllWindows()"
 _KEYS_THAT_STOP = (27, ord("q"))
-
-
-class JsonLinesSink(Sink):
-    """One JSON object a line: a header, a record for each frame, a summary.
-
-    Every line is written at once and whole; where the disk fills up in the middle of one, what
-    was written of it is taken back.
-    """
-
-    def __init__(self, target: Path | None, header: Mapping[str, Any], threshold: float) -> None:
-        """
-        Args:
-            target: file to write, replaced if it exists; stdout if None.
-            header: what the results depend on, written into the first line.
-            threshold: image threshold, written into every record.
-
-        Raises:
-            StorageError: the file cannot be written.
-        """
-        self._name = str(target or "to stdout")
-        self._threshold = threshold
-        with writing(self._name):
-            self._file: BinaryIO = (
-                open(target, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
-                if target
-                else os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-            )
-        try:
-            self._line({"record": "header", "schema": SCHEMA, **header})
-        except StorageError:
-            self._file.close()
-            raise
-
-    def write(self, result: Result) -> None:
-        frame, inspection = result.frame, result.inspection
-        record: dict[str, Any] = {
-            "record": "frame",
-            "index": frame.index,
-            "name": frame.name,
-            "time": frame.time.isoformat(timespec="milliseconds"),
-            "score": round(inspection.score, 6) if math.isfinite(inspection.score) else None,
-            "threshold": self._threshold,
-            "verdict": inspection.verdict,
-            "latency_ms": round(result.latency_ms, 3),
-            "waited_ms": round(result.waited_ms, 3),
-            "stage_ms": {stage: round(ms, 3) for stage, ms in inspection.stage_ms.items()},
-        }
-        if frame.kind is not None:
-            record["kind"] = frame.kind
-        self._line(record)
-
-    def skip(self, missing: Unreadable) -> None:
-        self._line(
-            {
-                "record": "error",
-                "index": missing.index,
-                "name": missing.name,
-                "time": missing.time.isoformat(timespec="milliseconds"),
-                "error": missing.error.message,
-                "next": missing.error.next_step,
-            }
-        )
-
-    def close(self, summary: Summary) -> None:
-        try:
-            self._line({"record": "summary", **summary.as_record()})
-        finally:
-            self._file.close()
-
-    def _line(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        with writing(self._name):
-            written = 0
-            try:
-                while written < len(line):
-                    written += self._file.write(line[written:])
-            except OSError:
-                if written and self._file.seekable():
-                    self._file.truncate(self._file.tell() - written)
-                raise
 
 
 class VideoSink(Sink):
@@ -146,7 +60,8 @@ class VideoSink(Sink):
             return
         self._writer.release()
         self._writer = None
-        check = cv2.VideoCapture(str(self._target))
+        with self._named_for_opencv() as name:
+            check = cv2.VideoCapture(name)
         kept = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
         check.release()
         if kept < self._written:
@@ -159,13 +74,23 @@ class VideoSink(Sink):
         with writing(self._target):
             self._target.write_bytes(b"")
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._target), code, self._source.fps, (width, height))
+        with self._named_for_opencv() as name:
+            writer = cv2.VideoWriter(name, code, self._source.fps, (width, height))
         if not writer.isOpened():
             raise DeviceError(
                 f"this OpenCV {cv2.__version__} cannot write MPEG-4 video ({self._target}).",
                 f"{repair_of('cv2')}, or leave out --video",
             )
         return writer
+
+    @contextmanager
+    def _named_for_opencv(self) -> Iterator[str]:
+        """The file's name through its folder's number: OpenCV takes names in UTF-8 only."""
+        folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{folder}/{self._target.name}"
+        finally:
+            os.close(folder)
 
     def _repeats(self, timestamp: float) -> int:
         """How often to write a frame so that the video of a live source keeps real time."""

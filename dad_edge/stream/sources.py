@@ -3,107 +3,71 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
-from collections.abc import Generator
-from dataclasses import dataclass
-from datetime import datetime, timezone
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from dad_edge.data.demo import line
 from dad_edge.data.folder import IMAGE_SUFFIXES, images_below
-from dad_edge.errors import DadEdgeError, DataError, UsageError, printable
-from dad_edge.image.preprocess import as_frame, read_frame
+from dad_edge.errors import DataError, UsageError, printable
+from dad_edge.image.preprocess import read_frame
+from dad_edge.stream.addresses import without_secrets
+from dad_edge.stream.captures import (
+    VIDEO_SUFFIXES,
+    open_camera,
+    open_device,
+    open_network,
+    open_video,
+)
+from dad_edge.stream.frames import Frame, Frames, Source, Unreadable, now
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
-FOLDER_FPS = 10.0
-"""Frames a second of a video made from pictures that have no rate of their own."""
-KNOWN = "camera://0, rtsp://…, a video file, a folder of images, demo:// or demo://?parts=60"
-
-_CAMERA_FPS = 30.0
-_TOLERATED_MISSING_FRAMES = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One picture of a part."""
-
-    image: NDArray[np.uint8]
-    """(H,W,3) uint8, BGR."""
-    name: str
-    """File name relative to the source, or the source's name and a number."""
-    index: int
-    """Position in the source, from 0."""
-    time: datetime
-    """When it was read, UTC."""
-    kind: str | None = None
-    """`good` or the true defect kind, where the truth is known."""
-    mask: NDArray[np.uint8] | None = None
-    """(H,W) uint8, above 0 on the true defect, where the truth is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A picture of the source that cannot be read; the stream goes on after it."""
-
-    name: str
-    index: int
-    time: datetime
-    error: DadEdgeError
-
-
-Frames = Generator[Frame | Unreadable, None, None]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An opened source."""
-
-    name: str
-    """As named by the user."""
-    frames: Frames
-    """To be read and closed by one thread."""
-    live: bool = False
-    """Whether frames that come too fast may be dropped for newer ones."""
-    length: int | None = None
-    """Number of frames, where it is known."""
-    fps: float = FOLDER_FPS
-    """Frames a second for a video made of it."""
+KNOWN = (
+    "camera://0 or /dev/video0, rtsp://…, a video file, a folder of images, demo:// or "
+    "demo://?parts=60"
+)
 
 
 def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
     """Open a camera, network stream, video file, folder of images or the demo line.
 
     Args:
-        uri: camera index; `camera://N`; `rtsp://…` and other network streams; `demo://` with
-            optional `parts` and `seed`; `file://` or a plain path of a video, image or folder.
+        uri: camera index; `camera://N`, `v4l2://` or the path of a device; `rtsp://…` and other
+            network streams; `demo://` with optional `parts` and `seed`; `file://` or a plain path
+            of a video, image or folder, where `~` is the home folder.
         bit_depth: of the model, for 16-bit images.
 
     Raises:
         DataError: there is no such camera, stream, file or folder, or it cannot be read.
-        UsageError: the kind of source is not known.
+        UsageError: the source is empty, or its kind is not known.
     """
-    _silence_opencv()
     if isinstance(uri, int):
-        uri = f"camera://{uri}"
+        return open_camera(uri)
+    if not uri.removeprefix("file://").strip():
+        raise UsageError(
+            "--source is empty.",
+            f"if it comes from a variable, give that one a value; sources are: {KNOWN}",
+        )
     scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return _open_path(Path(uri), bit_depth)
-    if scheme == "camera" and rest.isdecimal():
-        return _open_camera(int(rest))
+    scheme = scheme.lower()
+    if not separator or re.match(r"[A-Za-z]$", scheme):
+        return _open_path(uri, bit_depth)
+    if scheme in ("camera", "v4l2") and rest.isdecimal():
+        return open_camera(int(rest))
+    if scheme in ("camera", "v4l2") and rest.startswith("/dev/"):
+        return open_device(rest)
     if scheme == "demo":
         return _open_demo_uri(uri)
     if scheme == "file":
-        return _open_path(Path(unquote(rest)), bit_depth)
+        return _open_path(
+            unquote(rest.removeprefix("localhost"), errors="surrogateescape"), bit_depth
+        )
     if scheme in NETWORK_SCHEMES:
-        return _open_network(uri)
-    raise UsageError(f"'{uri}' is not a source this version can open.", f"use one of: {KNOWN}")
+        return open_network(uri)
+    raise UsageError(
+        f"'{without_secrets(uri)}' is not a source this version can open.", f"use one of: {KNOWN}"
+    )
 
 
 def demo_source(parts: int | None = None, seed: int = 0, defect_rate: float = 0.25) -> Source:
@@ -119,7 +83,7 @@ def demo_source(parts: int | None = None, seed: int = 0, defect_rate: float = 0.
     def frames() -> Frames:
         for index, sample in enumerate(itertools.islice(samples, parts)):
             name = f"part-{index:05d}"
-            yield Frame(sample.image, name, index, _now(), sample.kind, sample.mask)
+            yield Frame(sample.image, name, index, now(), sample.kind, sample.mask)
 
     return Source("demo://", frames(), length=parts)
 
@@ -137,27 +101,58 @@ def _open_demo_uri(uri: str) -> Source:
     return demo_source(**values)
 
 
-def _silence_opencv() -> None:
-    """Leave stderr to this program's own sentences; every failed read is reported by them."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
-        cv2.setLogLevel(0)
-    else:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def _open_path(path: Path, bit_depth: int | None) -> Source:
+def _open_path(named: str, bit_depth: int | None) -> Source:
+    path = Path(named)
+    if not path.exists() and named.startswith("~"):
+        path = Path(os.path.expanduser(named))
+    if named.startswith("/dev/video") or path.is_char_device():
+        return open_device(str(path))
     if not path.exists():
-        raise DataError(f"{path} does not exist.", f"check the path; sources are: {KNOWN}")
+        raise _missing(named)
     if path.is_dir():
-        return _open_images(printable(str(path)), path, images_below(path), bit_depth)
+        return _open_folder(path, bit_depth)
+    if not path.is_file():
+        raise DataError(
+            f"{path} is neither a file nor a folder.", f"check the path; sources are: {KNOWN}"
+        )
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _open_images(printable(str(path)), path.parent, [path], bit_depth)
-    return _open_video(path)
+        return _open_images(str(path), path.parent, [path], bit_depth)
+    return open_video(path)
+
+
+def _missing(named: str) -> DataError:
+    """A path that is not there, with the mistake that is likely behind it."""
+    shown = without_secrets(named)
+    if re.match(r"[A-Za-z]:[\\/]", named):
+        inside = f"/mnt/{named[0].lower()}/" + named[3:].replace("\\", "/").lstrip("/")
+        return DataError(
+            f"{shown} is a path of Windows, and does not exist here.",
+            f"give the path as this system has it; inside WSL that is {inside}",
+        )
+    if named.startswith("\\\\"):
+        return DataError(
+            f"{shown} is a network share of Windows, and does not exist here.",
+            "mount the share, then give the folder where it is mounted",
+        )
+    if named.isdecimal():
+        return DataError(
+            f"{shown} is neither a file nor a folder.", f"use --camera {named} for a camera"
+        )
+    return DataError(f"{shown} does not exist.", f"check the path; sources are: {KNOWN}")
+
+
+def _open_folder(folder: Path, bit_depth: int | None) -> Source:
+    try:
+        images = images_below(folder)
+    except DataError as error:
+        videos = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+        if not videos:
+            raise
+        raise DataError(
+            f"folder {folder} has no images, but {len(videos)} video(s).",
+            f"inspect them one by one, such as --source {videos[0]}",
+        ) from error
+    return _open_images(str(folder), folder, images, bit_depth)
 
 
 def _open_images(uri: str, root: Path, paths: list[Path], bit_depth: int | None) -> Source:
@@ -165,106 +160,20 @@ def _open_images(uri: str, root: Path, paths: list[Path], bit_depth: int | None)
         for index, path in enumerate(paths):
             name = printable(path.relative_to(root).as_posix())
             try:
-                yield Frame(read_frame(path, bit_depth), name, index, _now())
+                yield Frame(read_frame(path, bit_depth), name, index, now())
+                continue
             except DataError as error:
-                yield Unreadable(name, index, _now(), error)
+                damage = error
+            except Exception as error:  # no memory for what a header declares, a share that fails
+                reason = str(error).strip().rstrip(".") or type(error).__name__
+                damage = DataError(
+                    f"image {path} cannot be read: {reason}.", "copy the file again or remove it"
+                )
+            if not root.is_dir():
+                raise DataError(
+                    f"folder {root} is gone; {index} of its {len(paths)} images were inspected.",
+                    "connect its disk or network share again, then inspect it again",
+                )
+            yield Unreadable(name, index, now(), damage)
 
-    return Source(uri, frames(), length=len(paths))
-
-
-def _open_video(path: Path) -> Source:
-    capture = cv2.VideoCapture(str(path))
-    first = _grab(capture, path.name)
-    if first is None:
-        capture.release()
-        raise DataError(
-            f"{path} is not a video that can be read; it is damaged, or its codec is not known.",
-            f"play it in a video player, or convert it to MP4; known are {' '.join(VIDEO_SUFFIXES)}"
-            " and images",
-        )
-    declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    length = int(declared) if math.isfinite(declared) and declared > 0 else None
-
-    def frames() -> Frames:
-        index = 0
-        try:
-            image: NDArray[np.uint8] | None = first
-            while image is not None:
-                yield Frame(image, f"{path.name}#{index:06d}", index, _now())
-                index += 1
-                image = _grab(capture, path.name)
-        finally:
-            capture.release()
-        if length is not None and index < length - _TOLERATED_MISSING_FRAMES:
-            raise DataError(
-                f"{path} ends after {index} of {length} frames; the rest cannot be read.",
-                "copy the video again; the frames up to there were inspected",
-            )
-
-    return Source(str(path), frames(), length=length, fps=_rate(capture, FOLDER_FPS))
-
-
-def _open_camera(number: int) -> Source:
-    capture = cv2.VideoCapture(number)
-    if not capture.isOpened():
-        devices = sorted(str(p) for p in Path("/dev").glob("video*"))
-        wanted = f"/dev/video{number}"
-        if wanted in devices:
-            raise DataError(
-                f"camera {number} ({wanted}) exists but cannot be opened.",
-                "end the program that uses it, or add yourself to the group 'video'",
-            )
-        found = f"found are {', '.join(devices)}" if devices else "no /dev/video* device exists"
-        raise DataError(
-            f"there is no camera {number}: {found}.",
-            "plug in a camera, name another number, or use --source demo://",
-        )
-    return _live(f"camera://{number}", capture)
-
-
-def _open_network(uri: str) -> Source:
-    capture = cv2.VideoCapture(uri)
-    if not capture.isOpened():
-        raise DataError(
-            f"cannot open {_without_password(uri)}.",
-            "check the address, the password and that the device is switched on",
-        )
-    return _live(_without_password(uri), capture)
-
-
-def _live(name: str, capture: cv2.VideoCapture) -> Source:
-    """A source without an end: when it ends, that is an error."""
-
-    def frames() -> Frames:
-        try:
-            for index in itertools.count():
-                image = _grab(capture, name)
-                if image is None:
-                    raise DataError(
-                        f"{name} stopped after {index} frames.",
-                        "check its cable, power and network, then start again",
-                    )
-                yield Frame(image, f"{name}#{index:06d}", index, _now())
-        finally:
-            capture.release()
-
-    return Source(name, frames(), live=True, fps=_rate(capture, _CAMERA_FPS))
-
-
-def _grab(capture: cv2.VideoCapture, name: str) -> NDArray[np.uint8] | None:
-    try:
-        found, image = capture.read()
-    except cv2.error as error:
-        raise DataError(f"{name} cannot be read: {error}.", "start again") from error
-    return as_frame(image, name) if found and image is not None else None
-
-
-def _rate(capture: cv2.VideoCapture, default: float) -> float:
-    fps = float(capture.get(cv2.CAP_PROP_FPS))
-    return fps if math.isfinite(fps) and 1 <= fps <= 240 else default
-
-
-def _without_password(uri: str) -> str:
-    """The address as it may be printed and logged."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    return Source(printable(uri), frames(), length=len(paths))

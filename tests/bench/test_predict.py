@@ -14,11 +14,10 @@ from dad_edge.bench.devices import DEVICES, DeviceName
 from dad_edge.bench.predict import ASSUMED_SHARES, SIZE_COSTS, predict, prediction_table
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
 from dad_edge.cli import main as cli
-from dad_edge.cli.line import DeviceChoice
 
 
 def test_the_command_offers_every_device_that_has_figures() -> None:
-    assert {choice.value for choice in DeviceChoice} == set(DEVICES) == set(get_args(DeviceName))
+    assert set(DEVICES) == set(get_args(DeviceName))
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -19,6 +19,7 @@ from small_networks import (
 from dad_edge import bundle as bundle_module
 from dad_edge.bundle import Bundle
 from dad_edge.cli import main as cli
+from dad_edge.files import sole_writer
 from dad_edge.gate.judgement import TOLERANCES, Tolerance
 
 
@@ -91,6 +92,18 @@ def test_what_cannot_be_judged_exits_with_one_and_the_command_that_judges_it(
     assert report["outcome"] == "passed"
     assert report["auroc_drop"] is not None
     assert report["pro_drop"] is not None
+
+
+def test_two_calibrations_do_not_write_into_one_bundle(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = write_images(tmp_path / "good", 2)
+    with sole_writer(bundle.path):
+        assert _run(monkeypatch, "calibrate", "--data", data, "--bundle", bundle.path) == 7
+    assert "another dad-edge writes into" in capsys.readouterr().err
 
 
 def test_a_rejected_engine_exits_with_one_and_a_next_step(

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from dad_edge.bundle import Bundle
 from dad_edge.cli.main import app
-from dad_edge.cli.terminal import SHOWN, Warnings, emit, say, show_warnings
+from dad_edge.cli.messages import SHOWN, say, steady_messages
+from dad_edge.cli.terminal import emit
 from dad_edge.errors import DataError
 
 LATIN = os.fsdecode(b"teil-\xfc")
@@ -25,38 +26,28 @@ LATIN = os.fsdecode(b"teil-\xfc")
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
     """A logger of the package, shown as the command line shows it."""
-    package = logging.getLogger("dad_edge")
-    before = list(package.handlers)
-    show_warnings()
-    yield logging.getLogger("dad_edge.somewhere")
-    package.handlers[:] = before
+    with steady_messages():
+        yield logging.getLogger("dad_edge.somewhere")
 
 
-def test_a_warning_is_one_line(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    logger.info("nobody asked")
+def test_a_warning_is_one_line(logger: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     logger.warning("%s is %d pixels high.", LATIN, 3)
     logger.warning("%s is %d pixels high.", LATIN, 3)
-    assert capsys.readouterr().err == "warning: teil-\\xfc is 3 pixels high.\n"
+    assert capfd.readouterr().err == "warning: teil-\\xfc is 3 pixels high.\n"
 
 
 def test_of_one_kind_the_first_are_shown(
-    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(20):
         logger.warning("frame %d is dark.", number)
     logger.warning("another kind.")
-    lines = capsys.readouterr().err.splitlines()
+    lines = capfd.readouterr().err.splitlines()
     assert len(lines) == SHOWN + 2
     assert lines[-2:] == [
         "warning: more of this kind are not shown.",
         "warning: another kind.",
     ]
-
-
-def test_there_is_one_handler(logger: logging.Logger) -> None:
-    show_warnings()
-    handlers = logging.getLogger("dad_edge").handlers
-    assert sum(isinstance(handler, Warnings) for handler in handlers) == 1
 
 
 def test_bytes_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +56,7 @@ def test_bytes_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr()
     assert printed.err == "teil-\\xfc\n"
     printed.out.encode("utf-8")
-    assert json.loads(printed.out) == {"name": LATIN, "kind": "Kratzer, größer"}
+    assert json.loads(printed.out) == {"name": "teil-\\xfc", "kind": "Kratzer, größer"}
     assert DataError(f"{LATIN} is empty.", f"remove {LATIN}").message == "teil-\\xfc is empty."
 
 

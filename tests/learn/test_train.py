@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dad_edge.config import Recipe, TrainConfig, read_recipe
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import DeviceError, Interrupted, ModelError, StorageError, UsageError
 from dad_edge.learn import train as training
+from dad_edge.learn.origin import origin_of
 from dad_edge.learn.parallel import Processes
 from dad_edge.learn.recipes import prepare_recipe
 from dad_edge.learn.train import Step, train
@@ -33,6 +35,9 @@ RUN = Recipe(
     ),
 )
 """Six steps, with everything that has a state switched on."""
+
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+"""Signals that end a run, and exit codes."""
 
 ALONE = Processes(torch.device("cpu"))
 
@@ -125,7 +130,7 @@ def test_the_segmenter_has_its_own_share_of_the_learning_rate(images: TrainingSe
     }
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), STOPS)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     images: TrainingSet, finished: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -133,12 +138,12 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
         if progress.step == 3:
             os.kill(os.getpid(), number)
 
-    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(s) for s, _ in STOPS]
     with pytest.raises(Interrupted, match="after step 3; everything is saved") as caught:
         train(RUN, images, tmp_path / "run", device="cpu", on_step=stop)
     assert caught.value.exit_code == code
     assert "--resume" in caught.value.next_step
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(s) for s, _ in STOPS] == handlers
 
     recipe = prepare_recipe(with_epochs(6), tmp_path / "run", resume=True)
     assert recipe == RUN
@@ -210,6 +215,64 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert all(bool(value.isfinite().all()) for value in tensors.values())
 
 
+def test_a_loss_that_is_no_number_before_the_first_save_does_not_promise_one(
+    images: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector, "mask_loss", lambda *_: torch.tensor(math.nan))
+    with pytest.raises(ModelError, match="at step 1, before anything was saved") as caught:
+        train(RUN, images, tmp_path, device="cpu")
+    assert "resume" not in caught.value.next_step
+    monkeypatch.undo()
+    assert train(RUN, images, tmp_path, device="cpu")["finished"]
+
+
+def test_two_trainings_do_not_write_into_one_folder(images: TrainingSet, tmp_path: Path) -> None:
+    def second(progress: Step) -> None:
+        with pytest.raises(StorageError, match="another dad-edge writes into"):
+            train(RUN, images, tmp_path, device="cpu")
+        with pytest.raises(StorageError, match="another dad-edge writes into"):
+            train(RUN, images, tmp_path, device="cpu", resume=True)
+
+    train(with_epochs(1), images, tmp_path, device="cpu", on_step=second)
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(RUN, images, tmp_path, device="cpu")
+
+
+def test_a_run_is_not_resumed_in_another_size(finished: Path) -> None:
+    with pytest.raises(UsageError, match="has the size 'nano', not 'edge'") as caught:
+        prepare_recipe(RUN, finished, resume=True, size="edge")
+    assert "--size" in caught.value.next_step
+    assert prepare_recipe(RUN, finished, resume=True, size="nano") == RUN
+
+
+def test_a_run_is_not_resumed_with_other_images(
+    images: TrainingSet, discs: Path, tmp_path: Path
+) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    train(with_epochs(1), images, run, device="cpu", origin=origin_of(discs, None))
+    shutil.copytree(discs, moved)
+    resumed = train(with_epochs(2), images, run, resume=True, origin=origin_of(moved, None))
+    assert resumed["step"] == 2
+    (moved / "train" / "good" / "000.png").unlink()
+    with pytest.raises(UsageError, match="learned from 5 images, and --data holds 4 now"):
+        train(with_epochs(3), images, run, resume=True, origin=origin_of(moved, None))
+    shutil.copy(discs / "train" / "good" / "001.png", moved / "train" / "good" / "000.png")
+    with pytest.raises(UsageError, match="from other images than those that --data holds now"):
+        train(with_epochs(3), images, run, resume=True, origin=origin_of(moved, None))
+    textured = origin_of(discs, discs / "train" / "good")
+    with pytest.raises(UsageError, match="with other --textures"):
+        train(with_epochs(3), images, run, resume=True, origin=textured)
+
+
+def test_a_state_that_names_no_images_is_resumed_with_any(
+    images: TrainingSet, discs: Path, tmp_path: Path
+) -> None:
+    train(with_epochs(1), images, tmp_path, device="cpu")
+    origin = origin_of(discs, None)
+    assert train(with_epochs(2), images, tmp_path, resume=True, origin=origin)["step"] == 2
+    assert origin.to_metadata().items() <= read_tensors(tmp_path / STATE)[1].items()
+
+
 def test_the_run_needs_a_folder(images: TrainingSet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a file is in the way of a folder"):
@@ -255,7 +318,7 @@ def test_signals_end_the_program_with_their_exit_codes(discs: Path, tmp_path: Pa
             text=True,
             env={**os.environ, "PYTHONPATH": paths},
         )
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number, _ in STOPS
     }
     for number, run in runs.items():
         assert run.stdout is not None

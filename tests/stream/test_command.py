@@ -18,10 +18,14 @@ import numpy as np
 import pytest
 
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
-from dad_edge.errors import StorageError, UsageError
+from dad_edge.errors import ReaderLeft, StorageError, UsageError
+from dad_edge.files import sole_writer
 from dad_edge.stream import command
-from dad_edge.stream.sources import Frame, Frames, Source
+from dad_edge.stream.demo import run_demo
+from dad_edge.stream.frames import Frame, Frames, Source
 
+PATIENCE_S = 240.0
+"""For a process on a busy machine; what is waited for always comes."""
 RUN = [sys.executable, "-m", "dad_edge.cli.main", "stream"]
 
 
@@ -37,7 +41,11 @@ def records(text: str) -> list[dict[str, Any]]:
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*RUN, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [*RUN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 
@@ -65,7 +73,9 @@ def test_a_folder_is_inspected_and_a_damaged_image_is_reported_at_the_end(
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_the_run_with_complete_files(
     tiny_bundle: Bundle, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -76,11 +86,11 @@ def test_a_signal_ends_the_run_with_complete_files(
         text=True,
     )
     log = out / "results.jsonl"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 4):
         time.sleep(0.02)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, stderr
     assert "error: stopped by a signal after" in stderr
     header, *frames, summary = records(log.read_text())
@@ -116,7 +126,7 @@ def test_stdout_that_is_full_is_a_storage_error(tiny_bundle: Bundle) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*RUN, "--source", "demo://?parts=2", "--bundle", str(tiny_bundle.path), "--json"],
-            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
     assert done.returncode == 7
     assert "the disk is full" in done.stderr
@@ -127,6 +137,28 @@ def test_results_of_an_earlier_run_are_not_overwritten(tiny_bundle: Bundle, tmp_
     with pytest.raises(StorageError, match="earlier run"):
         command.stream("demo://", lambda: tiny_bundle, out=tmp_path)
     assert (tmp_path / "results.jsonl").read_text() == "precious"
+
+
+def test_two_runs_do_not_write_into_one_folder(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    with sole_writer(tmp_path), pytest.raises(StorageError, match="another dad-edge writes into"):
+        command.stream("demo://?parts=1", lambda: tiny_bundle, out=tmp_path)
+    with sole_writer(tmp_path), pytest.raises(StorageError, match="another dad-edge writes into"):
+        run_demo(tiny_bundle, tmp_path, parts=1)
+    command.stream("demo://?parts=1", lambda: tiny_bundle, out=tmp_path)
+
+
+def test_a_reader_that_left_ends_the_run_unless_the_results_are_kept(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(ReaderLeft):
+            command.stream("demo://", lambda: tiny_bundle, json_lines=True)
+        source = "demo://?parts=3"
+        kept = command.stream(source, lambda: tiny_bundle, json_lines=True, out=tmp_path)
+    assert kept.frames == 3
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(
@@ -155,18 +187,18 @@ def test_max_frames_and_fresh_noise(tiny_bundle: Bundle, capfd: pytest.CaptureFi
 
 
 def test_a_bundle_without_thresholds_is_warned_about(
-    tiny_bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = shutil.copytree(tiny_bundle.path, tmp_path / "bare")
     (bare / "thresholds.json").unlink()
     command.stream("demo://?parts=1", lambda: open_bundle(bare))
-    assert "warning: the bundle has no thresholds" in capfd.readouterr().err
+    assert "the bundle has no thresholds" in caplog.text
 
 
 @pytest.mark.parametrize(("live", "demo"), [(True, True), (True, False), (False, True)])
 def test_a_camera_that_the_demo_bundle_inspects_is_warned_about(
     live: bool, demo: bool, tiny_bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def frames() -> Frames:
         yield Frame(dark_frame, "frame-0", 0, datetime.now(timezone.utc))
@@ -174,15 +206,14 @@ def test_a_camera_that_the_demo_bundle_inspects_is_warned_about(
     path = shutil.copytree(PACKAGED, tmp_path / "copy") if demo else tiny_bundle.path
     monkeypatch.setattr(command, "open_source", lambda *_: Source("camera://0", frames(), live))
     command.stream(0, lambda: open_bundle(Path(path)), max_frames=1)
-    said = capfd.readouterr().err
-    assert said.count("warning: the demo bundle inspects this camera") == (live and demo)
+    assert caplog.text.count("the demo bundle inspects this camera") == (live and demo)
 
 
 def test_the_environment_names_the_bundle(tiny_bundle: Bundle) -> None:
     done = subprocess.run(
         [*RUN, "--source", "demo://?parts=1"],
         env={**os.environ, "DAD_EDGE_BUNDLE": str(tiny_bundle.path)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "(DAD_EDGE_BUNDLE)" in done.stderr

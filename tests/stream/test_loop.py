@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import signal
 import threading
-import time
 from datetime import datetime, timezone
 
 import numpy as np
@@ -16,9 +15,12 @@ from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.seams import Inspection
 from dad_edge.stream import loop
+from dad_edge.stream.frames import Frame, Frames, Source, Unreadable
 from dad_edge.stream.loop import run_stream
 from dad_edge.stream.results import Result, Sink, Summary
-from dad_edge.stream.sources import Frame, Frames, Source, Unreadable
+
+PATIENCE_S = 120.0
+"""For another thread of a busy machine; what is waited for always comes."""
 
 
 class Recorder(Sink):
@@ -46,6 +48,11 @@ def frame(image: np.ndarray, index: int) -> Frame:
     return Frame(image, f"{index}.png", index, datetime.now(timezone.utc))
 
 
+def damaged(index: int) -> Unreadable:
+    error = DataError(f"{index}.png is damaged.", "copy it again")
+    return Unreadable(f"{index}.png", index, datetime.now(timezone.utc), error)
+
+
 def test_every_frame_reaches_every_sink_in_order(
     inspector: Inspector, dark_frame: np.ndarray, bright_frame: np.ndarray
 ) -> None:
@@ -62,27 +69,47 @@ def test_every_frame_reaches_every_sink_in_order(
     assert summary.dropped == summary.unreadable == summary.smaller_than_model == 0
     assert summary.fps == pytest.approx(30 / summary.seconds, rel=0.1)
     assert 0 < summary.latency_ms["p50"] <= summary.latency_ms["p95"]
-    assert sum(summary.stage_ms.values()) < summary.latency_ms["p95"]
+    for result in first.results:
+        assert sum(result.inspection.stage_ms.values()) <= result.latency_ms
 
 
-def test_a_live_source_keeps_only_its_newest_frame(
+class Waiting:
+    """An inspector that begins when an event says so."""
+
+    depth = 1
+
+    def __init__(self, inspector: Inspector, event: threading.Event) -> None:
+        self._inspector = inspector
+        self._event = event
+
+    def submit(self, frames: list[np.ndarray]) -> list[Inspection]:
+        assert self._event.wait(PATIENCE_S)
+        return self._inspector.inspect_batch(frames)
+
+    def collect(self, submission: list[Inspection]) -> list[Inspection]:
+        return submission
+
+
+def test_a_live_source_keeps_its_newest_frame_and_every_word_of_a_failed_read(
     inspector: Inspector, dark_frame: np.ndarray
 ) -> None:
-    class Slow(Recorder):
-        def write(self, result: Result) -> None:
-            super().write(result)
-            time.sleep(0.02)
+    all_read = threading.Event()
 
     def frames() -> Frames:
         for index in range(120):
-            yield frame(dark_frame, index)
-            time.sleep(0.001)
+            yield damaged(index) if index in (60, 118) else frame(dark_frame, index)
+        all_read.set()
 
-    sink = Slow()
-    summary = run_stream(Source("test", frames(), live=True), inspector, [sink])
-    assert summary.dropped > 0
-    assert summary.frames + summary.dropped == 120
+    sink = Recorder()
+    source = Source("test", frames(), live=True)
+    with pytest.raises(DataError, match="2 of"):
+        run_stream(source, Waiting(inspector, all_read), [sink])
+    (summary,) = sink.summaries
+    # One frame may be in hand before the reader is through, all others but the newest are dropped.
+    assert summary.frames in (1, 2)
+    assert summary.frames + summary.dropped == 118
     assert sink.results[-1].frame.index == 119
+    assert [missing.index for missing in sink.missing] == [60, 118]
 
 
 def test_max_frames_ends_an_endless_source(inspector: Inspector, dark_frame: np.ndarray) -> None:
@@ -120,12 +147,13 @@ def test_unreadable_pictures_are_counted_and_end_in_an_error(
 ) -> None:
     def frames() -> Frames:
         yield frame(dark_frame, 0)
-        yield Unreadable("1.png", 1, datetime.now(timezone.utc), DataError("1.png broken.", "go"))
+        yield damaged(1)
         yield frame(dark_frame, 2)
 
     sink = Recorder()
-    with pytest.raises(DataError, match=r"1 of 3 pictures .* 1\.png broken"):
+    with pytest.raises(DataError, match=r"1 of 3 pictures .* 1\.png is damaged") as caught:
         run_stream(Source("test", frames()), inspector, [sink])
+    assert caught.value.next_step == "the results name them all; copy it again"
     assert [result.frame.index for result in sink.results] == [0, 2]
     assert [missing.name for missing in sink.missing] == ["1.png"]
     assert sink.summaries[0].unreadable == 1
@@ -166,7 +194,7 @@ def test_a_full_disk_ends_the_run_and_closes_every_sink(
     assert len(sound.results) == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_request_finishes_the_frame_and_closes_the_sinks(
     inspector: Inspector, dark_frame: np.ndarray, number: signal.Signals
 ) -> None:
@@ -187,24 +215,32 @@ def test_a_camera_that_hangs_does_not_hold_up_the_end(
     inspector: Inspector, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_JOIN_S", 0.05)
-    unplugged = threading.Event()
+    written, unplugged, left = (threading.Event() for _ in range(3))
+
+    class Noting(Recorder):
+        def write(self, result: Result) -> None:
+            super().write(result)
+            written.set()
 
     def frames() -> Frames:
         yield frame(dark_frame, 0)
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGTERM]).start()
-        unplugged.wait(30)
+        assert written.wait(PATIENCE_S)
+        signal.raise_signal(signal.SIGTERM)
+        unplugged.wait()
+        left.set()
 
-    sink = Recorder()
-    started = time.monotonic()
-    with StopRequest() as stop, pytest.raises(Interrupted):
+    sink = Noting()
+    with StopRequest() as stop, pytest.raises(Interrupted) as caught:
         run_stream(Source("test", frames(), live=True), inspector, [sink], stop=stop)
-    assert time.monotonic() - started < 5
+    assert not left.is_set()
+    assert "beginning" not in caught.value.next_step
     assert sink.summaries[0].frames == 1
     unplugged.set()
+    assert left.wait(PATIENCE_S)
 
 
 def test_an_image_smaller_than_the_model_is_warned_about_once(
-    inspector: Inspector, capsys: pytest.CaptureFixture[str]
+    inspector: Inspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     def frames() -> Frames:
         for index in range(3):
@@ -212,7 +248,7 @@ def test_an_image_smaller_than_the_model_is_warned_about_once(
 
     summary = run_stream(Source("test", frames()), inspector, [Recorder()])
     assert summary.smaller_than_model == summary.frames == 3
-    assert capsys.readouterr().err.count("smaller than the model's 32×32") == 1
+    assert caplog.text.count("40×20 pixels, smaller than the model's 32×32") == 1
 
 
 class Overlapped:
@@ -220,6 +256,7 @@ class Overlapped:
 
     def __init__(self, inspector: Inspector) -> None:
         self.events: list[tuple[str, int]] = []
+        self.ended = threading.Event()
         self._inspector = inspector
 
     depth = 2
@@ -232,6 +269,7 @@ class Overlapped:
 
     def collect(self, submission: np.ndarray) -> list[Inspection]:
         self.events.append(("end", int(submission[0, 0, 0])))
+        self.ended.set()
         return self._inspector.inspect_batch([submission])
 
 
@@ -245,14 +283,13 @@ def test_a_frame_that_is_there_begins_before_the_one_before_it_ends(inspector: I
     def frames() -> Frames:
         for index in range(3):
             yield frame(numbered(index), index)
-        now = datetime.now(timezone.utc)
-        yield Unreadable("x.png", 3, now, DataError("x is damaged.", "copy it again"))
+        yield damaged(3)
         yield frame(numbered(3), 4)
         ready.set()
 
     class Late(Overlapped):
         def submit(self, frames: list[np.ndarray]) -> np.ndarray:
-            ready.wait(5)  # all frames are in hand before the first begins
+            ready.wait(PATIENCE_S)  # all frames are in hand before the first begins
             return super().submit(frames)
 
     sink, overlapped = Recorder(), Late(inspector)
@@ -268,9 +305,7 @@ def test_a_result_does_not_wait_for_a_frame_that_is_not_there(inspector: Inspect
 
     def frames() -> Frames:
         yield frame(numbered(0), 0)
-        deadline = time.perf_counter() + 10
-        while ("end", 0) not in overlapped.events and time.perf_counter() < deadline:
-            time.sleep(0.01)
+        assert overlapped.ended.wait(PATIENCE_S)
         yield frame(numbered(1), 1)
 
     run_stream(Source("test", frames(), live=False), overlapped, [Recorder()])

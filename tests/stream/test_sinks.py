@@ -1,122 +1,30 @@
 from __future__ import annotations
 
-import errno
 import io
-import json
 import math
 import shutil
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 from rich.console import Console
+from stream_results import make_result, missing_picture
 
-from dad_edge.errors import DataError, DeviceError, StorageError, UsageError
+from dad_edge.errors import DeviceError, StorageError, UsageError
 from dad_edge.machine.windows import INSTALL
-from dad_edge.runtime.seams import Inspection
 from dad_edge.stream import sinks
 from dad_edge.stream.annotate import Annotator, outline
-from dad_edge.stream.dashboard import TerminalSink
-from dad_edge.stream.results import Result, Summary
-from dad_edge.stream.sinks import JsonLinesSink, VideoSink, WindowSink
-from dad_edge.stream.sources import Frame, Source, Unreadable
-
-START = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=timezone.utc)
+from dad_edge.stream.dashboard import TerminalSink, on_one_line
+from dad_edge.stream.frames import Source
+from dad_edge.stream.results import Summary
+from dad_edge.stream.sinks import VideoSink, WindowSink
 
 
-def make_result(
-    index: int = 0, *, score: float = 0.75, shape: tuple[int, int] = (48, 64), seconds: float = 0
-) -> Result:
-    score_map = np.zeros((32, 32), np.float32)
-    score_map[8:16, 8:16] = score
-    inspection = Inspection(
-        score=score,
-        verdict="defect" if math.isfinite(score) else "invalid",
-        score_map=score_map,
-        heat=np.rint(np.nan_to_num(score_map) * 255).astype(np.uint8),
-        image=np.zeros((3, 32, 32), np.float32),
-        restored=np.zeros((3, 32, 32), np.float32),
-        stage_ms={"inject": 1.0, "denoise": 2.00049},
-    )
-    image = np.full((*shape, 3), 90, np.uint8)
-    frame = Frame(image, f"{index}.png", index, START + timedelta(seconds=seconds), "dent")
-    return Result(frame, inspection, latency_ms=3.5, waited_ms=0.25)
-
-
-def missing_picture() -> Unreadable:
-    return Unreadable("7.png", 7, START, DataError("7.png is empty.", "remove it"))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def test_json_lines_hold_header_frames_errors_and_summary(tmp_path: Path) -> None:
-    sink = JsonLinesSink(tmp_path / "results.jsonl", {"backend": "tiny"}, 0.5)
-    sink.write(make_result())
-    sink.write(make_result(1, score=math.nan))
-    sink.skip(missing_picture())
-    sink.close(Summary(frames=2))
-    header, first, second, missing, summary = read_lines(tmp_path / "results.jsonl")
-    assert header == {"record": "header", "schema": 1, "backend": "tiny"}
-    assert first == {
-        "record": "frame",
-        "index": 0,
-        "name": "0.png",
-        "time": "2026-01-02T03:04:05.678+00:00",
-        "score": 0.75,
-        "threshold": 0.5,
-        "verdict": "defect",
-        "latency_ms": 3.5,
-        "waited_ms": 0.25,
-        "stage_ms": {"inject": 1.0, "denoise": 2.0},
-        "kind": "dent",
-    }
-    assert (second["score"], second["verdict"]) == (None, "invalid")
-    assert (missing["record"], missing["index"]) == ("error", 7)
-    assert missing["error"] == "7.png is empty."
-    assert (summary["record"], summary["frames"]) == ("summary", 2)
-
-
-def test_every_json_line_is_on_disk_before_the_next_frame(tmp_path: Path) -> None:
-    sink = JsonLinesSink(tmp_path / "results.jsonl", {}, 0.5)
-    for index in range(3):
-        sink.write(make_result(index))
-        assert read_lines(tmp_path / "results.jsonl")[-1]["index"] == index
-    sink.close(Summary())
-
-
-def test_a_full_disk_is_an_error_from_the_first_line() -> None:
-    with pytest.raises(StorageError, match=r"/dev/full: the disk is full"):
-        JsonLinesSink(Path("/dev/full"), {}, 0.5)
-
-
-def test_a_disk_that_fills_up_inside_a_line_leaves_whole_lines(tmp_path: Path) -> None:
-    class FillingDisk(io.FileIO):
-        room = 400
-
-        def write(self, data: Any) -> int:
-            if self.room == 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            written = super().write(data[: self.room])
-            self.room -= written
-            return written
-
-    path = tmp_path / "results.jsonl"
-    sink = JsonLinesSink(path, {}, 0.5)
-    sink._file.close()
-    sink._file = FillingDisk(path, "ab")
-    sink.write(make_result())
-    with pytest.raises(StorageError, match="the disk is full"):
-        sink.write(make_result(1))
-    assert [line["record"] for line in read_lines(path)] == ["header", "frame"]
-    with pytest.raises(StorageError):
-        sink.close(Summary())
-    assert sink._file.closed
+def test_names_cannot_steer_the_terminal() -> None:
+    assert on_one_line("a\n\x1b[31mü b.png") == r"a\n\x1b[31mü b.png"
 
 
 class Video(NamedTuple):
@@ -214,6 +122,17 @@ def test_an_opencv_without_windows_names_what_installs_one(monkeypatch: pytest.M
     with pytest.raises(UsageError, match="needs an OpenCV with windows") as caught:
         WindowSink(Annotator(0.5, 0.5))
     assert caught.value.next_step == INSTALL
+
+
+def test_a_video_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "parts\udcfc"
+    folder.mkdir()
+    source = Source("test", iter(()))  # type: ignore[arg-type]
+    sink = VideoSink(folder / "line.mp4", source, Annotator(0.5, 0.5))
+    sink.write(make_result())
+    sink.close(Summary())
+    shutil.copy(folder / "line.mp4", tmp_path / "copy.mp4")
+    assert read_video(tmp_path / "copy.mp4").frames == 1
 
 
 def test_the_outline_surrounds_what_is_above_the_pixel_threshold() -> None:

@@ -1,31 +1,21 @@
 from __future__ import annotations
 
-import itertools
 import os
-import subprocess
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from dad_edge.errors import DataError, UsageError
+from dad_edge.errors import DadEdgeError, DataError, UsageError
 from dad_edge.stream import sources
-from dad_edge.stream.sources import Frame, Unreadable, open_source
+from dad_edge.stream.frames import Frame, Unreadable
+from dad_edge.stream.sources import open_source
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-
-
-def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
 
 
 def test_a_folder_gives_its_images_in_name_order(tmp_path: Path, dark_frame: np.ndarray) -> None:
@@ -100,94 +90,108 @@ def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
         open_source(str(tmp_path / "nothing"))
 
 
-def test_no_such_camera_lists_the_cameras_there_are(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match=r"there is no camera 87: (found are|no /dev/video)"):
-        open_source(87)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_video_gives_every_frame(tmp_path: Path, dark_frame: np.ndarray) -> None:
-    write_video(tmp_path / "line.avi", [dark_frame] * 5)
-    source = open_source(str(tmp_path / "line.avi"))
-    frames = list(source.frames)
-    assert len(frames) == source.length == 5
-    assert source.fps == 10
-    assert frames[4].name == "line.avi#000004"
-
-
-def test_a_damaged_video_is_an_error_without_noise_of_the_decoder(tmp_path: Path) -> None:
-    (tmp_path / "line.mp4").write_bytes(bytes(5000))
-    # In a process of its own, because FFmpeg reads its log level once.
-    command = [sys.executable, "-m", "dad_edge", "stream", "--source", "line.mp4"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 3
-    said = [line for line in done.stderr.splitlines() if not line.startswith(("bundle", "backend"))]
-    assert [line.split(":")[0] for line in said] == ["error", "next"]
-    assert "not a video that can be read" in said[0]
-
-
-def test_a_video_that_breaks_off_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dark_frame: np.ndarray
+def test_an_image_of_any_damage_is_reported_and_the_next_one_is_read(
+    tmp_path: Path, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class BrokenVideo:
-        def __init__(self, path: str) -> None:
-            self.left = 3
+    failures = {
+        "a.png": MemoryError("Unable to allocate 64 GiB"),
+        "b.png": OSError(116, "Stale file handle"),
+        "c.png": ValueError(),
+    }
+    for name in (*failures, "d.png"):
+        write_png(tmp_path / name, dark_frame)
 
-        def read(self) -> tuple[bool, np.ndarray | None]:
-            self.left -= 1
-            return (True, dark_frame) if self.left >= 0 else (False, None)
+    def read(path: Path, bit_depth: int | None) -> np.ndarray:
+        if path.name in failures:
+            raise failures[path.name]
+        return dark_frame
 
-        def get(self, what: int) -> float:
-            return 25.0
+    monkeypatch.setattr(sources, "read_frame", read)
+    *damaged, sound = open_source(str(tmp_path)).frames
+    said = [item.error.message for item in damaged if isinstance(item, Unreadable)]
+    assert ["64 GiB" in said[0], "Stale file" in said[1], "ValueError" in said[2]] == [True] * 3
+    assert isinstance(sound, Frame)
+    assert sound.index == 3
 
-        def release(self) -> None:
-            pass
 
-    (tmp_path / "line.mp4").touch()
-    monkeypatch.setattr(sources.cv2, "VideoCapture", BrokenVideo)
-    frames = open_source(str(tmp_path / "line.mp4")).frames
-    assert len(list(itertools.islice(frames, 3))) == 3
-    with pytest.raises(DataError, match="ends after 3 of 25 frames"):
+def test_a_folder_that_vanishes_is_said(tmp_path: Path, dark_frame: np.ndarray) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        write_png(tmp_path / "share" / name, dark_frame)
+    frames = open_source(str(tmp_path / "share")).frames
+    assert isinstance(next(frames), Frame)
+    (tmp_path / "share").rename(tmp_path / "unmounted")
+    with pytest.raises(DataError, match="is gone; 1 of its 3 images were inspected"):
         next(frames)
 
 
-def test_a_camera_that_stops_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, dark_frame: np.ndarray
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path, dark_frame: np.ndarray) -> None:
+    write_png(tmp_path / "a\udcfc.png", dark_frame)
+    (frame,) = open_source(str(tmp_path)).frames
+    assert isinstance(frame, Frame)
+    assert frame.name == r"a\xfc.png"
+
+
+def test_a_folder_of_videos_says_how_to_inspect_one(tmp_path: Path) -> None:
+    (tmp_path / "line.mp4").touch()
+    (tmp_path / "night.MKV").touch()
+    with pytest.raises(DataError, match=r"no images, but 2 video") as caught:
+        open_source(str(tmp_path))
+    assert f"--source {tmp_path / 'line.mp4'}" in caught.value.next_step
+
+
+def test_the_home_folder_has_its_short_name(
+    tmp_path: Path, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class UnpluggedCamera:
-        def __init__(self, number: int) -> None:
-            self.left = 2
-
-        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-            return True
-
-        def read(self) -> tuple[bool, np.ndarray | None]:
-            self.left -= 1
-            return (True, dark_frame) if self.left >= 0 else (False, None)
-
-        def get(self, what: int) -> float:
-            return 0.0
-
-        def release(self) -> None:
-            pass
-
-    monkeypatch.setattr(sources.cv2, "VideoCapture", UnpluggedCamera)
-    source = open_source(0)
-    assert (source.live, source.length, source.fps) == (True, None, 30.0)
-    assert len(list(itertools.islice(source.frames, 2))) == 2
-    with pytest.raises(DataError, match="stopped after 2 frames"):
-        next(source.frames)
+    write_png(tmp_path / "parts" / "a.png", dark_frame)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for named in ("~/parts", "file://~/parts", f"file://localhost{tmp_path}/parts"):
+        assert open_source(named).length == 1
 
 
-def test_the_password_of_a_network_camera_is_not_printed() -> None:
-    with pytest.raises(DataError) as caught:
-        open_source("rtsp://user:secret@127.0.0.1:9/line?token=hidden")
-    assert "rtsp://127.0.0.1:9/line" in caught.value.message
+@pytest.mark.parametrize(
+    ("named", "message", "next_step"),
+    [
+        (r"C:\parts\good", "a path of Windows", "/mnt/c/parts/good"),
+        ("D:/parts", "a path of Windows", "/mnt/d/parts"),
+        ("D://parts", "a path of Windows", "/mnt/d/parts"),
+        (r"\\server\share", "a network share of Windows", "mount the share"),
+        ("7", "neither a file nor a folder", "--camera 7"),
+        ("/dev/null", "is not a camera", "/dev/video0"),
+        ("/dev/video97", "there is no camera 97", "plug in"),
+        ("v4l2:///dev/video97", "there is no camera 97", "plug in"),
+        ("v4l2://97", "there is no camera 97", "plug in"),
+        ("v4l2:///dev/null", "is not a camera", "/dev/video0"),
+    ],
+)
+def test_what_is_likely_meant_is_said(named: str, message: str, next_step: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        open_source(named)
+    assert next_step in caught.value.next_step
+
+
+@pytest.mark.parametrize("named", ["", " ", "file://"])
+def test_an_empty_source_is_not_the_current_folder(named: str) -> None:
+    with pytest.raises(UsageError, match="--source is empty"):
+        open_source(named)
+
+
+def test_an_address_that_opencv_would_not_survive_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"rtsp://camera/\\xfc holds characters"):
+        open_source("rtsp://admin:secret@camera/\udcfc")
+
+
+def test_a_pipe_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "line.mp4")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        open_source(str(tmp_path / "line.mp4"))
+
+
+@pytest.mark.parametrize("named", ["rtps://admin:secret@host/x", "admin:secret@host/x"])
+def test_a_mistyped_address_keeps_its_password(named: str) -> None:
+    with pytest.raises(DadEdgeError) as caught:
+        open_source(named)
     assert "secret" not in caught.value.message
-    assert "hidden" not in caught.value.message
+    assert "host/x" in caught.value.message
 
 
 def test_the_demo_line_knows_its_truth() -> None:

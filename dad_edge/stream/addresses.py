@@ -1,0 +1,55 @@
+"""Addresses of cameras as they may be printed and logged: without what is secret in them."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "…"
+"""Stands for what is not shown."""
+
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>[^\s'\"]*)")
+
+
+def without_secrets(uri: str) -> str:
+    """The address of a source without user, password, query and values in its path.
+
+    An `@` behind the first `/`, `?` or `#` can belong to the path or to a password that holds
+    such a character. Nothing but the scheme is shown then, for no rule tells the two apart.
+
+    Args:
+        uri: with a scheme, such as ``rtsp://user:password@host/path?token=x``.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return _without_user(uri)
+    address = re.match(r"[^/?#]*", rest)
+    host = address.group() if address else ""
+    if "@" in rest[len(host) :]:
+        return f"{scheme}://{HIDDEN}"
+    path = re.split(r"[?#;]", rest[len(host) :])[0]
+    parts = [HIDDEN if "=" in part or "&" in part else part for part in path.split("/")]
+    return f"{scheme}://{host.rpartition('@')[2]}{'/'.join(parts)}"
+
+
+def has_unclear_password(uri: str) -> bool:
+    """Whether an `@` lies where a password that holds `/`, `?` or `#` would have put it."""
+    return without_secrets(uri).endswith(f"://{HIDDEN}")
+
+
+def hide_secrets(text: str) -> str:
+    """A message with every address in it as `without_secrets` shows it."""
+    return _ADDRESS.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    address = match.group()
+    scheme = match.group("scheme").lower()
+    if scheme in ("demo", "file") or not re.search(r"[@?#;=]", match.group("rest")):
+        return address
+    return without_secrets(address)
+
+
+def _without_user(text: str) -> str:
+    """A mistyped address or a path: what lies before an `@` is hidden if it may be a password."""
+    user, at, rest = text.rpartition("@")
+    return f"{HIDDEN}@{re.split(r'[?#]', rest)[0]}" if at and ":" in user else text

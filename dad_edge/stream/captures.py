@@ -1,0 +1,253 @@
+"""Frames that OpenCV decodes: video files, cameras and network streams.
+
+A read that fails is no end: one damaged picture of a camera or one damaged frame of a video is
+reported and the next one is read. Only several failed reads in a row are the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import os
+import re
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dad_edge.errors import DataError, UsageError, printable
+from dad_edge.image.preprocess import as_frame
+from dad_edge.machine.noise import NOISE
+from dad_edge.stream.addresses import has_unclear_password, without_secrets
+from dad_edge.stream.containers import has_index, missing_bytes
+from dad_edge.stream.frames import FOLDER_FPS, Frame, Frames, Source, Unreadable, now
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
+
+_CAMERA_FPS = 30.0
+_FAILED_READS = 10
+"""Failed reads in a row that end a source. Behind its end every read fails at once; a transmission
+error spoils a frame and, in a compressed video, a few that build on it."""
+_SILENCE_S = 10.0
+"""A live source is over after the first failed read that comes so long after its last picture: a
+camera that is gone can take that long for every read."""
+
+_TOLERATED_MISSING_FRAMES = 2
+"""Frames fewer than promised that are not worth a word."""
+
+_log = logging.getLogger(__name__)
+
+
+def open_video(path: Path) -> Source:
+    """A video file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    capture = _capture_of(path)
+    name = printable(path.name)
+    pictures = _Pictures(capture, name)
+    first = pictures.next_run()
+    if not isinstance(first[-1], Frame):
+        capture.release()
+        raise DataError(
+            f"{path} is not a video that can be read; it is damaged, or its codec is not known.",
+            f"play it in a video player, or convert it to MP4; known are {' '.join(VIDEO_SUFFIXES)}"
+            " and images",
+        )
+    estimate = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    length = int(estimate) if math.isfinite(estimate) and estimate > 0 else None
+
+    def frames() -> Frames:
+        try:
+            run = first
+            while isinstance(run[-1], Frame):
+                yield from run
+                run = pictures.next_run()
+        finally:
+            capture.release()
+        # The frames that failed last may be none at all: behind the end of a file every read fails.
+        count = run[0].index
+        if missing := missing_bytes(path):
+            raise DataError(
+                f"{path} was cut off: {missing} bytes are missing behind its frame {count}.",
+                "copy the video again; the frames up to there were inspected",
+            )
+        if length is not None and count < length - _TOLERATED_MISSING_FRAMES:
+            _say_fewer(path, count, length)
+
+    return Source(printable(str(path)), frames(), length=length, fps=_rate(capture, FOLDER_FPS))
+
+
+def _say_fewer(path: Path, count: int, length: int) -> None:
+    """Log that a video gave fewer frames than its container promised."""
+    if has_index(path):
+        _log.warning(
+            "%s lists %d frames and %d could be read; it may be damaged, or was trimmed without "
+            "being encoded again.",
+            *(path, length, count),
+        )
+    else:
+        _log.info(
+            "%s: %d frames were read; about %d follow from its duration, which says little where "
+            "the frame rate varies.",
+            *(path, count, length),
+        )
+
+
+def open_camera(number: int) -> Source:
+    """A camera at this machine.
+
+    Args:
+        number: of its device, `/dev/video<number>`.
+
+    Raises:
+        DataError: it is not there, or cannot be opened.
+    """
+    capture = cv2.VideoCapture(number)
+    if not capture.isOpened():
+        devices = sorted(str(p) for p in Path("/dev").glob("video*"))
+        wanted = f"/dev/video{number}"
+        if wanted in devices:
+            raise DataError(
+                f"camera {number} ({wanted}) exists but cannot be opened.",
+                "end the program that uses it, or add yourself to the group 'video'",
+            )
+        present = f"found are {', '.join(devices)}" if devices else "no /dev/video* device exists"
+        raise DataError(
+            f"there is no camera {number}: {present}.",
+            "plug in a camera, name another number, or use --source demo://",
+        )
+    return _live(f"camera://{number}", capture)
+
+
+def open_device(device: str) -> Source:
+    """A camera by the name of its device, such as ``/dev/video0`` or ``/dev/v4l/by-id/…``.
+
+    Raises:
+        DataError: it is no camera, is not there, or cannot be opened.
+    """
+    match = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(device))
+    if match is None:
+        cameras = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
+        raise DataError(
+            f"{device} is not a camera; the cameras here: {cameras}.",
+            "name the device of a camera, such as /dev/video0",
+        )
+    return open_camera(int(match.group(1)))
+
+
+def open_network(uri: str) -> Source:
+    """A camera or server on the network.
+
+    Raises:
+        UsageError: the address holds characters that no address has.
+        DataError: the device does not answer, or refuses.
+    """
+    if not uri.isprintable():  # OpenCV does not survive bytes that are not UTF-8
+        raise UsageError(
+            f"{without_secrets(printable(uri))} holds characters that no address has.",
+            "write them as % and two hexadecimal digits",
+        )
+    capture = cv2.VideoCapture(uri)
+    if not capture.isOpened():
+        next_step = "check the address, the password and that the device is switched on"
+        if has_unclear_password(uri):
+            next_step = "write / ? # @ in a password as %2F %3F %23 %40, then try again"
+        raise DataError(f"cannot open {without_secrets(uri)}.", next_step)
+    return _live(without_secrets(uri), capture)
+
+
+class _Pictures:
+    """Reads of a capture, one after the other, each of which may fail."""
+
+    def __init__(self, capture: cv2.VideoCapture, name: str) -> None:
+        self._capture = capture
+        self._name = name
+        self._indices = itertools.count()
+
+    def next(self) -> Frame | Unreadable:
+        """The next picture, or why there is none."""
+        index = next(self._indices)
+        name = f"{self._name}#{index:06d}"
+        try:
+            image = self._grab()
+        except Exception as error:  # whatever a decoder makes of damaged bytes
+            return Unreadable(name, index, now(), _unreadable(name, str(error) or repr(error)))
+        if image is None:
+            return Unreadable(name, index, now(), _unreadable(name, "it is damaged or missing"))
+        return Frame(image, name, index, now())
+
+    def next_run(self, patience_s: float = math.inf) -> list[Frame | Unreadable]:
+        """The next picture behind those that failed; no picture after too many failures.
+
+        Args:
+            patience_s: time after which one more failure is one too many.
+        """
+        run: list[Frame | Unreadable] = []
+        started = time.monotonic()
+        while True:
+            run.append(self.next())
+            if isinstance(run[-1], Frame) or len(run) == _FAILED_READS:
+                return run
+            if time.monotonic() - started > patience_s:
+                return run
+
+    def _grab(self) -> NDArray[np.uint8] | None:
+        with NOISE.dropped():
+            was_read, image = self._capture.read()
+        return as_frame(image, self._name) if was_read and image is not None else None
+
+
+def _unreadable(name: str, reason: str) -> DataError:
+    reason = printable(reason.strip().rstrip("."))
+    return DataError(
+        f"{name} cannot be read: {reason}.",
+        "if it happens often, check the camera, its cable, the network or the recording",
+    )
+
+
+def _live(name: str, capture: cv2.VideoCapture) -> Source:
+    """A source without an end: when it ends, that is an error."""
+    pictures = _Pictures(capture, name)
+
+    def frames() -> Frames:
+        count = 0
+        try:
+            run = pictures.next_run(_SILENCE_S)
+            while isinstance(run[-1], Frame):
+                yield from run
+                count += 1
+                run = pictures.next_run(_SILENCE_S)
+        finally:
+            capture.release()
+        raise DataError(
+            f"{name} stopped after {count} frames.",
+            "check its cable, power and network, then start again",
+        )
+
+    return Source(name, frames(), live=True, fps=_rate(capture, _CAMERA_FPS))
+
+
+def _capture_of(path: Path) -> cv2.VideoCapture:
+    """OpenCV takes names in UTF-8 only; any other file is opened here and named by its number."""
+    try:
+        if os.fsencode(path) == str(path).encode():
+            return cv2.VideoCapture(str(path))
+    except UnicodeEncodeError:
+        pass
+    try:
+        with path.open("rb") as file:
+            return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}")
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}.", "check the path and its permissions"
+        ) from error
+
+
+def _rate(capture: cv2.VideoCapture, default: float) -> float:
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if math.isfinite(fps) and 1 <= fps <= 240 else default

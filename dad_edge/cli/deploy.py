@@ -151,6 +151,7 @@ def build(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.deploy import build as stage
     from dad_edge.gate.images import images_of
+    from dad_edge.gate.verify import store_proof
     from dad_edge.runtime.engines import why_not_here
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
@@ -179,7 +180,8 @@ def build(
     say(stage.in_words(sidecar))
     reports = []
     if reason := why_not_here(sidecar):
-        say(f"accuracy gate: NOT RUN, {reason}")
+        store_proof(chosen, sidecar.name, images)
+        say(f"accuracy gate: NOT RUN, {reason}; run 'dad-edge verify' on the device")
     else:
         reports = judge(chosen, [sidecar.name], images, data, normal)
     if as_json:

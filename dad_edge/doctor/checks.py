@@ -103,7 +103,8 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
 
     from dad_edge.bundle import find_bundle, open_bundle
     from dad_edge.data.demo import draw
-    from dad_edge.runtime.inspector import open_inspector
+    from dad_edge.runtime.inspector import choose_engine
+    from dad_edge.runtime.opening import open_choice
 
     doing, chosen = "bundle", ""
     try:
@@ -123,14 +124,20 @@ def _job(named: Path | None) -> tuple[list[Check], int]:
                 )
             )
         doing = "inspect a frame"
-        with open_inspector(bundle) as inspector:
+        choice = choose_engine(bundle)
+        checks += [
+            Check(group, "engine", "problem", text, "dad-edge verify, or build it again here")
+            for text in choice.passed_over
+        ]
+        with open_choice(choice) as inspector:
             inspection = inspector.inspect(draw(0).image)
     except DadEdgeError as error:
         detail = f"{chosen}{error.message}"
         checks.append(Check(group, doing, "problem", detail, error.next_step))
         return checks, error.exit_code
     spent = sum(inspection.stage_ms.values())
-    detail = f"{inspector.backend}: first frame in {spent:.0f} ms"
+    chosen = f"engine {choice.name}" if choice.name else "the FP32 graphs"
+    detail = f"{chosen} on {inspector.backend}: first frame in {spent:.0f} ms"
     checks.append(Check(group, doing, "ok", detail))
     return checks, 0
 

@@ -119,6 +119,25 @@ def _gate_of(judgement: Judgement) -> Gate:
     return Gate(passed=True, reason=f"passed on {judgement.images} images of {judgement.source}")
 
 
+def store_proof(bundle: Bundle, engine: str, images: Images) -> None:
+    """Give an engine that cannot run here a proof for the machine that it is for.
+
+    Args:
+        bundle: a checked bundle in a folder that may be written.
+        engine: name of the engine.
+        images: frames of the product.
+
+    Raises:
+        DataError: an image cannot be read.
+        StorageError: the proof cannot be written.
+    """
+    sidecar = read_sidecar(bundle, engine)
+    frames = frames_of_proof(images)
+    proof = make_proof(frames, open_graphs(bundle), None, sidecar.precision, bundle.model)
+    folder = bundle.path / ENGINES / engine
+    write_sidecar(folder, replace(sidecar, proof_sha256=write_proof(folder, proof)))
+
+
 def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
     """Frames by which an engine can prove itself later: a good part first, then defects."""
     good: list[NDArray[np.uint8]] = []

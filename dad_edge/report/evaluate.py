@@ -58,6 +58,8 @@ class Candidate:
     """Folder where its reports belong."""
     origin: str = CALIBRATED
     """Where the threshold comes from."""
+    passed_over: tuple[str, ...] = ()
+    """Engines that were not used, each with the reason."""
 
     def default_folder(self, root: Path, split: Split) -> Path:
         """Folder of the report where the user names none."""
@@ -85,6 +87,7 @@ def bundle_candidate(
         Weights(form="bundle", name=bundle.manifest.class_name, sha256=digests),
         Path(REPORTS) if bundle.path == PACKAGED else bundle.path / REPORTS,
         f"from {choice.thresholds_origin}",
+        choice.passed_over,
     )
 
 
@@ -186,6 +189,7 @@ def evaluate(
         kinds=kind_table(kinds, values, threshold),
         context=Context(
             backend=candidate.inspector.backend,
+            passed_over=candidate.passed_over,
             model=MeasuredModel(
                 size=candidate.model.size,
                 image_size=candidate.model.image_size,

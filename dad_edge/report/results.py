@@ -158,6 +158,8 @@ class Context:
     """Settings of the model."""
     weights: Weights
     """Which weights."""
+    passed_over: Sequence[str] = ()
+    """Engines that were not used although they would have gone first, each with the reason."""
     seed: int
     """Key of the inspector's noise."""
     data: MeasuredData
@@ -217,8 +219,10 @@ def context_data(context: Context) -> dict[str, Any]:
     """What made the figures, as in report.json."""
     weights = context.weights
     name_key = "class_name" if weights.form == "bundle" else "run"
+    passed_over = {"passed_over": list(context.passed_over)} if context.passed_over else {}
     return {
         "backend": context.backend,
+        **passed_over,
         "model": asdict(context.model),
         weights.form: {name_key: weights.name, "sha256": weights.sha256},
         "seed": context.seed,

@@ -91,7 +91,7 @@ def stream(
             )
         threshold = inspector.threshold
         annotator = Annotator(threshold, choice.pixel_threshold)
-        header = describe(bundle, inspector, source, seed=seed, fresh_noise=fresh_noise)
+        header = describe(choice, inspector, source, seed=seed, fresh_noise=fresh_noise)
         sinks: list[Sink] = [WindowSink(annotator)] if window else []
         if out is not None:
             sinks.append(JsonLinesSink.create(out / RESULTS, header, threshold))
@@ -128,9 +128,10 @@ def announce(choice: EngineChoice, inspector: Inspector) -> None:
 
 
 def describe(
-    bundle: Bundle, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
+    choice: EngineChoice, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
 ) -> dict[str, Any]:
     """What the results of a run depend on, for the first line of the log."""
+    bundle = choice.bundle
     return {
         "source": source.name,
         "bundle": {
@@ -148,6 +149,7 @@ def describe(
             "python": platform.python_version(),
             **package_versions(),
         },
+        "passed_over": list(choice.passed_over),
     }
 
 

@@ -146,7 +146,7 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
             "contact sheet": out / SHEET,
             "log": out / RESULTS,
         }
-        header = describe(bundle, inspector, source, seed=0, fresh_noise=False)
+        header = describe(choice, inspector, source, seed=0, fresh_noise=False)
         truth = TruthSink()
         sinks = [
             JsonLinesSink.create(files["log"], header, inspector.threshold, replace=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,12 @@ from small_networks import make_network_bundle
 
 from dad_edge.bundle import ENGINES, SEGMENTER, Bundle, open_bundle
 from dad_edge.deploy.build import build, find_target
+from dad_edge.doctor.checks import examine
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
+from dad_edge.gate.images import demo_images
+from dad_edge.gate.verify import store_proof
+from dad_edge.report.evaluate import bundle_candidate
 from dad_edge.runtime import inspector as choosing
 from dad_edge.runtime.inspector import choose_engine, open_inspector
 from dad_edge.runtime.opening import open_graphs
@@ -29,7 +34,8 @@ from dad_edge.runtime.proof import (
     remembered,
     write_proof,
 )
-from dad_edge.runtime.sidecar import Sidecar, write_sidecar
+from dad_edge.runtime.sidecar import Sidecar, read_sidecar, write_sidecar
+from dad_edge.stream.command import stream
 
 CPU = find_target("onnxruntime")
 
@@ -175,3 +181,26 @@ def test_frames_of_a_proof_are_small_and_come_back_as_they_were(
     for mine, theirs in zip(read.frames + read.maps, proof.frames + proof.maps, strict=True):
         assert np.array_equal(mine, theirs)
     assert (tmp_path / PROOF).stat().st_size < 50_000
+
+
+def test_results_name_what_was_passed_over(
+    bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray
+) -> None:
+    sidecar = flip_a_bit(bundle, accept(bundle, build(bundle, "fp32", CPU)))
+    stream("demo://", lambda: bundle, out=tmp_path / "out", max_frames=1)
+    header = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
+    assert header["passed_over"][0].startswith(f"{sidecar.name}: scores differ by ")
+    candidate = bundle_candidate(bundle, threads=1)
+    assert candidate.passed_over[0].startswith(f"{sidecar.name}: scores differ by ")
+    checks = examine(bundle.path).checks
+    assert any(check.name == "engine" and sidecar.name in check.detail for check in checks)
+
+
+def test_an_engine_for_another_machine_gets_its_proof_where_it_is_built(bundle: Bundle) -> None:
+    sidecar = build(bundle, "fp16", CPU)
+    store_proof(bundle, sidecar.name, demo_images(bundle))
+    built = read_sidecar(bundle, sidecar.name)
+    proof = read_proof(bundle.path / ENGINES / sidecar.name, built.proof_sha256 or "")
+    assert built.gate.passed is None
+    with open_inspector(bundle, engine=sidecar.name, threads=1) as inspector:
+        assert prove(inspector, proof).passed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,8 +181,10 @@ def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None)
     sidecar = choice.sidecar
     folder = folder or choice.bundle.path / ENGINES / str(choice.name)
     proof = read_proof(folder, proof_sha256)
+    on_cpu = sidecar is None or sidecar.runtime in CPU_RUNTIMES
+    clock = time.process_time if on_cpu else time.perf_counter
     with open_choice(choice) as inspector:
-        outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof)
+        outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof, clock)
     remember(what, proof_sha256, outcome)
     return outcome
 

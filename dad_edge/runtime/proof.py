@@ -12,7 +12,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +75,7 @@ class Outcome:
     score_error: float
     """Largest difference of a score."""
     frame_ms: float
-    """Milliseconds of a frame, the fastest of some."""
+    """Milliseconds of a frame, the fastest of some; of processor time on a CPU."""
 
     @property
     def passed(self) -> bool:
@@ -124,8 +124,16 @@ def make_proof(
     return replace(bare, allowed_mask=mask, allowed_score=score)
 
 
-def prove(inspector: Inspector, proof: Proof) -> Outcome:
+def prove(
+    inspector: Inspector, proof: Proof, clock: Callable[[], float] = time.perf_counter
+) -> Outcome:
     """Inspect the frames of a proof and compare.
+
+    Args:
+        inspector: what has to prove itself.
+        proof: its frames and what is right for them.
+        clock: seconds that a frame is timed with. Processor time suits engines on a CPU, because
+            other programs that run at the same time hardly change it.
 
     Raises:
         DeviceError: the inspector failed.
@@ -143,18 +151,19 @@ def prove(inspector: Inspector, proof: Proof) -> Outcome:
         reason = f"scores differ by {score:.2g} from FP32, {proof.allowed_score:.2g} are allowed"
     elif not mask <= proof.allowed_mask:
         reason = f"maps differ by {mask:.2g} from FP32, {proof.allowed_mask:.2g} are allowed"
-    frame_ms = _frame_ms(inspector, proof.frames[0])
+    frame_ms = _frame_ms(inspector, proof.frames[0], clock)
     return Outcome(reason=reason, mask_error=mask, score_error=score, frame_ms=frame_ms)
 
 
-def _frame_ms(inspector: Inspector, frame: NDArray[np.uint8]) -> float:
+def _frame_ms(inspector: Inspector, frame: NDArray[np.uint8], clock: Callable[[], float]) -> float:
     """Milliseconds of the fastest of some frames; other programs only ever make them slower."""
-    times_s: list[float] = []
-    while sum(times_s) < _TIMED_S:
-        began = time.perf_counter()
+    frame_s = float("inf")
+    end = time.perf_counter() + _TIMED_S
+    while frame_s == float("inf") or time.perf_counter() < end:
+        began = clock()
         inspector.inspect(frame)
-        times_s.append(time.perf_counter() - began)
-    return min(times_s) * 1e3
+        frame_s = min(frame_s, clock() - began)
+    return frame_s * 1e3
 
 
 def as_fp32(proof: Proof) -> Proof:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -176,7 +177,7 @@ def test_the_gate_decides_between_engines(
     single = add_engine(bundle, cubins, precision="fp32")
     times_ms = {"fp16": 2.0, "fp32": 5.0}
 
-    def prove(inspector: Inspector, proof: Proof) -> Outcome:
+    def prove(inspector: Inspector, proof: Proof, clock: object) -> Outcome:
         return outcome(times_ms[inspector.backend.split()[-1]])
 
     monkeypatch.setattr("dad_edge.runtime.inspector.prove", prove)
@@ -252,12 +253,13 @@ def test_the_line_runs_on_it_and_says_so(
     trt: ModuleType,
     driver: FakeDriver,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     add_engine(bundle, cubins)
+    caplog.set_level(logging.INFO)
     summary = stream("demo://", open_bundle=lambda: bundle, out=tmp_path / "out", max_frames=3)
     assert summary.frames == 3
-    assert "backend: CUDA kernels on Fake GPU + TensorRT" in capsys.readouterr().err
+    assert "backend: CUDA kernels on Fake GPU + TensorRT" in caplog.text
     header = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
     assert header["backend"].startswith("CUDA kernels")
     assert driver.left() == {}

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from types import CodeType, FrameType, ModuleType
 
 CORE = {
+    "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "jinja2": "jinja2",
     "msgspec": "msgspec",

@@ -164,5 +164,5 @@ def _silence_decoders() -> None:
 
         if hasattr(cv2, "setLogLevel"):  # OpenCV 4
             cv2.setLogLevel(0)
-        else:
+        elif hasattr(cv2, "utils"):  # a broken OpenCV is told of where it is used
             cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -18,7 +18,7 @@ from dad_edge.cli.main import app
 from dad_edge.config import RECIPES, DenoiserConfig, Recipe, ScheduleConfig
 from dad_edge.deploy.export import TOLERANCE as PARITY_TOLERANCE
 from dad_edge.deploy.export import export
-from dad_edge.errors import ModelError, StorageError, UsageError
+from dad_edge.errors import ModelError, StorageError
 from dad_edge.model import diffusion
 from dad_edge.model.checkpoint import RECIPE, WEIGHTS, load_detector, read_tensors
 from dad_edge.model.detector import Detector
@@ -282,5 +282,5 @@ def test_a_taken_folder_is_left_alone(checkpoint: Path, run: Path, tmp_path: Pat
 
 def test_an_unknown_fusion(checkpoint: Path, tmp_path: Path) -> None:
     error = invoke(checkpoint, "--out", tmp_path / "run", "--fusion", "mean")
-    assert isinstance(error, UsageError)
-    assert "--fusion norm_guided" in error.next_step
+    assert isinstance(error, SystemExit)
+    assert error.code == 2

@@ -17,7 +17,7 @@ from benchmarks.naming import result_file
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
 from dad_edge.config import GOOD
 from dad_edge.data.demo import write_dataset
-from dad_edge.data.layouts import Item
+from dad_edge.data.listing import Item
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.files import write_json
 from dad_edge.image.preprocess import read_frame

@@ -23,7 +23,8 @@ from benchmarks.ranges import Histogram, RangeMethod
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.cli.progress import progress_bar
 from dad_edge.config import GOOD
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.deploy.calibrate import observe
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.gate.sensitivity import inspector_of

@@ -52,8 +52,8 @@ def training_step() -> Call:
 def measure_process(work: str, freed: str, seconds: float) -> dict[str, Any]:
     """One process of one row."""
     if freed == GIVEN_BACK:
-        trainer.keep_freed_memory = lambda: False
-        engine_torch.keep_freed_memory = lambda: False
+        for module in (trainer, engine_torch):
+            vars(module)["keep_freed_memory"] = lambda: False
     case = Case(model=recipe_model("nano"), engine="PyTorch eager")
     call = training_step() if work == WORK[0] else open_case(case, draw_frames()).call
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,7 +15,8 @@ from dad_edge.config import ModelConfig
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.files import is_file_name, new_folder, sha256_of, write_json
-from dad_edge.image.framing import IGNORE, Mask, ignore_in
+from dad_edge.image.framing import IGNORE, ignore_in
+from dad_edge.image.masks import Mask
 from dad_edge.image.pictures import write_picture
 from dad_edge.model.diffusion import alpha_bar_table
 
@@ -213,7 +214,8 @@ def open_bundle(path: Path) -> Bundle:
 def is_demo(bundle: Bundle) -> bool:
     """Whether a bundle has the networks of the demo, be it the one in the package or a copy."""
     mapping = read_json(PACKAGED / MANIFEST)
-    return bundle.onnx_digests.items() <= mapping["sha256"].items()
+    packaged: dict[str, str] = mapping["sha256"]
+    return bundle.onnx_digests.items() <= packaged.items()
 
 
 def _why_no_bundle(path: Path) -> str | None:

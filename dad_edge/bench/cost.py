@@ -100,7 +100,7 @@ def _count(network: Any, value: Any) -> Cost:
                         activations += tensor.numel()
             return result
 
-    with Counter():
+    with Counter():  # type: ignore[no-untyped-call]
         network(value)
     return Cost(gflop=flop / 1e9, weights=weights, activations=activations, layers=layers)
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dad_edge.cli.messages import say
 from dad_edge.cli.terminal import (
     BundleOption,
     DataOption,
     JsonOption,
     emit,
-    say,
     writable_bundle_of,
 )
+from dad_edge.config import Precision
 from dad_edge.errors import DadEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -44,25 +44,11 @@ NormalOption = Annotated[
 ]
 
 
-class PrecisionName(str, Enum):
-    """Choices of --precision."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
+RuntimeChoice = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+"""A runtime by its name, or the one that suits this machine."""
 
 
-class RuntimeChoice(str, Enum):
-    """Choices of --runtime."""
-
-    AUTO = "auto"
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
-def calibrate(
+def calibrate_command(
     data: DataOption,
     bundle: BundleOption = None,
     false_reject_rate: Annotated[
@@ -109,15 +95,15 @@ def calibrate(
         emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
 
 
-def build(
-    precision: Annotated[PrecisionName, typer.Option(help="Precision of the engine.")],
+def build_command(
+    precision: Annotated[Precision, typer.Option(help="Precision of the engine.")],
     runtime: Annotated[
         RuntimeChoice,
         typer.Option(
             help="auto: TensorRT where it is installed beside a GPU, else on the CPU OpenVINO for "
             "INT8, if it is installed, and ONNX Runtime."
         ),
-    ] = RuntimeChoice.AUTO,
+    ] = "auto",
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(help="Build ahead of time for RTX cards such as 8.6; may be repeated."),
@@ -156,7 +142,7 @@ def build(
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
     target = stage.find_target(
-        None if runtime is RuntimeChoice.AUTO else runtime.value,
+        None if runtime == "auto" else runtime,
         tuple(compute_capability or ()),
         tuple(frames or ()),
         BuilderOptions(
@@ -165,18 +151,18 @@ def build(
             hardware_compatible=hardware_compatible,
             version_compatible=version_compatible,
         ),
-        precision.value,
+        precision,
     )
-    if max_drop is not None and precision is not PrecisionName.INT8:
+    if max_drop is not None and precision != "int8":
         raise UsageError(
-            f"--max-drop chooses INT8 layers; the precision is {precision.value}.",
+            f"--max-drop chooses INT8 layers; the precision is {precision}.",
             "leave it out, or use '--precision int8'",
         )
     chosen = writable_bundle_of(bundle)
     images = images_of(chosen, data, normal)
     layers = choose_layers(chosen, max_drop, images) if max_drop is not None else None
-    with progress_bar(f"building {precision.value}") as progress:
-        sidecar = stage.build(chosen, precision.value, target, progress, layers)
+    with progress_bar(f"building {precision}") as progress:
+        sidecar = stage.build(chosen, precision, target, progress, layers)
     say(stage.in_words(sidecar))
     reports = []
     if reason := why_not_here(sidecar):
@@ -200,7 +186,7 @@ def choose_layers(bundle: Bundle, max_drop: float, images: Images) -> LayerChoic
     return found.choice
 
 
-def verify(
+def verify_command(
     engine: Annotated[
         str | None, typer.Option(help="Name of the engine; without it all that can run here.")
     ] = None,
@@ -289,5 +275,9 @@ def fail_unless_passed(reports: list[GateReport]) -> None:
             raise DadEdgeError(rejection(report), report.next_step)
 
 
-COMMANDS = {"calibrate": calibrate, "build": build, "verify": verify}
+COMMANDS = {
+    "calibrate": calibrate_command,
+    "build": build_command,
+    "verify": verify_command,
+}
 """Name on the command line → function."""

@@ -16,7 +16,6 @@ from dad_edge.data.layouts import list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
 from dad_edge.image.framing import (
-    Mask,
     Plan,
     ignored_at,
     is_plain,
@@ -26,6 +25,7 @@ from dad_edge.image.framing import (
     split_mask,
     views,
 )
+from dad_edge.image.masks import Mask
 from dad_edge.image.preprocess import read_frame, resize
 from dad_edge.progress import Progress, silent
 

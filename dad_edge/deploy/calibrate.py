@@ -21,7 +21,7 @@ from dad_edge.bundle import (
     write_ignore,
     write_thresholds,
 )
-from dad_edge.data.layouts import Item
+from dad_edge.data.listing import Item
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.deploy.ranges import M, MinMax, Observer
 from dad_edge.errors import DataError, ModelError, UsageError

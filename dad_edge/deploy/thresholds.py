@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dad_edge.bundle import Bundle, Thresholds
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
 from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sha256_of

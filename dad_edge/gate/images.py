@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.errors import DataError, printable
 from dad_edge.gate.synthetic import with_anomaly

@@ -274,7 +274,8 @@ def inner_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 def layer_name(node: onnx.NodeProto) -> str:
     """Name of a convolution for people: that of its module, such as `denoiser.up.3.block.skip`."""
-    return node.input[1].removesuffix(".weight")
+    weight: str = node.input[1]
+    return weight.removesuffix(".weight")
 
 
 def _weight_steps(values: NDArray[Any], pair_limit: int | None) -> NDArray[np.float64]:
@@ -303,7 +304,8 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
     ups = np.rint((kernels - floors).sum(axis=2, keepdims=True))
     order = np.argsort(floors - kernels, axis=2, kind="stable")
     places = np.argsort(order, axis=2, kind="stable")
-    return (floors + (places < ups)).reshape(values.shape)
+    rounded: NDArray[np.float64] = floors + (places < ups)
+    return rounded.reshape(values.shape)
 
 
 def _scales(steps: NDArray[Any]) -> NDArray[np.float32]:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dad_edge.data.digest import digest_items
-from dad_edge.data.layouts import images_in, list_items
+from dad_edge.data.folder import images_in
+from dad_edge.data.layouts import list_items
 from dad_edge.errors import UsageError
 from dad_edge.files import sha256_of
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle
 from dad_edge.config import GOOD, ModelConfig, read_recipe
 from dad_edge.data.digest import digest_items
-from dad_edge.data.layouts import Item, Split, find_layout, list_items
+from dad_edge.data.layouts import find_layout, list_items
+from dad_edge.data.listing import Item, Split
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.errors import ModelError, printable, require
 from dad_edge.files import sha256_of

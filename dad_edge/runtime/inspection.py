@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
-from dad_edge.image.framing import Mask, Plan, ignored_at, merge
+from dad_edge.image.framing import Plan, ignored_at, merge
+from dad_edge.image.masks import Mask
 from dad_edge.runtime.seams import Inspection, Pooled, Verdict
 
 STAGES = ("inject", "denoise", "restore", "segment", "pool")

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DataError
-from dad_edge.image.framing import Mask, is_plain, plan, views
+from dad_edge.image.framing import is_plain, plan, views
+from dad_edge.image.masks import Mask
 from dad_edge.runtime.inspection import STAGES, Computed, Inspector, all_finite
 from dad_edge.runtime.seams import Engine, Inspection, Ops, Pooled
 

@@ -24,7 +24,7 @@ from dad_edge.config import RECIPES, Recipe, SizeName
 from dad_edge.documents import to_mapping
 from dad_edge.files import write_json
 from dad_edge.learn.recipes import norm_guided
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import STATE, write_recipe
 
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
@@ -127,7 +127,7 @@ def main() -> None:
     if unknown := set(options.rows or ()) - known.keys():
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
     work = (options.work or Path("runs") / f"ablations-{data.name}").resolve()
-    environment = describe()
+    environment = describe_machine()
     path = result_file(options.out, "ablations", environment["device"], data.name)
     rows: dict[str, dict[str, Any]] = {}
     for name in options.rows or known:

@@ -21,7 +21,7 @@ from dad_edge.data.listing import Item
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.files import write_json
 from dad_edge.image.preprocess import read_frame
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.report.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.inspection import Inspector
 
@@ -97,7 +97,7 @@ def run(
         train: good parts of the train split, where the data set is drawn.
     """
     bundle = open_bundle(options.bundle)
-    environment = describe()
+    environment = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         data = options.data or Path(folder) / "demo"
         if not options.data:

@@ -31,7 +31,7 @@ from dad_edge.deploy.process import build_in_process
 from dad_edge.errors import DadEdgeError
 from dad_edge.files import write_json
 from dad_edge.graphs.quantize import inner_convolutions, load_graph, typed_graph
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import silent
 from dad_edge.runtime.engines import rows_of
@@ -135,7 +135,7 @@ def main() -> None:
             for row in rows_of_size(size, Path(folder)):
                 rows.append(row)
                 print(row, file=sys.stderr, flush=True)
-    environment = describe()
+    environment = describe_machine()
     result = {
         "schema_version": 1,
         "study": "ahead",

@@ -31,7 +31,7 @@ from dad_edge.data.dataset import Batch
 from dad_edge.files import write_json
 from dad_edge.learn import trainer
 from dad_edge.learn.parallel import Processes
-from dad_edge.machine.environment import describe, peak_memory_mib
+from dad_edge.machine.environment import describe_machine, peak_memory_mib
 from dad_edge.runtime.cpu import engine_torch
 
 WORK = ("training step", "inspection")
@@ -96,7 +96,7 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
             processes.append(json.loads(done.stdout))
             print(row, processes[-1], file=sys.stderr, flush=True)
-    environment = describe()
+    environment = describe_machine()
     result = {
         "schema_version": 1,
         "study": "freed-memory",

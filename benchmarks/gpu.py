@@ -27,7 +27,7 @@ try:
     from benchmarks.real_data import error_in, result_in
     from dad_edge.bundle import PACKAGED
     from dad_edge.files import write_json
-    from dad_edge.machine.environment import describe
+    from dad_edge.machine.environment import describe_machine
     from dad_edge.machine.gpu import describe_nvidia
 except ModuleNotFoundError as error:
     print(
@@ -203,7 +203,7 @@ def main() -> int:
     out = options.out.resolve()
     if not (out / "bundle").exists():
         shutil.copytree(PACKAGED, out / "bundle")
-    study: dict[str, Any] = {"schema_version": 2, "study": "gpu", "environment": describe()}
+    study: dict[str, Any] = {"schema_version": 2, "study": "gpu", "environment": describe_machine()}
     study["parts"] = rows = {}
     for part in parts(options.data and options.data.resolve(), options.minutes, out):
         print(f"{part.name} …", file=sys.stderr, flush=True)

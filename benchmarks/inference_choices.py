@@ -25,7 +25,7 @@ from dad_edge.data.layouts import list_items
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.files import sha256_of, write_json
 from dad_edge.image.preprocess import read_frame, to_image
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import WEIGHTS, load_detector
 from dad_edge.model.detector import Detector
 from dad_edge.model.noise import normal
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     rows = run_study(options.run, options.data)
-    environment = describe()
+    environment = describe_machine()
     name = options.data.resolve().name
     study = {
         "schema_version": 1,

@@ -36,7 +36,7 @@ from dad_edge.files import write_json
 from dad_edge.gate.images import Images, data_images, demo_images
 from dad_edge.gate.report import GateReport
 from dad_edge.gate.verify import verify
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.load import LoadWatch
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
@@ -211,7 +211,7 @@ def main() -> None:
             else demo_images(bundle, options.pairs)
         )
         rows = run_study(bundle, images, options.seconds)
-    environment = describe()
+    environment = describe_machine()
     result = {
         "schema_version": 1,
         "study": "precision",

@@ -25,7 +25,7 @@ from dad_edge.documents import to_mapping
 from dad_edge.files import new_folder, write_json
 from dad_edge.learn.recipes import choose_recipe, prepare_recipe
 from dad_edge.learn.train import train
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import STATE
 from dad_edge.report.evaluate import bundle_candidate, evaluate
 from dad_edge.report.page import write_report
@@ -84,7 +84,7 @@ def main() -> None:
             {
                 "schema_version": 1,
                 "study": "pretrained",
-                "environment": describe(),
+                "environment": describe_machine(),
                 "recipe": to_mapping(recipe),
                 "training": summary,
                 "evaluation": kept,

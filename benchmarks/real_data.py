@@ -23,7 +23,7 @@ from typing import Any
 import dad_edge
 from benchmarks.naming import result_file
 from dad_edge.files import write_json
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import STATE
 
 LEFT_OUT = ("scores", "examples", "environment")
@@ -128,7 +128,7 @@ def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, An
     work.mkdir(parents=True, exist_ok=True)
     resume = (work / "run" / STATE).is_file()
     names = {str(data): data.name, str(work): ".", str(Path.home()): "~"}
-    environment = describe()
+    environment = describe_machine()
     rows = {}
     for name, arguments in stages(data, size, minutes, resume).items():
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -27,7 +27,7 @@ from dad_edge.data.synthesis import (
     self_augmented,
     texture_crop,
 )
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 
 SIDE = 256
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the result; only printed if left out")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    environment = describe()
+    environment = describe_machine()
     result = {"schema_version": 1, "study": "synthesis", "device": environment["device"]}
     result |= {"date": date.today().isoformat(), "side": SIDE, "opencv": cv2.__version__}
     text = json.dumps(result | measure(options.seconds) | {"environment": environment}, indent=2)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from dad_edge.bench.case import Case, CasePrecision, Device, EngineName, recipe_model
+from dad_edge.bench.names import StudyName
 from dad_edge.bundle import Bundle
 from dad_edge.config import Method, ModelConfig, SizeName
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.runtime.sidecar import list_engines, read_sidecar
 
-StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]
 STUDIES: tuple[StudyName, ...] = ("main", "table3", "table4", "precision", "scaling")
 """Studies in the order in which `all` runs them."""
 METHODS: tuple[Method, ...] = ("SegmentationAD", "DRAEM+", "DenoisingAD", "DiffusionAD")

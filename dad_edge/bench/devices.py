@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-DeviceName = Literal["orin-nano", "orin-nx", "agx-orin", "thor", "l4", "rtx-4090", "h100"]
+from dad_edge.bench.names import DeviceName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dad_edge.bench.cost import Cost, bundle_cost, total
-from dad_edge.bench.devices import DEVICES, DeviceName, DevicePeak
+from dad_edge.bench.devices import DEVICES, DevicePeak
 from dad_edge.bench.measure import rounded
+from dad_edge.bench.names import DeviceName
 from dad_edge.bench.result import Row
 from dad_edge.bench.roof import roof_of
 from dad_edge.bench.row import run_own

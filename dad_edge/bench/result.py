@@ -275,7 +275,7 @@ class StudyResult:
     date: str
     """ISO 8601, UTC."""
     environment: dict[str, Any]
-    """As `dad_edge.machine.environment.describe` tells it."""
+    """As `dad_edge.machine.environment.describe_machine` tells it."""
     bundle: MeasuredBundle
     frames: DrawnFrames
     load: Load

@@ -23,9 +23,10 @@ from dad_edge.bench.measure import (
 from dad_edge.bench.pace import Pace, Reading
 from dad_edge.bench.result import Percentiles, Row, StageTime, values_of
 from dad_edge.bench.roof import Peaks, roof_of
-from dad_edge.bench.subject import Frame, Subject, case_cost, check_here, open_case
+from dad_edge.bench.subject import Subject, case_cost, check_here, open_case
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DadEdgeError
+from dad_edge.image.pictures import Picture
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
@@ -45,7 +46,7 @@ SLOWED = "the machine itself was slower than in the rest of the study"
 class Rig:
     """What all rows of a study are measured with."""
 
-    frames: Sequence[Frame]
+    frames: Sequence[Picture]
     """(H,W,3) uint8 BGR, inspected in turn."""
     peaks: Peaks
     """Of the devices."""
@@ -69,7 +70,7 @@ class Measured:
         return SLOWED if pace.slowed(self.speed) else None
 
 
-def draw_frames() -> list[Frame]:
+def draw_frames() -> list[Picture]:
     """Frames of the demo product, the same every time."""
     from dad_edge.data.demo import line
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from dad_edge.bench.case import Device
-from dad_edge.bench.cases import Planned, StudyName, plan_rows, sweeps
+from dad_edge.bench.cases import Planned, plan_rows, sweeps
 from dad_edge.bench.layers import PROFILERS, profile_bundle
 from dad_edge.bench.measure import FEWEST_STEADY, Block
+from dad_edge.bench.names import StudyName
 from dad_edge.bench.pace import Pace
 from dad_edge.bench.result import (
     DrawnFrames,
@@ -28,7 +29,7 @@ from dad_edge.bench.row import FRAME_SIDE, Measured, Rig, draw_frames, finish, m
 from dad_edge.bench.scaling import fit_sweep
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DadEdgeError
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
@@ -97,7 +98,7 @@ def run_study(
     return StudyResult(
         study=study,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        environment=describe(),
+        environment=describe_machine(),
         bundle=MeasuredBundle(
             name=bundle.path.resolve().name,
             class_name=bundle.manifest.class_name,

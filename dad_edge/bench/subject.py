@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from dad_edge.bench.case import Case, lambdas_of
 from dad_edge.bench.cost import Costs, bundle_cost, model_cost
@@ -21,6 +19,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.build import build, find_target
 from dad_edge.errors import DeviceError, ModelError, UsageError, require
+from dad_edge.image.pictures import Picture
 from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
@@ -28,7 +27,6 @@ from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.opening import open_graphs
 from dad_edge.runtime.sidecar import list_engines
 
-Frame = NDArray[np.uint8]
 RUNTIMES: dict[str, RuntimeName] = {
     "ONNX Runtime": "onnxruntime",
     "OpenVINO": "openvino",
@@ -57,7 +55,7 @@ class Subject(AbstractContextManager["Subject"]):
         self._open.close()
 
 
-def open_case(case: Case, frames: Sequence[Frame]) -> Subject:
+def open_case(case: Case, frames: Sequence[Picture]) -> Subject:
     """Make a case ready to run.
 
     Args:
@@ -139,7 +137,7 @@ def case_cost(case: Case) -> Costs:
     return model_cost(case.model, views)
 
 
-def _batches(inspector: Inspector, frames: Sequence[Frame], case: Case) -> Call:
+def _batches(inspector: Inspector, frames: Sequence[Picture], case: Case) -> Call:
     count, batch = len(frames), case.batch
     files = [cv2.imencode(".jpg", frame)[1] for frame in frames] if case.decode else []
 

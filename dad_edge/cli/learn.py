@@ -52,8 +52,8 @@ def demo_data_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.demo.dataset import write_dataset
 
-    with progress_bar("drawing parts") as report:
-        counts = write_dataset(out, seed=seed, progress=report)
+    with progress_bar("drawing parts") as progress:
+        counts = write_dataset(out, seed=seed, progress=progress)
     say(f"{sum(counts.values())} images in {out}")
     if as_json:
         emit({"folder": str(out), "seed": seed, "images": counts})
@@ -83,8 +83,8 @@ def preview_command(
     settings = replace(recipe.train, seed=seed)
     model = with_depth(recipe.model, data)
     ignore = read_ignore(ignore_mask) if ignore_mask else None
-    with progress_bar("reading images") as report:
-        images = TrainingSet(data, model, settings, textures, report, ignore)
+    with progress_bar("reading images") as progress:
+        images = TrainingSet(data, model, settings, textures, progress, ignore)
     shown = preview(images, data.resolve().name)
     write_preview(shown, out)
     say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
@@ -169,11 +169,11 @@ def train_command(
     if not resume:
         settings = replace(settings, model=with_depth(settings.model, data))
     ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
-    with progress_bar("reading images") as report:
-        images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
+    with progress_bar("reading images") as progress:
+        images = TrainingSet(data, settings.model, settings.train, textures, progress, ignore)
     kind = "objects on a background" if images.foregrounds else "textures"
     say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
-    with progress_bar(f"training {settings.model.size}") as report:
+    with progress_bar(f"training {settings.model.size}") as progress:
         summary = train(
             settings,
             images,
@@ -182,7 +182,7 @@ def train_command(
             device=device,
             origin=origin_of(data, textures),
             ignore=ignore,
-            on_step=lambda step: report(step.fraction, 1.0, step.note),
+            on_step=lambda step: progress(step.fraction, 1.0, step.note),
             on_save=SampleSheet(images, folder).write,
         )
     if follows():
@@ -264,8 +264,8 @@ def evaluate_command(
     # A folder that cannot be written is known before the work, not after it.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with candidate.inspector, progress_bar("inspecting") as show:
-        report = evaluate(candidate, data, split, show)
+    with candidate.inspector, progress_bar("inspecting") as progress:
+        report = evaluate(candidate, data, split, progress)
     page = write_report(report, folder)
     Console(stderr=True).print(report_tables(report))
     say(f"wrote {page}")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from dad_edge.bench.devices import DeviceName
+from dad_edge.bench.names import DeviceName, StudyName
 from dad_edge.cli.messages import say
 from dad_edge.cli.terminal import BundleOption, EngineOption, JsonOption, chosen_bundle, emit
 from dad_edge.errors import UsageError
-
-StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]
-"""Rows that `bench` measures."""
 
 
 def stream_command(

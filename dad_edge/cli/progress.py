@@ -35,7 +35,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
     with rich_progress.Progress(*columns, console=console, disable=hidden) as bar:
         task = bar.add_task(description, total=None, note="")
 
-        def report(done: float, total: float, note: str = "") -> None:
+        def advance(done: float, total: float, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note)
 
-        yield report
+        yield advance

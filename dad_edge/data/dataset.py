@@ -16,11 +16,11 @@ from dad_edge.data.layouts import list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
 from dad_edge.image.framing import (
-    Plan,
+    ViewPlan,
     ignored_at,
     is_plain,
     on_canvas,
-    plan,
+    plan_views,
     scaled_mask,
     split_mask,
     views,
@@ -87,12 +87,12 @@ class TrainingSet:
             )
         self._frames: list[NDArray[np.uint8]] = []
         wholes: list[NDArray[np.uint8]] = []
-        plans: list[Plan] = []
+        plans: list[ViewPlan] = []
         kept: list[tuple[int, int]] = []
         allowed: list[Mask] = []
         for path in paths:
             frame = read_frame(path, model.bit_depth)
-            of = plan(frame.shape, model)
+            of = plan_views(frame.shape, model)
             blocked = split_mask(ignored_at(ignore, of.shape), of, outside=True)
             for number, view in enumerate(views(frame, of)):
                 if not blocked[number].all():
@@ -145,7 +145,7 @@ class TrainingSet:
 
 
 def _of_views(
-    wholes: Sequence[Mask] | None, plans: Sequence[Plan], kept: Sequence[tuple[int, int]]
+    wholes: Sequence[Mask] | None, plans: Sequence[ViewPlan], kept: Sequence[tuple[int, int]]
 ) -> list[Mask] | None:
     """Foregrounds of views, cut out of those of whole canvases (S,S).
 

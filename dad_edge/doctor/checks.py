@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dad_edge.doctor.probe import PROBES, ask
 from dad_edge.errors import INSTALL_HINT, DadEdgeError, MissingDependency
 from dad_edge.machine import windows
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.packages import load, reason_of, repair_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Diagnosis:
     """Everything that was found."""
 
     checks: list[Check]
@@ -71,14 +71,14 @@ class Report:
         }
 
 
-def examine(named: Path | None = None, root: Path = Path("/")) -> Report:
+def examine(named: Path | None = None, root: Path = Path("/")) -> Diagnosis:
     """Check this machine; nothing is changed.
 
     Args:
         named: bundle folder of `--bundle`.
         root: where the file system starts.
     """
-    environment = describe(root)
+    environment = describe_machine(root)
     with ThreadPoolExecutor(2) as pool:
         answers = dict(zip(PROBES, pool.map(ask, PROBES), strict=True))
     job, exit_code = _job(named)
@@ -88,7 +88,7 @@ def examine(named: Path | None = None, root: Path = Path("/")) -> Report:
         *_device(environment),
         *_input_and_output(answers["opencv"], root),
     ]
-    return Report(checks, environment, exit_code)
+    return Diagnosis(checks, environment, exit_code)
 
 
 def _job(named: Path | None) -> tuple[list[Check], int]:
@@ -328,7 +328,7 @@ def _disk(group: str) -> Check:
     return Check(group, "disk", "ok", detail)
 
 
-def doctor_table(report: Report) -> Table:
+def doctor_table(report: Diagnosis) -> Table:
     """The report for people, readable at 100 columns."""
     from rich.markup import escape
     from rich.table import Table

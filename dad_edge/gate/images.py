@@ -20,7 +20,7 @@ from dad_edge.data.listing import Item
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.errors import DataError, printable
 from dad_edge.gate.synthetic import with_anomaly
-from dad_edge.image.framing import plan
+from dad_edge.image.framing import plan_views
 from dad_edge.image.preprocess import read_frame
 
 DEMO_PAIRS = 12
@@ -153,7 +153,7 @@ def _is_marked(images: Images, bundle: Bundle) -> bool:
             continue
         sample = images.load(index)
         if sample.mask is not None:
-            score_map = np.empty(plan(sample.frame.shape, bundle.model).shape, np.float32)
+            score_map = np.empty(plan_views(sample.frame.shape, bundle.model).shape, np.float32)
             marked += bool(truth_on(score_map, sample.mask, bundle.ignore).any())
         if marked >= FEWEST:
             return True

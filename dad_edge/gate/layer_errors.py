@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.graphs.quantize import layer_name, load_graph, typed_graph
-from dad_edge.image.framing import plan, views
+from dad_edge.image.framing import plan_views, views
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
 
@@ -53,7 +53,7 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
         frame: (H,W,3) uint8 BGR.
     """
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
-    image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
+    image, x_t = ops.inject(views(frame, plan_views(frame.shape, bundle.model)), 0)
     noise = OnnxEngine(bundle.path / DENOISER).run({"x_t": x_t})["noise"]
     inputs = {DENOISER: {"x_t": x_t}, SEGMENTER: {"pair": ops.restore(x_t, noise, image)}}
     found: list[tuple[float, LayerError]] = []

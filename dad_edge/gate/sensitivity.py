@@ -19,6 +19,7 @@ from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.cost import count_gflop
 from dad_edge.graphs.quantize import CALIBRATE, inner_convolutions, layer_name, load_graph, to_int8
+from dad_edge.image.pictures import Picture
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.inspector import HostInspector
@@ -34,7 +35,6 @@ FEWEST_FRAMES = 2
 BUDGET_GFLOP = 2000.0
 """Arithmetic of one ranking, about: large networks are measured on fewer frames."""
 
-Frame = NDArray[np.uint8]
 Layers = Mapping[str, Sequence[str]]
 """Network file → layers, by `layer_name`."""
 
@@ -53,7 +53,7 @@ class LayerCost:
 
 
 def rank_layers(
-    bundle: Bundle, frames: Sequence[Frame], progress: Progress = silent
+    bundle: Bundle, frames: Sequence[Picture], progress: Progress = silent
 ) -> list[LayerCost]:
     """The INT8 layers of both networks, costliest first.
 
@@ -156,14 +156,14 @@ def frames_for(bundle: Bundle) -> int:
     return min(MOST_FRAMES, max(FEWEST_FRAMES, affordable))
 
 
-def pick_frames(parts: Iterable[tuple[bool, Frame]], count: int) -> list[Frame]:
+def pick_frames(parts: Iterable[tuple[bool, Picture]], count: int) -> list[Picture]:
     """Up to `count` good and `count` defective frames, evenly spread over a sequence of any length.
 
     Args:
         parts: whether it is defective, and the frame of each part.
         count: frames of each kind, at least one.
     """
-    kept: dict[bool, list[Frame]] = {False: [], True: []}
+    kept: dict[bool, list[Picture]] = {False: [], True: []}
     seen, stride = {False: 0, True: 0}, {False: 1, True: 1}
     for defective, frame in parts:
         if seen[defective] % stride[defective] == 0:
@@ -176,7 +176,7 @@ def pick_frames(parts: Iterable[tuple[bool, Frame]], count: int) -> list[Frame]:
     return [frame for kind in (False, True) for frame in kept[kind][:: _step(kept[kind], count)]]
 
 
-def _step(frames: Sequence[Frame], count: int) -> int:
+def _step(frames: Sequence[Picture], count: int) -> int:
     return -(-len(frames) // count) or 1
 
 
@@ -207,7 +207,7 @@ def _inspector(bundle: Bundle, denoiser: Engine, segmenter: Engine) -> HostInspe
 
 
 def _inspect_all(
-    inspector: HostInspector, frames: Sequence[Frame]
+    inspector: HostInspector, frames: Sequence[Picture]
 ) -> list[tuple[float, NDArray[np.float32]]]:
     """Score and score map of every frame."""
     found = (inspector.inspect(frame) for frame in frames)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dad_edge.bundle import Bundle
 from dad_edge.data.foreground import object_mask
 from dad_edge.data.synthesis import Synthesizer
-from dad_edge.image.framing import ignored_at, plan
+from dad_edge.image.framing import ignored_at, plan_views
 
 
 def with_anomaly(
@@ -32,7 +32,7 @@ def with_anomaly(
     Raises:
         DataError: the bundle's ignore mask leaves nothing to inspect.
     """
-    shape = plan(frame.shape, bundle.model).shape
+    shape = plan_views(frame.shape, bundle.model).shape
     shrinks = frame.shape[0] >= shape[0] and frame.shape[1] >= shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     part = np.asarray(cv2.resize(frame, shape[::-1], interpolation=method), np.uint8)

@@ -18,7 +18,6 @@ from dad_edge.files import write_json
 from dad_edge.gate.images import FEWEST, Images
 from dad_edge.gate.judgement import Judgement, tolerance_of
 from dad_edge.gate.sensitivity import (
-    Frame,
     LayerCost,
     fewest_float_layers,
     frames_for,
@@ -28,7 +27,8 @@ from dad_edge.gate.sensitivity import (
 )
 from dad_edge.gate.verify import compare
 from dad_edge.graphs.quantize import load_graph, typed_graph
-from dad_edge.machine.environment import describe
+from dad_edge.image.pictures import Picture
+from dad_edge.machine.environment import describe_machine
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
@@ -195,7 +195,7 @@ def trade_json(found: Trade) -> dict[str, Any]:
         ],
         "engines": [asdict(cost) for cost in found.engines],
         "backend": found.backend,
-        "environment": describe(),
+        "environment": describe_machine(),
     }
 
 
@@ -213,7 +213,7 @@ def _engines(
     bundle: Bundle,
     reference: Inspector,
     layers: Mapping[str, Sequence[str]],
-    frames: Sequence[Frame],
+    frames: Sequence[Picture],
 ) -> tuple[EngineCost, ...]:
     """Size and median time of FP32, all layers in INT8, and the choice where it is another.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.quantize import LARGEST_FP16, load_graph
-from dad_edge.image.framing import plan, views
+from dad_edge.image.framing import plan_views, views
 from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
 
@@ -69,7 +69,7 @@ def activation_peaks(bundle: Bundle) -> dict[str, tuple[float, str]]:
                     peaks[key] = (peak, frame)
 
     for label, frame in extreme_frames(model.image_size).items():
-        image, x_t = ops.inject(views(frame, plan(frame.shape, model)), 0)
+        image, x_t = ops.inject(views(frame, plan_views(frame.shape, model)), 0)
         found = denoiser.run({"x_t": x_t})
         keep(DENOISER, found, label)
         keep(SEGMENTER, segmenter.run({"pair": ops.restore(x_t, found["noise"], image)}), label)

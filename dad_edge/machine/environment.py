@@ -39,7 +39,7 @@ _JETPACK_OF_L4T = {"32": "4", "35": "5", "36": "6", "38": "7", "39": "7"}
 _TOOL_TIMEOUT_S = 10
 
 
-def describe(root: Path = Path("/")) -> dict[str, Any]:
+def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     """Describe this machine and this installation, without host name, user or paths.
 
     Args:

@@ -18,7 +18,7 @@ from dad_edge.files import sha256_of
 from dad_edge.image.framing import IGNORE
 from dad_edge.image.pictures import InspectedImage
 from dad_edge.image.preprocess import read_frame, to_frame
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.progress import Progress, silent
 from dad_edge.report.examples import pick_examples, small_copy
 from dad_edge.report.metrics import PixelMetrics, auroc_figure, best_f1_threshold, kind_table
@@ -210,7 +210,7 @@ def evaluate(
             ),
             seconds=round(seconds, 3),
             images_per_second=round(len(items) / seconds, 2),
-            environment=describe(),
+            environment=describe_machine(),
         ),
         examples=_examples(candidate, items, scores, threshold),
         scores=scores,

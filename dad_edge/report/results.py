@@ -169,7 +169,7 @@ class Context:
     images_per_second: float
     """Images in a second of that time."""
     environment: Mapping[str, Any]
-    """This machine and installation, as `dad_edge.machine.environment.describe` says it."""
+    """This machine and installation, as `dad_edge.machine.environment.describe_machine` says it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -91,7 +91,7 @@ def stream(
             )
         threshold = inspector.threshold
         annotator = Annotator(threshold, choice.pixel_threshold)
-        header = describe(choice, inspector, source, seed=seed, fresh_noise=fresh_noise)
+        header = run_header(choice, inspector, source, seed=seed, fresh_noise=fresh_noise)
         sinks: list[Sink] = [WindowSink(annotator)] if window else []
         if out is not None:
             sinks.append(JsonLinesSink.create(out / RESULTS, header, threshold))
@@ -127,7 +127,7 @@ def announce(choice: EngineChoice, inspector: Inspector) -> None:
         _log.info("thresholds: %s", choice.thresholds_origin)
 
 
-def describe(
+def run_header(
     choice: EngineChoice, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
 ) -> dict[str, Any]:
     """What the results of a run depend on, for the first line of the log."""

@@ -33,7 +33,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _line(report: doctor.Report, name: str) -> Check:
+def _line(report: doctor.Diagnosis, name: str) -> Check:
     return next(check for check in report.checks if check.name == name)
 
 

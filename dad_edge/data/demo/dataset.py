@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dad_edge.data.demo.defects import KINDS
-from dad_edge.data.demo.draw import Sample, draw
+from dad_edge.data.demo.draw import DrawnPart, draw
 from dad_edge.errors import DataError, UsageError, writing
 from dad_edge.image.pictures import write_picture
 from dad_edge.progress import Progress, silent
@@ -84,7 +84,7 @@ def write_dataset(
     return {f"{split}/{kind}": count for (split, kind), count in plan.items()}
 
 
-def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[Sample]:
+def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[DrawnPart]:
     """Send parts down the line without end, the same ones each time.
 
     Args:
@@ -102,7 +102,7 @@ def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[
     first = part_seed("line", seed, 0)
     fate = np.random.default_rng((first, 3))
 
-    def parts() -> Iterator[Sample]:
+    def parts() -> Iterator[DrawnPart]:
         for index in itertools.count():
             kind = KINDS[int(fate.integers(len(KINDS)))]
             defective = bool(fate.random() < defect_rate)

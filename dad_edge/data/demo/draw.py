@@ -19,7 +19,7 @@ _MIN_CONTRAST = 11.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class DrawnPart:
     """A picture of one part and the truth about it."""
 
     image: npt.NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Sample:
     """``"good"`` or one of ``KINDS``."""
 
 
-def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
+def draw(seed: int, kind: str = "good", size: int = 256) -> DrawnPart:
     """Draw one part; the same arguments give the same bytes, in any order of calls.
 
     The scene and the camera's noise depend on the seed alone, so a defective picture equals the
@@ -54,7 +54,7 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
     streak = streaks(scene, surface)
     clean = _expose(scene, _shade(scene, surface, streak, None))
     if kind == "good":
-        return Sample(_develop(clean, seed), np.zeros((size, size), np.uint8), kind)
+        return DrawnPart(_develop(clean, seed), np.zeros((size, size), np.uint8), kind)
 
     number = KINDS.index(kind)
     best: tuple[float, Field, npt.NDArray[np.uint8]] | None = None
@@ -70,7 +70,7 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
         if seen >= 1:
             break
     assert best is not None
-    return Sample(_develop(best[1], seed), best[2], kind)
+    return DrawnPart(_develop(best[1], seed), best[2], kind)
 
 
 def _visibility(clean: Field, exposed: Field, mask: npt.NDArray[np.uint8], size: int) -> float:

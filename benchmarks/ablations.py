@@ -123,20 +123,24 @@ def main() -> None:
     if not data.exists():
         parser.error(f"data set {options.data} does not exist")
     base = RECIPES[cast(SizeName, options.size)]
-    known = variants(replace(base, train=replace(base.train, epochs=options.epochs)))
-    if unknown := set(options.rows or ()) - known.keys():
-        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
+    variants_by_name = variants(replace(base, train=replace(base.train, epochs=options.epochs)))
+    if unknown := set(options.rows or ()) - variants_by_name.keys():
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(variants_by_name)}")
     work = (options.work or Path("runs") / f"ablations-{data.name}").resolve()
     environment = describe_machine()
     path = result_file(options.out, "ablations", environment["device"], data.name)
     rows: dict[str, dict[str, Any]] = {}
-    for name in options.rows or known:
-        recipe, paper = known[name]
+    for name in options.rows or variants_by_name:
+        recipe, paper = variants_by_name[name]
         print(f"{name} …", file=sys.stderr, flush=True)
         wanted = training_of(recipe)
-        same = (work / slug(other) for other in rows if training_of(known[other][0]) == wanted)
-        found = run_row(recipe, data, work / slug(name), next(same, None))
-        rows[name] = found | {"paper": {"image_auroc": paper.image_auroc, "pro": paper.pro}}
+        same = (
+            work / slug(other)
+            for other in rows
+            if training_of(variants_by_name[other][0]) == wanted
+        )
+        figures = run_row(recipe, data, work / slug(name), next(same, None))
+        rows[name] = figures | {"paper": {"image_auroc": paper.image_auroc, "pro": paper.pro}}
         study = {"schema_version": 1, "study": "ablations", "data": data.name}
         settings = {"size": options.size, "epochs": options.epochs, "seed": base.train.seed}
         write_json(path, study | settings | {"rows": rows, "environment": environment})

@@ -44,12 +44,14 @@ def judge(inspector: Inspector, items: Sequence[Item]) -> Judged:
     pixels, scores, maps = PixelMetrics(), [], []
     for item in items:
         frame = read_frame(item.path)
-        found = inspector.inspect(frame)
+        inspection = inspector.inspect(frame)
         mask = read_truth(item, frame)
         if item.kind == GOOD or mask is not None:
-            pixels.update(found.score_map, truth_on(found.score_map, mask, inspector.ignore))
-        scores.append(found.score)
-        maps.append(found.score_map)
+            pixels.update(
+                inspection.score_map, truth_on(inspection.score_map, mask, inspector.ignore)
+            )
+        scores.append(inspection.score)
+        maps.append(inspection.score_map)
     defective = [item.kind != GOOD for item in items]
     return Judged(np.array(scores), maps, image_auroc(scores, defective), pixels.pro())
 

@@ -78,10 +78,10 @@ def run_study(bundle: Bundle, data: Path, counts: Sequence[int]) -> dict[str, An
                     total -= len(METHODS)
                     continue
                 frames = (read_frame(item.path, bundle.model.bit_depth) for item in chosen)
-                seen = observe(bundle, frames, Histogram)
+                observed = observe(bundle, frames, Histogram)
                 for method in METHODS:
                     int8 = {
-                        name: to_int8(graph, ranges_by(method, seen[name].meters))
+                        name: to_int8(graph, ranges_by(method, observed[name].meters))
                         for name, graph in graphs.items()
                     }
                     after = judge(inspector_of(bundle, int8), test)

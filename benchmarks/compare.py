@@ -31,13 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for name, verdict, change in verdicts:
         print(f"{verdict:12} {change:+7.1%} median latency  {name}")
-    found = {verdict for _, verdict, _ in verdicts}
+    outcomes = {verdict for _, verdict, _ in verdicts}
     for name, reason in lost(before, after):
-        found.add(verdict := "failed" if reason.startswith("failed") else "missing")
+        outcomes.add(verdict := "failed" if reason.startswith("failed") else "missing")
         print(f"{verdict:12} {reason}  {name}")
-    if found & {"slower", "failed"}:
+    if outcomes & {"slower", "failed"}:
         return 1
-    return 0 if found & {"same", "faster"} else 3
+    return 0 if outcomes & {"same", "faster"} else 3
 
 
 def compare(before: StudyResult, after: StudyResult) -> list[tuple[str, str, float]]:

@@ -59,11 +59,11 @@ def measure_process(work: str, freed: str, seconds: float) -> dict[str, Any]:
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     samples = measure(call, seconds, pace=Pace())
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    found = summary(samples, 1)
+    figures = summary(samples, 1)
     return {
-        "ms": found.latency_ms.p50,
-        "unstable": found.unstable,
-        "slowed_share": found.slowed_share,
+        "ms": figures.latency_ms.p50,
+        "unstable": figures.unstable,
+        "slowed_share": figures.slowed_share,
         "page_faults_in_all": faults,
         "peak_memory_mib": peak_memory_mib(),
     }
@@ -81,9 +81,9 @@ def main() -> None:
         print(json.dumps(measure_process(work, freed, options.seconds)))
         return
     rows = [{"work": work, "freed": freed} for work in WORK for freed in (KEPT, GIVEN_BACK)]
-    found: list[list[dict[str, Any]]] = [[] for _ in rows]
+    processes_of_rows: list[list[dict[str, Any]]] = [[] for _ in rows]
     for _ in range(options.processes):
-        for row, processes in zip(rows, found, strict=True):
+        for row, processes in zip(rows, processes_of_rows, strict=True):
             command = [
                 sys.executable,
                 "-m",
@@ -106,7 +106,7 @@ def main() -> None:
             row
             | {"median_ms": rounded(float(np.median([p["ms"] for p in processes])))}
             | {"processes": processes}
-            for row, processes in zip(rows, found, strict=True)
+            for row, processes in zip(rows, processes_of_rows, strict=True)
         ],
         "environment": environment,
     }

@@ -74,9 +74,9 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
         minutes: of the training.
         out: folder of everything that is written.
     """
-    found = describe_nvidia()
+    nvidia = describe_nvidia()
     no_package = _missing("cv2", "onnx", "rich", "typer")
-    no_gpu = None if found["gpus"] else str(found["reason"] or "there is no NVIDIA GPU")
+    no_gpu = None if nvidia["gpus"] else str(nvidia["reason"] or "there is no NVIDIA GPU")
     no_gpu = no_gpu or no_package
     no_kernels = no_gpu or _missing("cuda.core", "cuda.bindings")
     no_torch = no_gpu or _missing("torch")
@@ -97,7 +97,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
         command = [*package, "build", "--runtime", runtime, "--precision", precision, *options]
         return Part(f"build {runtime} {precision}", [*command, *bundle], 15, obstacle)
 
-    ahead = [] if found["gpus"] else ["--compute-capability", "8.9"]
+    ahead = [] if nvidia["gpus"] else ["--compute-capability", "8.9"]
     source = ["--data", str(data), "--json"]
     training = ["--size", "paper", "--epochs", "1000000", "--max-minutes", str(minutes)]
     run = str(out / "paper")
@@ -135,10 +135,10 @@ def _missing(*modules: str) -> str | None:
     """Which package of these is not installed, in words."""
     for module in modules:
         try:
-            found = find_spec(module) is not None
+            is_here = find_spec(module) is not None
         except ModuleNotFoundError:  # of the package that it lies in
-            found = False
-        if not found:
+            is_here = False
+        if not is_here:
             return f"package '{module}' is not installed in {sys.executable}"
     return None
 

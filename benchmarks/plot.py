@@ -137,9 +137,9 @@ def points_of(result: StudyResult, accuracies: Accuracies) -> tuple[list[Point],
 def accuracy_of(row: Row, digests: Mapping[str, str], accuracies: Accuracies) -> Accuracy | None:
     """The evaluation that counts for a row; None where there is none."""
     graphs = digests[DENOISER], digests[SEGMENTER]
-    own = accuracies.get(Evaluated(*graphs, row.engine, row.precision))
-    if own is not None or row.precision != "fp32":
-        return own
+    accuracy = accuracies.get(Evaluated(*graphs, row.engine, row.precision))
+    if accuracy is not None or row.precision != "fp32":
+        return accuracy
     others = (accuracies.get(Evaluated(*graphs, engine, "fp32")) for engine in ENGINES)
     return next((other for other in others if other is not None), None)
 

@@ -140,15 +140,15 @@ def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar
 
 def judged(report: GateReport) -> dict[str, Any]:
     """What a row says of the accuracy gate; drops in points."""
-    found = report.judgement
+    judgement = report.judgement
     return {
-        "passed": found.outcome == "passed",
-        "failures": [*found.failures, *found.undefined],
-        "mask_error_max": found.mask_error_max,
-        "score_error_max": found.score_error_max,
-        "auroc_drop_points": points(found.auroc.drop),
-        "pro_drop_points": points(found.pro.drop),
-        "verdict_flips": len(found.flips),
+        "passed": judgement.outcome == "passed",
+        "failures": [*judgement.failures, *judgement.undefined],
+        "mask_error_max": judgement.mask_error_max,
+        "score_error_max": judgement.score_error_max,
+        "auroc_drop_points": points(judgement.auroc.drop),
+        "pro_drop_points": points(judgement.pro.drop),
+        "verdict_flips": len(judgement.flips),
     }
 
 
@@ -156,11 +156,11 @@ def speed(inspector: Inspector, frames: list[Any], seconds: float) -> dict[str, 
     """Frames per second of one frame at a time, and whether the machine was busy."""
     with inspector, LoadWatch() as watch:
         samples = measure(lambda n: inspector.inspect(frames[n % len(frames)]).stage_ms, seconds)
-    found = summary(samples, 1)
+    figures = summary(samples, 1)
     return {
-        "frames_per_second": round(found.fps, 2),
-        "latency_ms": asdict(found.latency_ms),
-        "unstable": found.unstable,
+        "frames_per_second": round(figures.fps, 2),
+        "latency_ms": asdict(figures.latency_ms),
+        "unstable": figures.unstable,
         "load": asdict(watch.load),
     }
 

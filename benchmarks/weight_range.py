@@ -131,15 +131,15 @@ def measure(bundle: Bundle, data: Path, only_openvino: bool) -> dict[str, Any]:
 
 def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:
     """The rows of every instruction set, each in a process of its own."""
-    found = {}
+    rows = {}
     for name in INSTRUCTION_SETS:
         command = [sys.executable, "-m", "benchmarks.weight_range", "--row", name]
         command += ["--bundle", str(bundle.path.resolve()), "--data", str(data.resolve())]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), MOST_ISA: name}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        found[name] = result_in(done.stdout) or {"error": error_in(done.stderr)}
-        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
-    return {"instruction_sets": found}
+        rows[name] = result_in(done.stdout) or {"error": error_in(done.stderr)}
+        print(name, json.dumps(rows[name]), file=sys.stderr, flush=True)
+    return {"instruction_sets": rows}
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def _forget_current_folder() -> None:
     """Import nothing from the current folder, where `python -m` looks first."""
     try:
         here = os.getcwd()
-    except FileNotFoundError:  # it was removed, and is not in the path
+    except FileNotFoundError:  # the folder was removed, so it is not in the path
         return
     if not getattr(sys.flags, "safe_path", False) and sys.path[0] in ("", here):
         del sys.path[0]

@@ -123,8 +123,8 @@ def _torch(
 def _main(bundle: Bundle, device: Device) -> Iterator[Case]:
     yield _torch(bundle.model, device, bundle=bundle)
     yield from _engines(bundle, "fp32")
-    own = [_built(bundle, name) for name in list_engines(bundle)]
-    yield from (case for case in own if case.precision != "fp32")
+    built = [_built(bundle, name) for name in list_engines(bundle)]
+    yield from (case for case in built if case.precision != "fp32")
     yield replace(deployed(bundle, device), decode=True)
     for size in _other_sizes(bundle):
         yield deployed(recipe_model(size), device)
@@ -143,8 +143,8 @@ def _table4(bundle: Bundle, device: Device) -> Iterator[Case]:
         models.append(recipe_model(size, lambdas=GUIDED, fusion="norm_guided"))
         yield from (_torch(model, device) for model in models)
         if size != "paper" or device == "cuda":
-            own = [bundle if model == bundle.model else model for model in models]
-            yield from (deployed(what, device) for what in own)
+            subjects = [bundle if model == bundle.model else model for model in models]
+            yield from (deployed(subject, device) for subject in subjects)
 
 
 def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:

@@ -110,25 +110,25 @@ def predict(bundle: Bundle, name: DeviceName, measured: Row | None = None) -> Pr
         guesses.append(Guess(share=measured.share_of_roof, source=f"reached by {where}"))
     device = DEVICES[name]
     costs = {str(size): cost for size, cost in SIZE_COSTS.items()}
-    if (own := total(bundle_cost(bundle))) is not None:
+    if (cost_here := total(bundle_cost(bundle))) is not None:
         del costs[bundle.model.size]
-        costs = {f"this bundle, {bundle.model.size}": own} | costs
+        costs = {f"this bundle, {bundle.model.size}": cost_here} | costs
     rows = tuple(
-        _predict_row(what, cost, device, precision, guesses)
-        for what, cost in costs.items()
+        _predict_row(label, cost, device, precision, guesses)
+        for label, cost in costs.items()
         for precision in PRECISIONS
     )
     return Prediction(device=device, shares_of_roof=tuple(guesses), rows=rows)
 
 
 def _predict_row(
-    what: str, cost: Cost, device: DevicePeak, precision: str, guesses: Sequence[Guess]
+    label: str, cost: Cost, device: DevicePeak, precision: str, guesses: Sequence[Guess]
 ) -> PredictedRow:
     peak = device.fp16_tflop_per_s if precision == "fp16" else device.int8_top_per_s
     gbyte = cost.gigabytes(precision)
     roof = roof_of(cost.gflop, gbyte, 1, peak * 1e3, device.gbyte_per_s)
     return PredictedRow(
-        what=what,
+        what=label,
         precision=precision,
         gflop=rounded(cost.gflop),
         gbyte=rounded(gbyte),

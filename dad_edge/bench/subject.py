@@ -148,8 +148,8 @@ def _batches(inspector: Inspector, frames: Sequence[Picture], case: Case) -> Cal
         start = time.perf_counter()
         decoded = [cv2.imdecode(files[place], cv2.IMREAD_COLOR) for place in places]
         decode_ms = (time.perf_counter() - start) * 1e3
-        found = inspector.inspect_batch(decoded)
-        return {"decode": decode_ms} | found[0].stage_ms
+        inspections = inspector.inspect_batch(decoded)
+        return {"decode": decode_ms} | inspections[0].stage_ms
 
     return call
 

@@ -45,8 +45,8 @@ def bench_tables(result: StudyResult) -> Group:
 
 def own_row(result: StudyResult) -> Row | None:
     """The fastest row of the user's bundle, one frame at a time; None where none was measured."""
-    own = [row for row in result.rows if row.weights != UNTRAINED and row.is_one_frame]
-    return max(own, key=lambda row: row.fps, default=None)
+    candidates = [row for row in result.rows if row.weights != UNTRAINED and row.is_one_frame]
+    return max(candidates, key=lambda row: row.fps, default=None)
 
 
 def warnings(result: StudyResult) -> list[str]:

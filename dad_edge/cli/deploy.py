@@ -30,16 +30,16 @@ GateDataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Data set to judge on, or a folder of good parts, on which defects are drawn; "
-        "left out, --normal, and for the demo bundle parts of the demo product.",
+        help="Data set to judge on, or a folder of good parts, on which defects are drawn. If left "
+        "out, --normal is taken, or for the demo bundle parts of the demo product.",
     ),
 ]
 NormalOption = Annotated[
     Path | None,
     typer.Option(
         "--normal",
-        help="Data set that 'calibrate' was given, if it is another: thresholds of the engine, and "
-        "good parts to judge on.",
+        help="Data set that 'calibrate' was given, if it is not --data: it gives the engine's "
+        "thresholds, and good parts to judge on.",
     ),
 ]
 
@@ -126,7 +126,9 @@ def build_command(
     ] = False,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="INT8: points of image AUROC; the costliest layers stay float for it."),
+        typer.Option(
+            help="INT8: points of image AUROC to lose at most, by keeping layers in float."
+        ),
     ] = None,
     data: GateDataOption = None,
     normal: NormalOption = None,
@@ -176,14 +178,14 @@ def build_command(
 
 
 def choose_layers(bundle: Bundle, max_drop: float, images: Images) -> LayerChoice:
-    """Find the layers that must stay float, with a bar, and say what they cost."""
+    """Find the layers that must stay float, with a progress bar, and say what they cost."""
     from dad_edge.cli.progress import progress_bar
     from dad_edge.gate import trade as stage
 
     with progress_bar("choosing INT8 layers") as progress:
-        found = stage.trade(bundle, images, max_drop, progress)
-    say(stage.in_words(found))
-    return found.choice
+        trade = stage.trade(bundle, images, max_drop, progress)
+    say(stage.in_words(trade))
+    return trade.choice
 
 
 def verify_command(
@@ -194,12 +196,12 @@ def verify_command(
     normal: NormalOption = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Training run: compare with PyTorch, not the bundle's FP32 graphs."),
+        typer.Option(help="Training run: compare with it on PyTorch, not with the FP32 graphs."),
     ] = None,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy gate: engines against FP32 on the same noise."""
+    """Run the accuracy gate: compare engines with FP32 on the same noise."""
     from dad_edge.gate import verify as stage
     from dad_edge.gate.images import images_of
     from dad_edge.gate.report import report_json
@@ -222,7 +224,7 @@ def judge(
     normal: Path | None = None,
     checkpoint: Path | None = None,
 ) -> list[GateReport]:
-    """Derive thresholds, run the accuracy gate, both with a bar, and print its table."""
+    """Derive thresholds and run the accuracy gate, with progress bars, and print its table."""
     from rich.console import Console
 
     from dad_edge.cli.progress import progress_bar

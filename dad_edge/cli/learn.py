@@ -26,7 +26,7 @@ TexturesOption = Annotated[
 ]
 ForegroundOption = Annotated[
     Foreground | None,
-    typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
+    typer.Option("--foreground", help="What the images show; as the recipe says if left out."),
 ]
 TilesOption = Annotated[
     str | None,
@@ -108,7 +108,7 @@ def train_command(
     fusion: Annotated[
         Fusion | None,
         typer.Option(
-            "--fusion", help="norm_guided for the journal version; the recipe's if left out."
+            "--fusion", help="norm_guided for the journal version; as the recipe says if left out."
         ),
     ] = None,
     textures: TexturesOption = None,
@@ -205,7 +205,7 @@ def _with_images(
 
 
 def _refuse_with_resume(**options: object) -> None:
-    """Say so when a resumed run is given settings, which it has already."""
+    """Refuse settings for a resumed run, which has its own already."""
     given = [
         f"--{name.replace('_', '-')}"
         for name, value in options.items()
@@ -227,18 +227,21 @@ def evaluate_command(
     engine: EngineOption = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
+        typer.Option(
+            "--checkpoint",
+            help="Folder of a training run; it is evaluated on PyTorch.",
+        ),
     ] = None,
     device: Annotated[
         DeviceName, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the report; reports/ of the model if left out."),
+        typer.Option("--out", help="Folder of the report; reports/ beside the model if left out."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure image AUROC, pixel AUROC, pixel AP and PRO; a report with pictures."""
+    """Measure image AUROC, pixel AUROC, pixel AP and PRO, and write a report with pictures."""
     from rich.console import Console
 
     from dad_edge.cli.progress import progress_bar
@@ -261,7 +264,7 @@ def evaluate_command(
     say(f"backend: {candidate.inspector.backend}")
     find_layout(data)
     folder = out or candidate.default_folder(data, split)
-    # A folder that cannot be written is known before the work, not after it.
+    # Find out before the work, and not after it, that the folder cannot be written.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with candidate.inspector, progress_bar("inspecting") as progress:

@@ -64,7 +64,8 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     parts: Annotated[int, typer.Option(min=1, help="Parts to inspect.")] = 60,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Another bundle than the demo's own.")
+        Path | None,
+        typer.Option("--bundle", help="A bundle in place of the demo bundle."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,7 +91,7 @@ def bench_command(
     engine: EngineOption = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="How long to measure each row; longer until it is steady."),
+        typer.Option(min=0.1, help="How long to measure each row; an unsteady row takes longer."),
     ] = None,
     predict: Annotated[
         DeviceName | None,
@@ -98,10 +99,10 @@ def bench_command(
     ] = None,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the result to this JSON file, and FILE.md beside.")
+        Path | None, typer.Option(help="Write the result to this JSON file, and FILE.md beside it.")
     ] = None,
 ) -> None:
-    """Measure frames per second on every runtime that is here, beside the paper's rows."""
+    """Measure frames per second on every runtime of this machine, beside the paper's rows."""
     from rich.console import Console
 
     from dad_edge.bench.markdown import bench_markdown

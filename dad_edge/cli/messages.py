@@ -1,4 +1,4 @@
-"""What a command says to people: never in the way of its work, and without noise of others.
+"""What a command says to people: it never hinders the work, and other libraries add no noise.
 
 Whoever reads the messages may leave or stop reading: a terminal is closed, a pipe breaks, the disk
 of a log fills up. The work goes on and what cannot be written is lost.
@@ -21,10 +21,10 @@ from dad_edge.machine.noise import NOISE
 from dad_edge.stream.addresses import hide_secrets
 
 SHOWN = 3
-"""Warnings of one kind that are said."""
+"""So many warnings of one kind are shown."""
 _PATIENCE_MS = 1000
-"""How long a message waits for a reader that is slow; one that did not read in time is not waited
-for again until it does."""
+"""How long a message waits for a slow reader. A reader that did not read in time is not waited for
+again until it reads."""
 
 
 def say(text: str) -> None:
@@ -36,7 +36,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def steady_messages() -> Iterator[None]:
-    """Make stderr safe to write to and give the library's log and the decoders their place."""
+    """Make stderr safe to write to, show the library's log there, and silence the decoders."""
     for descriptor in (0, 1, 2):
         _occupy(descriptor)
     _silence_decoders()
@@ -65,7 +65,7 @@ class SteadyStream(io.TextIOBase):
         self._stream = stream
         self._reader_is_slow = False
         self._descriptor: int | None = None
-        """Its own, so that the noise of decoders can be kept out of the other one."""
+        """A copy of stderr's own, so that the noise of decoders can be kept out of the original."""
         with suppress(OSError, ValueError):
             self._descriptor = os.dup(stream.fileno())
 
@@ -102,7 +102,7 @@ class SteadyStream(io.TextIOBase):
         return len(text)
 
     def _write_all(self, descriptor: int, content: bytes) -> None:
-        """Write as much as a reader takes in time, in pieces that a pipe takes as a whole."""
+        """Write as much as a reader takes in time, in pieces that a pipe accepts whole."""
         while content and self._takes_more(descriptor):
             written = os.write(descriptor, content[: select.PIPE_BUF])
             content = content[written:]
@@ -115,9 +115,9 @@ class SteadyStream(io.TextIOBase):
 
 
 class MessageHandler(logging.Handler):
-    """Says what the library logs, as every message of a command is said.
+    """Shows what the library logs, the same way as every message of a command.
 
-    Every warning is said once, and of one kind the first few.
+    Every warning is shown once, and only the first few of one kind.
     """
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ def _occupy(descriptor: int) -> None:
 
 
 def _silence_decoders() -> None:
-    """Leave stderr to this program's own sentences; every failed read is reported by them."""
+    """Leave stderr to this program's own sentences, which report every failed read."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if "cv2" in sys.modules:  # it has read its environment already

@@ -92,15 +92,15 @@ class TrainingSet:
         allowed: list[Mask] = []
         for path in paths:
             frame = read_frame(path, model.bit_depth)
-            of = plan_views(frame.shape, model)
-            blocked = split_mask(ignored_at(ignore, of.shape), of, outside=True)
-            for number, view in enumerate(views(frame, of)):
+            plan = plan_views(frame.shape, model)
+            blocked = split_mask(ignored_at(ignore, plan.shape), plan, outside=True)
+            for number, view in enumerate(views(frame, plan)):
                 if not blocked[number].all():
                     kept.append((len(wholes), number))
                     allowed.append(~blocked[number])
                     self._frames.append(to_square(view, model.image_size))
-            wholes.append(to_square(on_canvas(frame, of), model.image_size))
-            plans.append(of)
+            wholes.append(to_square(on_canvas(frame, plan), model.image_size))
+            plans.append(plan)
             progress(len(wholes), len(paths))
         self._batch_size, self._seed = train.batch_size, train.seed
         self.foregrounds = _of_views(find_foregrounds(wholes, train.foreground), plans, kept)
@@ -156,12 +156,12 @@ def _of_views(
     """
     if wholes is None:
         return None
-    found = []
+    masks = []
     for image, number in kept:
         box = plans[image].map_boxes[number]
         rows, columns = (plans[image].map_boxes[-1][axis].stop for axis in (0, 1))
-        found.append(scaled_mask(wholes[image], (rows, columns))[box])
-    return found
+        masks.append(scaled_mask(wholes[image], (rows, columns))[box])
+    return masks
 
 
 def _load_textures(folder: Path | None, size: int) -> Sequence[NDArray[np.uint8]]:

@@ -108,8 +108,8 @@ def _split(names: Iterable[str]) -> tuple[list[str], list[str]]:
     images: list[str] = []
     masks: list[str] = []
     for name, stem in stems.items():
-        of = marked_stem(stem)
-        (images if of is None or fold(of) not in known else masks).append(name)
+        marked = marked_stem(stem)
+        (images if marked is None or fold(marked) not in known else masks).append(name)
     return images, masks
 
 
@@ -121,11 +121,11 @@ def folders_at(root: Path, pattern: str, kind: str = "") -> list[Path]:
         pattern: names with `/` between them; `*` stands for any letters, `{kind}` for the kind.
         kind: name of a folder.
     """
-    found = [root]
+    folders = [root]
     for part in pattern.split("/"):
         name = kind if part == "{kind}" else part
-        found = [folder for parent in found for folder in _matching(parent, name, name != part)]
-    return found
+        folders = [folder for parent in folders for folder in _matching(parent, name, name != part)]
+    return folders
 
 
 def _matching(parent: Path, name: str, literally: bool) -> list[Path]:
@@ -183,10 +183,10 @@ class Masks:
     def of(self, image: Path) -> Path | None:
         """The mask of an image, or None: a file of its stem, with `_mask` or another such ending
         or without, or a folder of its stem with masks that are one together."""
-        found = self._by_stem.get(fold(image.stem))
-        if not found:
+        entries = self._by_stem.get(fold(image.stem))
+        if not entries:
             return None
-        return min(found, key=lambda e: (e[0], e[2] != image.stem, e[1], e[3]))[3]
+        return min(entries, key=lambda e: (e[0], e[2] != image.stem, e[1], e[3]))[3]
 
 
 def images_below(folder: Path) -> list[Path]:

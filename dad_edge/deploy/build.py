@@ -136,10 +136,10 @@ def _check_options(runtime: RuntimeName, frames: tuple[int, ...], options: Build
             f"{named[0]} is for the TensorRT builder; {CPU_RUNTIMES[runtime]} has none.",
             "leave it out, or choose '--runtime tensorrt'",
         )
-    own = [name for name in named if name not in ("--frames", "--workspace-mib")]
-    if runtime == "tensorrt-rtx" and own:
+    unknown = [name for name in named if name not in ("--frames", "--workspace-mib")]
+    if runtime == "tensorrt-rtx" and unknown:
         raise UsageError(
-            f"TensorRT-RTX has no {own[0]}: it tunes its kernels on the device that runs them.",
+            f"TensorRT-RTX has no {unknown[0]}: it tunes its kernels on the device that runs them.",
             "leave it out; for other GPUs, name them with --compute-capability",
         )
     if options.workspace_mib is not None and options.workspace_mib < 1:

@@ -199,8 +199,8 @@ def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
     square = replace(bundle.manifest, model=replace(bundle.model, framing=FramingConfig()))
     inspector = open_graphs(Bundle(bundle.path, square, None, None))
     frames = probe_frames(bundle.model.image_size)
-    found = inspector.inspect_batch(frames)
-    image = torch.from_numpy(np.stack([inspection.image for inspection in found]))
+    inspections = inspector.inspect_batch(frames)
+    image = torch.from_numpy(np.stack([inspection.image for inspection in inspections]))
     with torch.no_grad():
         masks, _ = detector(image, _noise(bundle.model, len(frames)))
     expected = masks[:, 0].numpy()
@@ -209,11 +209,11 @@ def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
     return Parity(
         mask=max(
             float(np.abs(inspection.score_map - mask).max())
-            for inspection, mask in zip(found, expected, strict=True)
+            for inspection, mask in zip(inspections, expected, strict=True)
         ),
         score=max(
             abs(inspection.score - float(score))
-            for inspection, score in zip(found, scores, strict=True)
+            for inspection, score in zip(inspections, scores, strict=True)
         ),
     )
 

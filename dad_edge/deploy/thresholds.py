@@ -102,13 +102,13 @@ def derive_thresholds(
         StorageError: the thresholds cannot be written.
     """
     assert bundle.thresholds is not None
-    found = []
+    scored = []
     with open_choice(choose_to_judge(bundle, engine)) as inspector:
         for item in items:
             frame = read_frame(item.path, bundle.model.bit_depth)
-            found.append(score_and_peak(inspector, item, frame))
-            progress(len(found), len(items))
-    scores, peaks = zip(*found, strict=True)
+            scored.append(score_and_peak(inspector, item, frame))
+            progress(len(scored), len(items))
+    scores, peaks = zip(*scored, strict=True)
     thresholds = thresholds_from(scores, peaks, bundle.thresholds.target_false_reject_rate)
     write_engine_thresholds(bundle, engine, thresholds)
     return thresholds

@@ -88,30 +88,30 @@ def probe_tensorrt_rtx() -> dict[str, Any]:
 
 def _builder(module: str) -> dict[str, Any]:
     trt: Any = load(module)
-    found: dict[str, Any] = {"version": trt.__version__, "builder": True, "why": None}
+    facts: dict[str, Any] = {"version": trt.__version__, "builder": True, "why": None}
     try:
         trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
     except Exception as error:  # the bindings raise TypeError where the library gave no builder
-        found |= {"builder": False, "why": _last_line(str(error))}
-    return found
+        facts |= {"builder": False, "why": _last_line(str(error))}
+    return facts
 
 
 def probe_cuda() -> dict[str, Any]:
     """cuda-core: compile a kernel, and open the first GPU."""
     core: Any = load("cuda.core")
-    found: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
-    found |= {"gpu": None, "why": None}
+    facts: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
+    facts |= {"gpu": None, "why": None}
     try:
         options = core.ProgramOptions(arch="sm_87", std="c++17")
         core.Program('extern "C" __global__ void k() {}', "c++", options).compile("cubin")
     except Exception as error:  # any of the package's own errors means the same here
         reason = _last_line(str(error)) or type(error).__name__
-        found |= {"compiles": False, "compile_error": reason}
+        facts |= {"compiles": False, "compile_error": reason}
     try:
-        found["gpu"] = core.Device(0).name
+        facts["gpu"] = core.Device(0).name
     except Exception as error:
-        found["why"] = _last_line(str(error)) or type(error).__name__
-    return found
+        facts["why"] = _last_line(str(error)) or type(error).__name__
+    return facts
 
 
 def probe_opencv() -> dict[str, Any]:

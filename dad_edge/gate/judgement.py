@@ -176,31 +176,31 @@ class Judgement:
 
 
 def judge(
-    seen: Comparison, images: Images, precision: Precision, tolerance: Tolerance
+    comparison: Comparison, images: Images, precision: Precision, tolerance: Tolerance
 ) -> Judgement:
     """Figures and judgement; differences that are not finite are told by name, not by number."""
-    sound = [row for row in seen.rows if row.sound]
-    broken = [row.name for row in seen.rows if row.known and not row.sound]
-    unknown = [row.name for row in seen.rows if not row.known]
+    sound = [row for row in comparison.rows if row.sound]
+    broken = [row.name for row in comparison.rows if row.known and not row.sound]
+    unknown = [row.name for row in comparison.rows if not row.known]
     good = {row.digest for row in sound if not row.defective}
     defective = {row.digest for row in sound if row.defective}
     flips = tuple(row for row in sound if row.flipped)
     auroc = _auroc(sound, images, len(good), len(defective))
-    pro = _pro(seen, images, len(good))
+    pro = _pro(comparison, images, len(good))
     mask_error_max = max((row.mask_error for row in sound), default=0.0)
     score_error_max = max((abs(row.score - row.reference) for row in sound), default=0.0)
 
     failures = [f"scores are not finite: {', '.join(broken)}"] if broken else []
     # INT8 holds for the ranges of its own product: scores of another one may move freely.
     holds = images.ranked or precision != "int8"
-    for what, value, limit in (
+    for figure, value, limit in (
         ("mask error", mask_error_max, tolerance.mask),
         ("score error", score_error_max, tolerance.score if holds else None),
         ("AUROC drop", None if auroc.is_guess else auroc.drop, tolerance.auroc),
         ("PRO drop", None if pro.is_guess else pro.drop, tolerance.pro),
     ):
         if value is not None and limit is not None and value > limit:
-            failures.append(f"{what} {value:.2g} is above {limit:g}")
+            failures.append(f"{figure} {value:.2g} is above {limit:g}")
     if images.ranked:
         failures += _too_many_flips(sound, tolerance.flips)
     undefined = _undefined(auroc, pro)
@@ -208,7 +208,7 @@ def judge(
         undefined.insert(0, f"FP32 itself gives no finite scores: {', '.join(unknown)}")
     return Judgement(
         precision=precision,
-        images=len(seen.rows),
+        images=len(comparison.rows),
         good=len(good),
         defective=len(defective),
         source=images.source,
@@ -245,16 +245,16 @@ def _auroc(sound: Sequence[Row], images: Images, good: int, defective: int) -> F
     return Figure(reference=before, engine=after, undefined=why, is_guess=is_guess)
 
 
-def _pro(seen: Comparison, images: Images, good: int) -> Figure:
+def _pro(comparison: Comparison, images: Images, good: int) -> Figure:
     if not images.ranked:
         return _of_another_product(images)
-    before, after = seen.reference_pixels.pro(), seen.engine_pixels.pro()
-    why = _too_few(good, "good") or _too_few(len(seen.marked), "marked defective")
+    before, after = comparison.reference_pixels.pro(), comparison.engine_pixels.pro()
+    why = _too_few(good, "good") or _too_few(len(comparison.marked), "marked defective")
     is_guess = why is None and before is not None and before < 2 * PRO_OF_A_GUESS
     if is_guess:
         why = f"that of FP32 is {before:.3f}, no better than a guess"
     elif why is None:
-        why = seen.reference_pixels.why_undefined()
+        why = comparison.reference_pixels.why_undefined()
     return Figure(reference=before, engine=after, undefined=why, is_guess=is_guess)
 
 
@@ -277,15 +277,15 @@ def _too_few(count: int, kind: str) -> str | None:
 
 
 def _too_many_flips(sound: Sequence[Row], limit: float) -> list[str]:
-    found = []
+    failures = []
     for kind, defective in (("good", False), ("defective", True)):
         rows = [row for row in sound if row.defective == defective]
         flipped = sum(row.flipped for row in rows)
         if flipped > max(1, limit * len(rows)):
-            found.append(
+            failures.append(
                 f"verdicts of {flipped} of {len(rows)} {kind} images flip, above {100 * limit:g} %"
             )
-    return found
+    return failures
 
 
 def mask_error(expected: Inspection, actual: Inspection) -> float:

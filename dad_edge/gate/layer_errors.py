@@ -56,7 +56,7 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
     image, x_t = ops.inject(views(frame, plan_views(frame.shape, bundle.model)), 0)
     noise = OnnxEngine(bundle.path / DENOISER).run({"x_t": x_t})["noise"]
     inputs = {DENOISER: {"x_t": x_t}, SEGMENTER: {"pair": ops.restore(x_t, noise, image)}}
-    found: list[tuple[float, LayerError]] = []
+    ranked: list[tuple[float, LayerError]] = []
     for name, given in inputs.items():
         before = 0.0
         model = load_graph(bundle.path / name)
@@ -66,14 +66,14 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
         for output, layer in layers.items():
             error = _relative(expected[output], actual[output])
             if np.isfinite(error):
-                own = max(error - before, 0.0)
-                found.append((own, LayerError(name, layer, error, own)))
+                added = max(error - before, 0.0)
+                ranked.append((added, LayerError(name, layer, error, added)))
             else:
                 # The first layer that breaks is the cause, those behind it only suffer.
                 weight = error if np.isfinite(before) else 0.0
-                found.append((weight, LayerError(name, layer, None, None)))
+                ranked.append((weight, LayerError(name, layer, None, None)))
             before = error
-    return [layer for _, layer in sorted(found, key=lambda pair: -pair[0])]
+    return [layer for _, layer in sorted(ranked, key=lambda pair: -pair[0])]
 
 
 def _outputs(model: onnx.ModelProto, names: Iterable[str], inputs: Tensors) -> Tensors:

@@ -38,7 +38,7 @@ def report_json(report: GateReport) -> dict[str, Any]:
     """A report as `verify.json` holds it."""
     judged = report.judgement
     passed = {"passed": True, "failed": False, "not judged": None}[judged.outcome]
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "engine": report.engine,
         "backend": report.backend,
         "reference": report.reference,
@@ -80,9 +80,9 @@ def report_json(report: GateReport) -> dict[str, Any]:
         "failures": list(judged.failures),
     }
     if report.next_step is not None:
-        found["costliest_layers"] = [asdict(layer) for layer in report.costliest_layers]
-        found["next_step"] = report.next_step
-    return found | {
+        values["costliest_layers"] = [asdict(layer) for layer in report.costliest_layers]
+        values["next_step"] = report.next_step
+    return values | {
         "outcome": judged.outcome,
         "undefined": list(judged.undefined),
         "good_images": judged.good,

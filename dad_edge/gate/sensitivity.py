@@ -75,12 +75,12 @@ def rank_layers(
     for name, names in layers.items():
         for layer in names:
             others = [other for other in names if other != layer]
-            one = engine_of(to_int8(graphs[name], ranges_of(bundle, name), others))
-            networks = (one, plain[SEGMENTER]) if name == DENOISER else (tape, one)
-            found = _inspect_all(_inspector(bundle, *networks), frames)
+            quantized = engine_of(to_int8(graphs[name], ranges_of(bundle, name), others))
+            networks = (quantized, plain[SEGMENTER]) if name == DENOISER else (tape, quantized)
+            actual = _inspect_all(_inspector(bundle, *networks), frames)
             errors = [
                 (abs(a[0] - b[0]), float(np.abs(a[1] - b[1]).mean()))
-                for a, b in zip(expected, found, strict=True)
+                for a, b in zip(expected, actual, strict=True)
             ]
             score, mask = np.mean(errors, axis=0)
             costs.append(
@@ -123,10 +123,10 @@ def fewest_float_layers(
 
 def as_layers(costs: Iterable[LayerCost]) -> dict[str, tuple[str, ...]]:
     """Layers by network, costliest first."""
-    found: dict[str, tuple[str, ...]] = {}
+    layers: dict[str, tuple[str, ...]] = {}
     for cost in costs:
-        found[cost.network] = (*found.get(cost.network, ()), cost.layer)
-    return found
+        layers[cost.network] = (*layers.get(cost.network, ()), cost.layer)
+    return layers
 
 
 def layers_of(graph: onnx.ModelProto) -> list[str]:
@@ -164,15 +164,15 @@ def pick_frames(parts: Iterable[tuple[bool, Picture]], count: int) -> list[Pictu
         count: frames of each kind, at least one.
     """
     kept: dict[bool, list[Picture]] = {False: [], True: []}
-    seen, stride = {False: 0, True: 0}, {False: 1, True: 1}
+    counts, stride = {False: 0, True: 0}, {False: 1, True: 1}
     for defective, frame in parts:
-        if seen[defective] % stride[defective] == 0:
+        if counts[defective] % stride[defective] == 0:
             if len(kept[defective]) == 2 * count:
                 kept[defective] = kept[defective][::2]
                 stride[defective] *= 2
-            if seen[defective] % stride[defective] == 0:
+            if counts[defective] % stride[defective] == 0:
                 kept[defective].append(frame)
-        seen[defective] += 1
+        counts[defective] += 1
     return [frame for kind in (False, True) for frame in kept[kind][:: _step(kept[kind], count)]]
 
 
@@ -210,8 +210,8 @@ def _inspect_all(
     inspector: HostInspector, frames: Sequence[Picture]
 ) -> list[tuple[float, NDArray[np.float32]]]:
     """Score and score map of every frame."""
-    found = (inspector.inspect(frame) for frame in frames)
-    return [(inspection.score, inspection.score_map) for inspection in found]
+    inspections = (inspector.inspect(frame) for frame in frames)
+    return [(inspection.score, inspection.score_map) for inspection in inspections]
 
 
 class _Tape:

@@ -36,9 +36,9 @@ def with_anomaly(
     shrinks = frame.shape[0] >= shape[0] and frame.shape[1] >= shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     part = np.asarray(cv2.resize(frame, shape[::-1], interpolation=method), np.uint8)
-    found = object_mask(part)
+    foreground = object_mask(part)
     synthesizer = Synthesizer(
-        None if found is None else [found], allowed=[~ignored_at(bundle.ignore, shape)]
+        None if foreground is None else [foreground], allowed=[~ignored_at(bundle.ignore, shape)]
     )
     drawn = synthesizer.draw(np.random.default_rng(seed), part, 0)
     return drawn.image, drawn.mask.astype(np.uint8) * 255

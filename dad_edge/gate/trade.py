@@ -132,14 +132,14 @@ def trade(
 
     def passes(layers: Mapping[str, Sequence[str]]) -> bool:
         kept = sum(map(len, layers.values()))
-        what = f"gate with {kept} layers in float"
+        note_of_gate = f"gate with {kept} layers in float"
         judgement = compare(
             reference,
             inspector_of(bundle, graphs_with(bundle, layers)),
             images,
             "int8",
             tolerance_of("int8", max_drop),
-            lambda done, total, note="": progress(done, total, what),
+            lambda done, total, note="": progress(done, total, note_of_gate),
         )
         if judgement.outcome == "not judged":
             raise _nothing_to_judge_by(judgement)
@@ -147,7 +147,7 @@ def trade(
         return trials[-1].passed
 
     layers = fewest_float_layers(ranking, passes)
-    found = Trade(
+    result = Trade(
         choice=LayerChoice(float_layers=layers, max_drop=max_drop),
         max_drop=max_drop,
         images=len(images),
@@ -158,8 +158,8 @@ def trade(
         engines=_engines(bundle, reference, layers, frames),
         backend=reference.backend,
     )
-    write_json(bundle.path / REPORTS / REPORT, trade_json(found))
-    return found
+    write_json(bundle.path / REPORTS / REPORT, trade_json(result))
+    return result
 
 
 def _nothing_to_judge_by(judgement: Judgement) -> DataError:
@@ -171,16 +171,16 @@ def _nothing_to_judge_by(judgement: Judgement) -> DataError:
     )
 
 
-def trade_json(found: Trade) -> dict[str, Any]:
+def trade_json(result: Trade) -> dict[str, Any]:
     """A trade as `reports/int8-layers.json` holds it."""
     return {
-        "max_drop_points": found.max_drop,
-        "images": found.images,
-        "source": found.source,
-        "ranked_on_frames": found.ranked_on_frames,
-        "float_layers": found.choice.float_layers,
-        "int8_layers": len(found.ranking) - found.float_layers,
-        "ranking": [asdict(cost) for cost in found.ranking],
+        "max_drop_points": result.max_drop,
+        "images": result.images,
+        "source": result.source,
+        "ranked_on_frames": result.ranked_on_frames,
+        "float_layers": result.choice.float_layers,
+        "int8_layers": len(result.ranking) - result.float_layers,
+        "ranking": [asdict(cost) for cost in result.ranking],
         "trials": [
             {
                 "float_layers": trial.float_layers,
@@ -191,10 +191,10 @@ def trade_json(found: Trade) -> dict[str, Any]:
                 "verdict_flips": len(trial.judgement.flips),
                 "passed": trial.passed,
             }
-            for trial in found.trials
+            for trial in result.trials
         ],
-        "engines": [asdict(cost) for cost in found.engines],
-        "backend": found.backend,
+        "engines": [asdict(cost) for cost in result.engines],
+        "backend": result.backend,
         "environment": describe_machine(),
     }
 
@@ -243,21 +243,21 @@ def _engines(
     )
 
 
-def in_words(found: Trade) -> str:
+def in_words(result: Trade) -> str:
     """The outcome for a person: what stays float, and what the engine gains and loses by it."""
-    kept = [name for names in found.choice.float_layers.values() for name in names]
-    worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in found.ranking[:SHOWN])
-    last = next(trial for trial in reversed(found.trials) if trial.float_layers == len(kept))
+    kept = [name for names in result.choice.float_layers.values() for name in names]
+    worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in result.ranking[:SHOWN])
+    last = next(trial for trial in reversed(result.trials) if trial.float_layers == len(kept))
     drop = last.judgement.auroc.drop
     gate = f"AUROC drop {100 * drop:.2f} points" if drop is not None else "AUROC not defined"
     lines = [
         f"costliest INT8 layers, by mean score error: {worst}",
-        f"kept in float: {', '.join(kept) or 'none'} ({len(kept)} of {len(found.ranking)}); "
-        f"{gate}, {len(last.judgement.flips)} verdicts of {found.images} flip",
+        f"kept in float: {', '.join(kept) or 'none'} ({len(kept)} of {len(result.ranking)}); "
+        f"{gate}, {len(last.judgement.flips)} verdicts of {result.images} flip",
     ]
     lines += [
         f"{cost.engine}: {cost.bytes / 2**20:.2f} MiB, {cost.ms_per_frame:.1f} ms a frame "
         "on this machine"
-        for cost in found.engines
+        for cost in result.engines
     ]
     return "\n".join(lines)

@@ -77,13 +77,13 @@ def verify(
     assert sidecar is not None, "an engine was named"
     reference = reference or open_graphs(bundle)
     with open_choice(choice) as candidate:
-        seen = observe(reference, candidate, images, progress)
+        comparison = observe(reference, candidate, images, progress)
         proof = None
-        if all(row.known for row in seen.rows):
+        if all(row.known for row in comparison.rows):
             frames = frames_of_proof(images)
             proof = make_proof(frames, reference, candidate, sidecar.precision, bundle.model)
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
-    judgement = judge(seen, images, sidecar.precision, tolerance)
+    judgement = judge(comparison, images, sidecar.precision, tolerance)
     report = GateReport(
         engine=engine,
         backend=candidate.backend,
@@ -94,13 +94,13 @@ def verify(
         judgement=judgement,
     )
     if judgement.outcome == "failed":
-        layers = costliest_layers(bundle, images, sidecar, seen, progress)
+        layers = costliest_layers(bundle, images, sidecar, comparison, progress)
         step = next_step(sidecar.precision, engine)
         report = replace(report, costliest_layers=layers, next_step=step)
     elif judgement.outcome == "not judged":
         report = replace(report, next_step=how_to_judge(judgement, engine))
     folder = bundle.path / REPORTS / engine
-    drawable = [pair for pair in seen.worst if np.isfinite(mask_error(*pair[1:]))]
+    drawable = [pair for pair in comparison.worst if np.isfinite(mask_error(*pair[1:]))]
     if drawable:
         write_picture(folder / PICTURE, worst_sheet(engine, drawable, candidate.threshold))
     write_json(folder / GATE_REPORT, report_json(report))
@@ -187,8 +187,8 @@ def compare(
     progress: Progress = silent,
 ) -> Judgement:
     """Inspect every image under both and judge the differences; nothing is written."""
-    seen = observe(reference, candidate, images, progress)
-    return judge(seen, images, precision, tolerance)
+    comparison = observe(reference, candidate, images, progress)
+    return judge(comparison, images, precision, tolerance)
 
 
 def observe(
@@ -198,26 +198,26 @@ def observe(
     progress: Progress = silent,
 ) -> Comparison:
     """Inspect every image under both."""
-    seen = Comparison()
+    comparison = Comparison()
     for sample in images.read():
         expected, actual = reference.inspect(sample.frame), candidate.inspect(sample.frame)
-        row = seen.add(sample, expected, actual)
+        row = comparison.add(sample, expected, actual)
         marked = sample.mask is not None or not sample.defective
         if marked and row.sound:
             truth = truth_on(expected.score_map, sample.mask, candidate.ignore)
-            seen.reference_pixels.update(expected.score_map, truth)
-            seen.engine_pixels.update(actual.score_map, truth)
+            comparison.reference_pixels.update(expected.score_map, truth)
+            comparison.engine_pixels.update(actual.score_map, truth)
             if truth.any():
-                seen.marked.add(row.digest)
-        progress(len(seen.rows), len(images))
-    return seen
+                comparison.marked.add(row.digest)
+        progress(len(comparison.rows), len(images))
+    return comparison
 
 
 def costliest_layers(
     bundle: Bundle,
     images: Images,
     sidecar: Sidecar,
-    seen: Comparison,
+    comparison: Comparison,
     progress: Progress = silent,
 ) -> tuple[LayerCost | LayerError, ...]:
     """Layers that the precision of an engine costs most in, worst first, each with its errors.
@@ -232,7 +232,7 @@ def costliest_layers(
         kept = {(network, name) for network, names in chosen.items() for name in names}
         return tuple(c for c in ranking if (c.network, c.layer) not in kept)[:WORST]
     if sidecar.precision == "fp16":
-        return tuple(layer_errors(bundle, seen.worst[0][0].frame)[:WORST])
+        return tuple(layer_errors(bundle, comparison.worst[0][0].frame)[:WORST])
     return ()
 
 
@@ -243,13 +243,13 @@ def runnable(bundle: Bundle) -> list[str]:
         ModelError: there is none.
     """
     names = list_engines(bundle)
-    found = [name for name in names if why_not_here(read_sidecar(bundle, name)) is None]
-    if not found:
+    runnable_names = [name for name in names if why_not_here(read_sidecar(bundle, name)) is None]
+    if not runnable_names:
         raise ModelError(
             f"{bundle.path} has no engine that can run here; it has: {', '.join(names) or 'none'}.",
             "make one with 'dad-edge build --precision fp16 --runtime onnxruntime'",
         )
-    return found
+    return runnable_names
 
 
 def next_step(precision: Precision, engine: str) -> str:

@@ -70,9 +70,9 @@ def activation_peaks(bundle: Bundle) -> dict[str, tuple[float, str]]:
 
     for label, frame in extreme_frames(model.image_size).items():
         image, x_t = ops.inject(views(frame, plan_views(frame.shape, model)), 0)
-        found = denoiser.run({"x_t": x_t})
-        keep(DENOISER, found, label)
-        keep(SEGMENTER, segmenter.run({"pair": ops.restore(x_t, found["noise"], image)}), label)
+        outputs = denoiser.run({"x_t": x_t})
+        keep(DENOISER, outputs, label)
+        keep(SEGMENTER, segmenter.run({"pair": ops.restore(x_t, outputs["noise"], image)}), label)
     return dict(sorted(peaks.items(), key=lambda item: -item[1][0]))
 
 

@@ -96,8 +96,8 @@ def _group_norms(graph: onnx.GraphProto) -> Iterator[_GroupNorm]:
             readers.setdefault(name, []).append(node)
 
     def only_reader(name: str, op_type: str) -> onnx.NodeProto | None:
-        found = readers.get(name, [])
-        return found[0] if len(found) == 1 and found[0].op_type == op_type else None
+        nodes = readers.get(name, [])
+        return nodes[0] if len(nodes) == 1 and nodes[0].op_type == op_type else None
 
     def constant_beside(node: onnx.NodeProto | None, name: str) -> NDArray[Any] | None:
         """The other input of a Mul or Add, if it is one number for each channel of an image."""

@@ -1,4 +1,4 @@
-"""Which part of a frame every view shows, where it lies on the map, and what is not inspected.
+"""Which part of a frame each view shows, where it lies on the map, and what is not inspected.
 
 The one definition for training, calibration and the line. A view is what the networks see at once.
 Tiles lie on a canvas: the frame itself, or with `keep_aspect` the frame continued to the right and

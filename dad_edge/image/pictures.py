@@ -55,7 +55,7 @@ class InspectedImage:
     """(H,W) uint8, above 0 on true defects; None where no truth is known."""
 
     def is_rejected(self, threshold: float) -> bool:
-        """Whether the part is rejected: its score is above the threshold."""
+        """Whether the part is rejected, its score being above the threshold."""
         return self.score > threshold
 
     def outcome(self, threshold: float) -> str:

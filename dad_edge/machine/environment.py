@@ -67,8 +67,8 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Versions of this project and of the installed packages that change a measurement."""
-    found = {"dad-edge": __version__} | {name: _version(name) for name in PACKAGES}
-    return {name: version for name, version in found.items() if version}
+    versions = {"dad-edge": __version__} | {name: _version(name) for name in PACKAGES}
+    return {name: version for name, version in versions.items() if version}
 
 
 def _version(distribution: str) -> str | None:
@@ -92,7 +92,7 @@ def commit() -> str | None:
 
 
 def fingerprint(root: Path = Path("/")) -> dict[str, Any]:
-    """What decides how this machine computes: processor, its instructions, GPU and versions.
+    """What decides how this machine computes: processor, instructions, GPU and versions.
 
     Args:
         root: where the file system starts.
@@ -120,7 +120,7 @@ def usable_cores() -> int:
 
 
 def shared_memory_mib(root: Path = Path("/")) -> int | None:
-    """Memory in MiB where CPU and GPU share it, which is on a Jetson; None elsewhere.
+    """Memory in MiB that CPU and GPU share, as on a Jetson; None elsewhere.
 
     Args:
         root: where the file system starts.
@@ -130,7 +130,7 @@ def shared_memory_mib(root: Path = Path("/")) -> int | None:
 
 
 def peak_memory_mib() -> float:
-    """Largest memory of this process so far, in MiB, without that of the process it came from."""
+    """Largest memory of this process so far, in MiB; that of its parent does not count."""
     # ru_maxrss is passed on from parent to child, through exec too.
     match = re.search(r"^VmHWM:\s+(\d+) kB", read_text(Path("/proc/self/status")), re.MULTILINE)
     kib = int(match.group(1)) if match else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -138,7 +138,7 @@ def peak_memory_mib() -> float:
 
 
 def user_cache() -> Path:
-    """Where this program keeps what it can make again: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Folder for what this program can make again: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "dad-edge"
 

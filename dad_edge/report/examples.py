@@ -39,12 +39,12 @@ def pick_examples(
         return abs(image.score - threshold)
 
     def farthest(*, defective: bool, rejected: bool) -> list[ImageScore]:
-        own = (
+        matching = (
             image
             for image in scores
             if (image.kind != GOOD) == defective and (image.score > threshold) == rejected
         )
-        return sorted(own, key=distance, reverse=True)
+        return sorted(matching, key=distance, reverse=True)
 
     lists: dict[Group, list[ImageScore]] = {
         "worst": _in_turn(

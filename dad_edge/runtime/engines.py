@@ -117,13 +117,13 @@ def why_not_here(sidecar: Sidecar) -> str | None:
     for module in ("cuda", "cuda.bindings", MODULES[sidecar.runtime]):
         if importlib.util.find_spec(module) is None:
             return f"package '{module}' is not installed"
-    found = describe_nvidia()
-    if not found["gpus"]:
-        return str(found["reason"])
+    nvidia = describe_nvidia()
+    if not nvidia["gpus"]:
+        return str(nvidia["reason"])
     differences = plan_differences(
         sidecar,
         version=str(load_tensorrt(sidecar.runtime).__version__),
-        capability=found["gpus"][0]["compute_capability"],
+        capability=nvidia["gpus"][0]["compute_capability"],
         platform=this_platform(),
     )
     return "; ".join(differences) or None
@@ -172,30 +172,30 @@ def _refuse(name: str, sidecar: Sidecar, differences: list[str]) -> None:
 
 
 def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
-    found = []
+    differences = []
     if sidecar.runtime in CPU_RUNTIMES:
         version = cpu_runtime_version(sidecar.runtime)
         if sidecar.runtime_version != version:
             runtime = CPU_RUNTIMES[sidecar.runtime]
-            found.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
+            differences.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
     if sidecar.name != name:
-        found.append(f"its folder is named '{name}', its sidecar says '{sidecar.name}'")
+        differences.append(f"its folder is named '{name}', its sidecar says '{sidecar.name}'")
     for graph, digest in bundle.onnx_digests.items():
         if sidecar.onnx_sha256.get(graph) != digest:
-            found.append(f"built from another {graph}")
+            differences.append(f"built from another {graph}")
     ranges = bundle.manifest.sha256.get(CALIBRATION)
     if sidecar.precision == "int8" and sidecar.calibration_sha256 != ranges:
-        found.append(f"built from another {CALIBRATION}")
+        differences.append(f"built from another {CALIBRATION}")
     if sidecar.can_saturate:
-        found.append("its weights are too large for CPUs without VNNI instructions")
+        differences.append("its weights are too large for CPUs without VNNI instructions")
     folder = bundle.path / ENGINES / name
     for graph in (DENOISER, SEGMENTER):
         file = sidecar.files.get(graph)
         path = folder / (file.name if file else graph)
         if file is None or not path.is_file() or sha256_of(path) != file.sha256:
-            found.append(f"{path.name} is missing or was changed")
+            differences.append(f"{path.name} is missing or was changed")
     for kernel, digest in sidecar.kernels.items():
         path = folder / KERNEL_FOLDER / Path(kernel).name
         if not path.is_file() or sha256_of(path) != digest:
-            found.append(f"{path.name} is missing or was changed")
-    return found
+            differences.append(f"{path.name} is missing or was changed")
+    return differences

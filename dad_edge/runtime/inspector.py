@@ -175,8 +175,8 @@ def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None)
         proof_sha256: digest of the proof.
         folder: of the engine whose proof it is; its own if None.
     """
-    what = _digest(choice)
-    if (earlier := remembered(what, proof_sha256)) is not None:
+    digest = _digest(choice)
+    if (earlier := remembered(digest, proof_sha256)) is not None:
         return earlier
     sidecar = choice.sidecar
     folder = folder or choice.bundle.path / ENGINES / str(choice.name)
@@ -185,7 +185,7 @@ def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None)
     clock = time.process_time if on_cpu else time.perf_counter
     with open_choice(choice) as inspector:
         outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof, clock)
-    remember(what, proof_sha256, outcome)
+    remember(digest, proof_sha256, outcome)
     return outcome
 
 

@@ -119,8 +119,8 @@ def make_proof(
         if engine is None:
             mask, score = _UNSEEN_INT8
         else:
-            seen = prove(engine, bare)
-            mask, score = mask + 2 * seen.mask_error, score + 2 * seen.score_error
+            outcome = prove(engine, bare)
+            mask, score = mask + 2 * outcome.mask_error, score + 2 * outcome.score_error
     return replace(bare, allowed_mask=mask, allowed_score=score)
 
 

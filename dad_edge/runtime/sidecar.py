@@ -230,10 +230,10 @@ class EngineThresholds:
 
 def write_engine_thresholds(bundle: Bundle, name: str, thresholds: Thresholds) -> None:
     """Put thresholds into an engine's folder, valid while the bundle's own stay as they are."""
-    found = EngineThresholds(
+    record = EngineThresholds(
         thresholds=thresholds, beside_sha256=sha256_of(bundle.path / THRESHOLDS)
     )
-    write_json(bundle.path / ENGINES / name / ENGINE_THRESHOLDS, to_mapping(found))
+    write_json(bundle.path / ENGINES / name / ENGINE_THRESHOLDS, to_mapping(record))
 
 
 def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None, str]:
@@ -252,10 +252,10 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
         return None, "not calibrated"
     if path is None or not path.is_file():
         return bundle.thresholds, f"{THRESHOLDS} of the bundle"
-    own = from_mapping(EngineThresholds, read_json(path), str(path))
-    if own.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
+    record = from_mapping(EngineThresholds, read_json(path), str(path))
+    if record.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
         return bundle.thresholds, f"{THRESHOLDS} of the bundle, which was changed since"
-    return own.thresholds, OF_ENGINE
+    return record.thresholds, OF_ENGINE
 
 
 def plan_differences(
@@ -269,20 +269,24 @@ def plan_differences(
         capability: compute capability of the GPU there, such as `8.7`.
         platform: system and processor there, such as `Linux-aarch64`.
     """
-    found = []
+    differences = []
     built, here = _numbers(sidecar.runtime_version), _numbers(version)
     newer = sidecar.options.version_compatible and built[:1] == here[:1] and built <= here
     if built != here and not newer:
-        found.append(f"built with {sidecar.runtime} {sidecar.runtime_version}, here is {version}")
+        differences.append(
+            f"built with {sidecar.runtime} {sidecar.runtime_version}, here is {version}"
+        )
     if sidecar.options.hardware_compatible:
         if _numbers(capability) < (8, 0):
-            found.append(f"built for GPUs from compute capability 8.0 on, here is {capability}")
+            differences.append(
+                f"built for GPUs from compute capability 8.0 on, here is {capability}"
+            )
     elif capability not in capabilities_of(sidecar):
         listed = " and ".join(capabilities_of(sidecar))
-        found.append(f"built for compute capability {listed}, here is {capability}")
+        differences.append(f"built for compute capability {listed}, here is {capability}")
     if sidecar.platform != platform:
-        found.append(f"built for {sidecar.platform}, here is {platform}")
-    return found
+        differences.append(f"built for {sidecar.platform}, here is {platform}")
+    return differences
 
 
 def this_platform() -> str:

@@ -293,8 +293,8 @@ def _contamination(scene: Scene, surface: Surface, rng: np.random.Generator) -> 
     cast = np.asarray(cv2.warpAffine(opacity, move, shape), np.float32)
     shadow = np.float32(0.6) * _blur(cast, 1.1 * px) * surface.cover
     # A dark fibre across a dark bore is there, but no camera sees it.
-    seen = (surface.cover > 0.5) | (colour.max(axis=2) > 0.1)
-    footprint = (((opacity > 0.3) & seen) | (shadow > 0.25)).astype(np.float32)
+    visible = (surface.cover > 0.5) | (colour.max(axis=2) > 0.1)
+    footprint = (((opacity > 0.3) & visible) | (shadow > 0.25)).astype(np.float32)
     return Mark(footprint, shadow=shadow, debris=(colour, opacity))
 
 

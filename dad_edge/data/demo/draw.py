@@ -64,10 +64,10 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> DrawnPart:
         worked = surface if mark.skip_hole is None else machine(scene, mark.skip_hole)
         exposed = _expose(scene, _shade(scene, worked, streak, mark))
         mask = np.where(mark.footprint > 0.5, 255, 0).astype(np.uint8)
-        seen = _visibility(clean, exposed, mask, size)
-        if best is None or seen > best[0]:
-            best = (seen, exposed, mask)
-        if seen >= 1:
+        visibility = _visibility(clean, exposed, mask, size)
+        if best is None or visibility > best[0]:
+            best = (visibility, exposed, mask)
+        if visibility >= 1:
             break
     assert best is not None
     return DrawnPart(_develop(best[1], seed), best[2], kind)

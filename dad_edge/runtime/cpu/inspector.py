@@ -61,7 +61,9 @@ class HostInspector(Inspector):
             clock.append(time.perf_counter())
 
         plans = [plan_views(frame.shape, self._ops.model) for frame in frames]
-        parts = [part for frame, of in zip(frames, plans, strict=True) for part in views(frame, of)]
+        parts = [
+            part for frame, plan in zip(frames, plans, strict=True) for part in views(frame, plan)
+        ]
         injected = self._ops.inject(parts, self._counter)
         tick()
         noise = self._denoiser.run({"x_t": injected.x_t})["noise"]

@@ -3,9 +3,9 @@
     python -m benchmarks.ablations --data DIR --size nano --epochs 60
 
 Each row is `dad-edge train` and `dad-edge evaluate` in processes of their own, with the same seed,
-images and number of epochs. λ says nothing about training, so rows that differ in it alone are one
-training, evaluated several times. A row that fails costs itself, not the study; a study that was
-stopped goes on where it was. The result stands beside the paper's row, which is VisA's average.
+images and number of epochs. λ plays no part in training, so rows that differ only in λ share one
+training and are evaluated several times. If a row fails, the others go on; a study that was stopped
+continues where it was. Each result stands beside the paper's row, which is the average over VisA.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def variants(base: Recipe) -> dict[str, tuple[Recipe, PaperRow]]:
 
 
 def training_of(recipe: Recipe) -> dict[str, Any]:
-    """What the weights depend on: everything but λ."""
+    """The settings that the weights depend on: everything but λ."""
     mapping = to_mapping(recipe)
     del mapping["model"]["lambdas"]
     return mapping

@@ -1,4 +1,4 @@
-"""What the studies of precision share: their arguments, test images, judgement and result file."""
+"""What the studies of precision share: arguments, test images, judgement and result file."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from dad_edge.report.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.inspection import Inspector
 
 DEMO_SEED = 2
-"""Of the drawn parts; the demo bundle was trained on seed 0 and calibrated on seed 1."""
+"""Seed of the drawn parts; the demo bundle was trained on seed 0 and calibrated on seed 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one inspector says about the test images."""
+    """The results of one inspector on the test images."""
 
     scores: NDArray[np.float64]
     maps: list[NDArray[np.float32]]
@@ -57,7 +57,7 @@ def judge(inspector: Inspector, items: Sequence[Item]) -> Judged:
 
 
 def differences(before: Judged, after: Judged, threshold: float) -> dict[str, Any]:
-    """What a precision changed; drops in points of 1/100."""
+    """The changes that a precision causes; drops in points of 1/100."""
 
     def drop(old: float | None, new: float | None) -> float | None:
         return None if old is None or new is None else round(100 * (old - new), 4)
@@ -96,7 +96,7 @@ def run(
         study: name of the study.
         options: from `arguments`.
         measure: bundle and data set → figures.
-        train: good parts of the train split, where the data set is drawn.
+        train: number of good parts in the train split, where the data set is drawn.
     """
     bundle = open_bundle(options.bundle)
     environment = describe_machine()

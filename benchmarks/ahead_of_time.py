@@ -1,4 +1,4 @@
-"""TensorRT-RTX engines of untrained networks ahead of time: what parses, and what it costs.
+"""TensorRT-RTX engines of untrained networks, built ahead of time: what parses, and at what cost.
 
     python -m benchmarks.ahead_of_time --out benchmarks/results
 
@@ -58,14 +58,14 @@ def guessed(bundle: Bundle, fusion: Fusion) -> Bundle:
 
 
 def profile_sets() -> dict[str, tuple[tuple[int, int, int], ...]]:
-    """What `dad-edge build` uses ahead of time, and on a device."""
+    """The profiles of `dad-edge build` ahead of time, and on a device."""
     ahead = Target(runtime="tensorrt-rtx", capabilities=CAPABILITIES).profiles
     device = Target(runtime="tensorrt", capabilities=CAPABILITIES[:1]).profiles
     return {"one": ahead, "each batch": device}
 
 
 def rows_of_size(size: SizeName, work: Path) -> Iterator[dict[str, Any]]:
-    """Build everything of one size; a build that fails costs its row."""
+    """Build everything of one size; a build that fails loses only its own row."""
     for fusion, lambdas in FUSIONS.items():
         model = replace(RECIPES[size].model, fusion=fusion, lambdas=lambdas)
         bundle = guessed(untrained_bundle(model), fusion)

@@ -3,10 +3,10 @@
     python -m benchmarks.calibration --out benchmarks/results
     python -m benchmarks.calibration --bundle bundle --data DIR --out benchmarks/results
 
-Ranges come from normal images of the train split, chosen by coverage, evenly spread over the
-folder, or the first of it; accuracy is judged on the test split in ONNX Runtime on the CPU. Without
---data both are drawn: the demo product can be drawn in any number. Nothing here depends on speed.
-Writes calibration_<data>_<device>_<date>.json.
+Ranges come from normal images of the train split: images chosen by coverage, images spread evenly
+over the folder, or its first images. Accuracy is judged on the test split in ONNX Runtime on the
+CPU. Without --data both splits are drawn: the demo product can be drawn in any number. Nothing here
+depends on speed. Writes calibration_<data>_<device>_<date>.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METHODS: tuple[RangeMethod, ...] = ("min-max", "percentile", "entropy")
 
 
 def selections(items: Sequence[Item], count: int) -> dict[str, list[Item]]:
-    """`count` images in three ways."""
+    """`count` images, chosen in three ways."""
     features = np.stack([thumbnail(read_frame(item.path)) for item in items])
     return {
         "coverage": [items[index] for index in select(features, count)],

@@ -1,7 +1,7 @@
 """Tell a regression from noise between two results of `dad-edge bench`.
 
-Exit code: 0 if no row became slower as far as the figures tell, 1 if a row is slower or has begun
-to fail, 2 if the files cannot be compared, 3 if all figures are too unsure to tell.
+Exit code: 0 if at least one row could be compared and none is slower, 1 if a row is slower or has
+begun to fail, 2 if the files cannot be compared, 3 if no row could be compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dad_edge.bench.result import Row, StudyResult, read_result
 from dad_edge.errors import DadEdgeError, UsageError
 
 BETWEEN_RUNS = 0.05
-"""A smaller difference between two runs is taken for noise; an estimate."""
+"""A smaller difference between two runs is taken for noise; this limit is an estimate."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +63,7 @@ def compare(before: StudyResult, after: StudyResult) -> list[tuple[str, str, flo
 
 
 def lost(before: StudyResult, after: StudyResult) -> list[tuple[str, str]]:
-    """Name of every row that only the first result has, and why the second has it not."""
+    """Name of every row that only the first result has, and why the second lacks it."""
     reasons = {row.name: row.reason for row in after.not_measured}
     gone = sorted(_rows(before).keys() - _rows(after).keys())
     return [(name, reasons.get(name, "not in the second study")) for name in gone]

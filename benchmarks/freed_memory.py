@@ -1,9 +1,10 @@
-"""What it gains to keep freed memory: PyTorch on the CPU, each row in several processes in turn.
+"""What PyTorch on the CPU gains from keeping freed memory.
 
     python -m benchmarks.freed_memory --out benchmarks/results
 
-The processes of both rows take turns, because one process alone does not tell: what glibc gives
-back depends on what the process did before. Writes freed-memory_<device>_<date>.json.
+Each row is measured in several processes, and the processes of all rows take turns: one process
+alone says little, because what glibc gives back depends on what the process did before. Writes
+freed-memory_<device>_<date>.json.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python3 -m benchmarks.gpu --data DIR --minutes 9
 
 Runs with that machine's own Python and packages and downloads nothing. Each part is a process of
-its own, bounded in time. A part that cannot run says why, and the others go on. `gpu.json`, the
-bundle with its engines, reports and pictures lie in --out. Exit code 1 if a part failed that could
-run here.
+its own with a time limit. If a part cannot run, the result says why and the others go on.
+`gpu.json`, the bundle with its engines, reports and pictures are written into --out. The exit code
+is 1 if a part that could run here failed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FOUND_BY_SANITIZER = 9
 STUDIES = ("main", "precision", "scaling", "table3", "table4")
 PRECISIONS = ("fp16", "int8", "fp32")
 GPU_TESTS = "tests/runtime"
-"""Where all of them lie; other tests need packages that a GPU machine may lack."""
+"""Folders that hold all GPU tests; other tests need packages that a GPU machine may lack."""
 TEST_OPTIONS = (
     *("-m", "gpu", "-p", "no:cacheprovider", "-W", "default"),
     *("-o", "addopts=-ra --import-mode=importlib", "-o", "pythonpath=. tests/support"),
@@ -67,7 +67,7 @@ class Part:
 
 
 def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
-    """What is run, in order, each with what stands in its way.
+    """The parts to run, in order, each with the reason if it cannot run.
 
     Args:
         data: data set for the training.
@@ -136,7 +136,7 @@ def _missing(*modules: str) -> str | None:
     for module in modules:
         try:
             is_here = find_spec(module) is not None
-        except ModuleNotFoundError:  # of the package that it lies in
+        except ModuleNotFoundError:  # the package that the module lies in is missing
             is_here = False
         if not is_here:
             return f"package '{module}' is not installed in {sys.executable}"

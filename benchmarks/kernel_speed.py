@@ -61,7 +61,7 @@ def measure(
 ) -> dict[str, Any]:
     """One row of the result: median time of every step, and its share of the copy bandwidth.
 
-    What it allocates belongs to the device.
+    The device owns the memory that is allocated.
     """
     stream = device.stream()
     alpha_bar = [0.9 - 0.1 * index for index in range(len(model.lambdas))]

@@ -1,4 +1,4 @@
-"""FP16 and INT8 beside formats that are not offered, BF16 and FP8: accuracy, and who takes them.
+"""FP16 and INT8 beside formats that are not offered, BF16 and FP8: accuracy, and which runtimes.
 
     python -m benchmarks.number_formats --out benchmarks/results
     python -m benchmarks.number_formats --bundle bundle --data DIR --out benchmarks/results
@@ -47,7 +47,7 @@ Graph = onnx.ModelProto
 
 
 class PlainEngine:
-    """A graph on ONNX Runtime as it stands: nothing is fused, so no rounding is taken out."""
+    """A graph on ONNX Runtime as it is: nothing is fused, so that no rounding is lost."""
 
     def __init__(self, graph: Graph) -> None:
         options = onnxruntime.SessionOptions()

@@ -44,7 +44,7 @@ LABEL_PLACES = tuple(
 )
 """Where a label may lie from its mark, in points; a negative first number is to its left."""
 ENGINES = ("TensorRT-RTX", "TensorRT", "OpenVINO", "ONNX Runtime")
-"""As evaluations name them; a name that begins another one stands behind it."""
+"""Engines as evaluations name them; a name that is the beginning of another comes after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class Point:
     """In percent."""
     colour: str
     measured: bool = True
-    """Filled if it was measured; the paper's are hollow."""
+    """Whether the mark is filled: measured marks are, the paper's are hollow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """What an evaluation found."""
+    """The figures of an evaluation."""
 
     image_auroc: float
     """In [0,1]."""

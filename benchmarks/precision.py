@@ -2,11 +2,10 @@
 
     python -m benchmarks.precision --bundle bundle --data DIR --out benchmarks/results
 
-Copies the bundle, builds FP32, FP16 and INT8 for every runtime that is here, and for RTX cards
-ahead of time; judges each engine that can run here with the accuracy gate and measures its speed.
-Without --bundle the demo bundle of the package, without --data drawn parts. Run it on a quiet
-machine.
-Writes precision_<class>_<device>_<date>.json and prints the rows as Markdown.
+Copies the bundle, and builds FP32, FP16 and INT8 for every runtime of this machine, and ahead of
+time for RTX cards. The accuracy gate judges each engine that can run here, and its speed is
+measured. Without --bundle the demo bundle is measured, without --data on drawn parts. Run it on an
+idle machine. Writes precision_<class>_<device>_<date>.json and prints the rows as Markdown.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def targets() -> Iterator[tuple[Target, Precision]]:
 
 
 def run_study(bundle: Bundle, images: Images, seconds: float) -> list[dict[str, Any]]:
-    """A row for the FP32 graphs and for every engine; what fails says so in its row."""
+    """A row for the FP32 graphs and for every engine; a failure is written into its row."""
     frames = draw_frames()
     networks = sum((bundle.path / name).stat().st_size for name in (DENOISER, SEGMENTER))
     others = folder_bytes(bundle.path) - networks
@@ -117,7 +116,7 @@ def run_study(bundle: Bundle, images: Images, seconds: float) -> list[dict[str, 
 
 
 def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar:
-    """Build an engine as a user does, so that the memory of nothing else is counted.
+    """Build an engine by the user's command, so that no other memory is counted.
 
     Raises:
         DadEdgeError: it was not built.
@@ -139,7 +138,7 @@ def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar
 
 
 def judged(report: GateReport) -> dict[str, Any]:
-    """What a row says of the accuracy gate; drops in points."""
+    """What a row says about the accuracy gate; drops are in points."""
     judgement = report.judgement
     return {
         "passed": judgement.outcome == "passed",

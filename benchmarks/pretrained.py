@@ -1,9 +1,9 @@
 """Make the demo bundle of the package, from seed to file: `make pretrained`.
 
-Draws the demo product, trains `nano` on its good parts, exports, finds thresholds and activation
-ranges on other good parts than those trained on, and puts the result into the package. A run that
-was interrupted is continued. PyTorch runs on one thread, because the order of its sums depends on
-the number of threads.
+Draws the demo product, trains `nano` on its good parts, exports the model, finds thresholds and
+activation ranges on good parts that were not trained on, and puts the result into the package. A
+run that was interrupted is continued. PyTorch runs on one thread, because the order of its sums
+depends on the number of threads.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.real_data --data DIR --minutes 30
 
-Each stage is the `dad-edge` command in a process of its own. A stage that fails costs its row, not
-the study: its error stands in the result. Models and reports stay in the work folder; the result
-holds figures only, no paths of this machine.
+Each stage is the `dad-edge` command in a process of its own. If a stage fails, its error
+is written into the result and the study goes on. Models and reports stay in the work folder; the
+result holds only figures, and no paths of this machine.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def without(value: Any, keys: Sequence[str]) -> Any:
 
 
 def error_in(stderr: str) -> str:
-    """What a failed command said: its error and next step, or the end of its output."""
+    """The message of a failed command: its error and next step, or the end of its output."""
     start = stderr.rfind("error: ")
     return stderr[start if start >= 0 else -ERROR_CHARACTERS :].strip()[:ERROR_CHARACTERS]
 

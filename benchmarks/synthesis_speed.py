@@ -2,8 +2,8 @@
 
     python -m benchmarks.synthesis_speed --out benchmarks/results
 
-Drawn images, one process, one thread of OpenCV. Processor time is counted, so that other work on
-the machine changes the figures little. Writes synthesis_<device>_<date>.json.
+The images are drawn in one process with one thread of OpenCV. Processor time is counted, so that
+other work on the machine changes the figures little. Writes synthesis_<device>_<date>.json.
 """
 
 from __future__ import annotations

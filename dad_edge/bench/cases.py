@@ -20,7 +20,7 @@ GUIDED = (200, 400)
 """Time steps of the journal version."""
 CPU_ENGINES: tuple[EngineName, ...] = ("ONNX Runtime", "OpenVINO")
 TORCH_FAST: tuple[EngineName, ...] = ("PyTorch compile", "PyTorch CUDA graph")
-"""Faster than PyTorch's eager mode; the second with everything else of the frame in the graph."""
+"""Faster modes of PyTorch than eager; the second has all of a frame's steps in its graph."""
 GPU_ENGINES: tuple[EngineName, ...] = ("TensorRT", "TensorRT-RTX")
 _NAMES: dict[str, EngineName] = {
     "onnxruntime": "ONNX Runtime",
@@ -46,8 +46,8 @@ def plan_rows(
     Args:
         study: one, or `all`.
         bundle: the user's.
-        engine: name of a built engine: that alone is measured.
-        device: where PyTorch rows run; the GPU if there is one.
+        engine: name of a built engine, which alone is measured.
+        device: where PyTorch rows run; the GPU, if there is one, where None.
     """
     if engine is not None:
         return [Planned(case=_built(bundle, engine), studies=("main",))]
@@ -99,7 +99,7 @@ def _built(bundle: Bundle, name: str) -> Case:
 
 
 def _engines(bundle: Bundle, precision: CasePrecision) -> Iterator[Case]:
-    """A bundle on every runtime, whether it can run here or not."""
+    """A bundle on every runtime, including those that cannot run here."""
     for engine in CPU_ENGINES:
         yield Case(model=bundle.model, bundle=bundle, engine=engine, precision=precision)
     lower: CasePrecision = "int8" if precision == "int8" else "fp16"
@@ -178,8 +178,8 @@ def _other_sizes(bundle: Bundle) -> list[SizeName]:
 def sweeps(bundle: Bundle, device: Device) -> dict[str, list[tuple[float, Case]]]:
     """What the scaling study varies → the places on its axis and their cases.
 
-    Image sizes are counted in pixels of the model's input. What is no longer the bundle's own
-    graph is run untrained.
+    Image sizes are counted in pixels of the model's input. Networks that are not the bundle's own
+    are run untrained.
     """
     own, model = deployed(bundle, device), bundle.model
     lambdas = ((100,), (100, 200), (100, 200, 300), (100, 200, 300, 400))

@@ -43,7 +43,7 @@ class Subject(AbstractContextManager["Subject"]):
     call: Call
     """Inspects the n-th batch of frames."""
     networks: Callable[[], object] | None
-    """Both networks on tensors that are on the device already; None where the stages tell that."""
+    """Both networks on tensors on the device; None where the stages give their time."""
     backend: str
     threads: int
     setup_s: float
@@ -155,7 +155,7 @@ def _batches(inspector: Inspector, frames: Sequence[Picture], case: Case) -> Cal
 
 
 def _prepare(case: Case, threads: int) -> Callable[[], Inspector]:
-    """Make what a case needs, such as its engine; returns what opens an inspector."""
+    """Make what a case needs, such as its engine, and return a function that opens an inspector."""
     if case.engine.startswith("PyTorch"):
         return lambda: _torch_inspector(case)
     bundle = case.bundle or untrained_bundle(case.model)
@@ -186,7 +186,7 @@ def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:
             try:
                 sidecar = check_engine(place, name)
             except (DeviceError, ModelError):
-                continue  # of another device or version: one that fits is built instead
+                continue  # it is of another device or version: one that fits is built instead
             if (sidecar.runtime, sidecar.precision) == (runtime, precision):
                 return place, name
     return copy, build(copy, precision, target).name

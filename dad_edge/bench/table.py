@@ -21,11 +21,11 @@ from dad_edge.bench.result import (
 )
 
 SHOWN_SLOWED = 0.05
-"""A machine slowed for a smaller share of the time is not mentioned."""
+"""A machine that was slowed for a smaller share of the time is not mentioned."""
 
 
 def bench_tables(result: StudyResult) -> Group:
-    """What `run_study` returned, readable at 100 columns."""
+    """The result of a study as tables that are readable at 100 columns."""
     parts: list[Any] = [_heading(result)]
     if result.rows:
         parts.append(_rows(result))

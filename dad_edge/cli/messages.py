@@ -164,5 +164,5 @@ def _silence_decoders() -> None:
 
         if hasattr(cv2, "setLogLevel"):  # OpenCV 4
             cv2.setLogLevel(0)
-        else:
+        elif hasattr(cv2, "utils"):  # and not the hull of a package that was removed
             cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -54,7 +54,7 @@ def to_square(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class TrainingSet:
-    """All views of normal images at the model's size, and what anomaly synthesis needs of them."""
+    """All views of normal images at the model's size, and what anomaly synthesis needs besides."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class TrainingSet:
 
         Args:
             step: counted from 0.
-            rows: of the whole batch; a row is the same whichever others are asked for.
+            rows: positions in the batch; a row is the same whichever others are asked for.
         """
         chosen = self.chosen(step)
         wanted = range(self._batch_size)[rows]
@@ -147,7 +147,7 @@ class TrainingSet:
 def _of_views(
     wholes: Sequence[Mask] | None, plans: Sequence[ViewPlan], kept: Sequence[tuple[int, int]]
 ) -> list[Mask] | None:
-    """Foregrounds of views, cut out of those of whole canvases (S,S).
+    """Foregrounds of views, cut out of the foregrounds of whole canvases (S,S).
 
     Args:
         wholes: foreground of every canvas; None for textures.

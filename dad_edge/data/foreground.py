@@ -63,7 +63,7 @@ def find_foregrounds(
 
     Returns:
         One (H,W) bool mask an image; an image whose own object was not found gets the pixels that
-        belong to the object in most other images, or in any if the object moves about.
+        belong to the object in most other images, or in any of them if the object moves about.
 
     Raises:
         DataError: `kind` is object, but no image has one that stands out from a background.

@@ -36,7 +36,7 @@ from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.opening import open_graphs
 
 OPSET = 20
-"""TensorRT 10.3 parses no later GroupNormalization; 20 exports it as InstanceNormalization."""
+"""TensorRT 10.3 parses no GroupNormalization of a later opset; 20 exports InstanceNormalization."""
 TOLERANCE = 1e-4
 """Largest difference of masks and scores between ONNX Runtime and PyTorch, both FP32."""
 
@@ -186,7 +186,7 @@ def _write_graph(
 
 
 def _forget_origin(proto: Any) -> None:
-    """Take out the exporter's notes: stack traces that name files of the maker's machine."""
+    """Remove the exporter's notes: stack traces, which name files of the maker's machine."""
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (proto, graph, *graph.node, *values):
@@ -219,7 +219,7 @@ def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
 
 
 def probe_frames(size: int) -> list[NDArray[np.uint8]]:
-    """Frames that reach every grey value: noise, a ramp, black and white."""
+    """Frames that contain every grey value: noise, a ramp, black and white."""
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 255, size).astype(np.uint8)[:, None], (size, size, 3))
     black, white = np.zeros_like(noise), np.full_like(noise, 255)

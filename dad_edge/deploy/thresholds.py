@@ -1,7 +1,7 @@
 """Thresholds for the scores that one engine gives, from the good parts that calibrated the bundle.
 
 A lower precision moves scores a little, and with them the share of good parts that a threshold
-rejects. The rule of which thresholds hold is in `dad_edge.runtime.sidecar.thresholds_for`.
+rejects. `dad_edge.runtime.sidecar.thresholds_for` decides which thresholds hold.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def parts_of(
 def why_not_derived(bundle: Bundle, items: Sequence[Item]) -> str | None:
     """Why an engine's thresholds cannot come from these images, or None if they can.
 
-    Only the images that the bundle's own thresholds came from keep its meaning of a false reject.
+    Only the images that the bundle's own thresholds came from keep the meaning of its rate.
 
     Args:
         bundle: a checked bundle.
@@ -93,7 +93,7 @@ def derive_thresholds(
     Args:
         bundle: a checked, calibrated bundle in a folder that may be written.
         engine: name of the engine.
-        items: the good parts that `why_not_derived` has no objection to.
+        items: good parts for which `why_not_derived` returns None.
         progress: told of every image.
 
     Raises:

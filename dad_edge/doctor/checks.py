@@ -41,7 +41,7 @@ _EXTRA = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report."""
+    """One line of the diagnosis."""
 
     group: str
     name: str
@@ -53,7 +53,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything that was found."""
+    """Everything that was found on this machine."""
 
     checks: list[Check]
     environment: dict[str, Any]
@@ -194,7 +194,7 @@ def _onnxruntime(group: str) -> Check:
         return Check(group, "ONNX Runtime", "problem", why, repair_of("onnxruntime", why))
     ort: Any = importlib.import_module("onnxruntime")
     names = (p.removesuffix("ExecutionProvider") for p in ort.get_available_providers())
-    providers = [name for name in names if name != "Azure"]  # a web service, not a device
+    providers = [name for name in names if name != "Azure"]  # it is a web service, not a device
     return Check(group, "ONNX Runtime", "ok", f"{ort.__version__}: {', '.join(providers)}")
 
 
@@ -237,7 +237,7 @@ def _tensorrt_rtx(
 
 
 def _absent(group: str, name: str, found: dict[str, Any], module: str) -> Check | None:
-    """The line for a package that is missing or broken, or None when it answered."""
+    """The line for a package that is missing or broken; None if the package answered."""
     if "missing" in found:
         detail = f"package '{found['missing']}' is not installed"
         return Check(group, name, "not here", detail, INSTALL_HINT.format(extra=_EXTRA[module]))
@@ -329,7 +329,7 @@ def _disk(group: str) -> Check:
 
 
 def doctor_table(report: Diagnosis) -> Table:
-    """The report for people, readable at 100 columns."""
+    """The diagnosis for people, readable at 100 columns."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -1,7 +1,7 @@
 """Try one installed package in a process of its own.
 
-A broken native library can end the process that imports it. `dad-edge doctor` therefore asks a
-child, and survives to say what happened.
+A broken native library can end the process that imports it. So `dad-edge doctor` lets a child
+process import it, and survives to say what happened.
 """
 
 from __future__ import annotations

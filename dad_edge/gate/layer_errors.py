@@ -1,8 +1,8 @@
 """Where the FP16 graphs leave the FP32 graphs: relative error after every layer, worst first.
 
 Runs on ONNX Runtime on the CPU, with the outputs of all convolutions marked in both graphs. An
-engine of another runtime computes the same typed graph, so that what is found here holds for it
-as far as the error comes from the precision. For INT8 see `dad_edge.gate.sensitivity`.
+engine of another runtime computes the same typed graph. What is found here holds for it too, as far
+as the error comes from the precision. For INT8 see `dad_edge.gate.sensitivity`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class LayerError:
     error: float | None
     """Relative L2 error of its output; None where a number is not finite."""
     own: float | None
-    """What of it arose since the convolution before, at least 0."""
+    """The part of it that arose since the convolution before; at least 0."""
 
 
 def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
-    """Errors of all convolutions on one frame, those first where most error arises.
+    """Errors of all convolutions on one frame; the layers where most error arises come first.
 
     Both networks see the input that FP32 gives them, so that the segmenter is not blamed for the
     denoiser.
@@ -69,7 +69,7 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
                 added = max(error - before, 0.0)
                 ranked.append((added, LayerError(name, layer, error, added)))
             else:
-                # The first layer that breaks is the cause, those behind it only suffer.
+                # The first layer that breaks is the cause; the layers behind it only suffer.
                 weight = error if np.isfinite(before) else 0.0
                 ranked.append((weight, LayerError(name, layer, None, None)))
             before = error

@@ -12,7 +12,7 @@ from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import Inspection
 
 MAGNIFIED = 10
-"""Differences are drawn so many times their size, on the scale of the heat maps."""
+"""Differences are magnified by this factor, on the scale of the heat maps."""
 MOST_ROWS = 8
 ENGINES_PICTURE = "engines.png"
 
@@ -52,7 +52,7 @@ def worst_sheet(
 
 
 def engines_sheet(images: Images, inspectors: dict[str, Inspector]) -> Picture:
-    """A few images under every engine, a column each.
+    """A few images as every engine sees them, a column for each engine.
 
     Args:
         images: what to choose from; the first image of every kind and then more in turn.
@@ -74,7 +74,7 @@ def engines_sheet(images: Images, inspectors: dict[str, Inspector]) -> Picture:
 
 
 def chosen_rows(kinds: Sequence[str], most: int) -> list[int]:
-    """Positions of at most so many images, with every kind in turn."""
+    """Positions of at most `most` images, with every kind in turn."""
     left = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
     chosen: list[int] = []
     while len(chosen) < most and any(left.values()):

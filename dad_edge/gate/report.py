@@ -12,7 +12,7 @@ from dad_edge.gate.sensitivity import LayerCost
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateReport:
-    """An engine, what it was compared with, and what came of it."""
+    """An engine, what it was compared with, and the result."""
 
     engine: str
     """Name of the engine."""
@@ -21,7 +21,7 @@ class GateReport:
     reference: str
     """What ran the reference, in words."""
     threshold_reference: float
-    """Scores above it are defects in FP32."""
+    """Scores above it are defects to the reference."""
     threshold_engine: float
     """Scores above it are defects to the engine."""
     threshold_origin: str
@@ -29,7 +29,7 @@ class GateReport:
     judgement: Judgement
     """Figures and outcome."""
     costliest_layers: tuple[LayerCost | LayerError, ...] = ()
-    """Layers that cost most accuracy, worst first; of an engine that failed."""
+    """Layers that cost most accuracy, worst first, where the engine failed."""
     next_step: str | None = None
     """What to do now; None where the engine passed."""
 

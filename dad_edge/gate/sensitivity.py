@@ -1,7 +1,7 @@
-"""Which INT8 layers cost how much accuracy, and how few of them to keep in float.
+"""How much accuracy each INT8 layer costs, and how few of them have to stay in float.
 
-One layer at a time is quantized, all others stay FP32; its cost is how far the scores of a few
-parts move, on the same noise. Runs on ONNX Runtime, and the layers found hold for every runtime.
+One layer at a time is quantized while all others stay FP32. Its cost is how far the scores of a few
+parts move, on the same noise. ONNX Runtime runs this; the layers found hold for every runtime.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     import onnx
 
 MOST_FRAMES = 8
-"""Frames of good parts, and again of defective ones, that the costs are measured on at most."""
+"""Most frames of good parts, and most of defective ones, that the costs are measured on."""
 FEWEST_FRAMES = 2
 BUDGET_GFLOP = 2000.0
-"""Arithmetic of one ranking, about: large networks are measured on fewer frames."""
+"""About the arithmetic of one ranking: large networks are measured on fewer frames."""
 
 Layers = Mapping[str, Sequence[str]]
 """Network file → layers, by `layer_name`."""
@@ -95,10 +95,10 @@ def rank_layers(
 def fewest_float_layers(
     ranking: Sequence[LayerCost], passes: Callable[[dict[str, tuple[str, ...]]], bool]
 ) -> dict[str, tuple[str, ...]]:
-    """How few of the costliest layers must stay float for a check to pass.
+    """The fewest of the costliest layers that must stay float for a check to pass.
 
-    The number is doubled until the check passes and then narrowed between the last that failed and
-    the first that passed; what is returned has passed.
+    The number is doubled until the check passes, and then narrowed between the last number that
+    failed and the first that passed. The layers that are returned have passed.
 
     Args:
         ranking: layers, costliest first.
@@ -130,7 +130,7 @@ def as_layers(costs: Iterable[LayerCost]) -> dict[str, tuple[str, ...]]:
 
 
 def layers_of(graph: onnx.ModelProto) -> list[str]:
-    """Names of the layers of a network that INT8 is for."""
+    """Names of the layers of a network that INT8 may take."""
     return [layer_name(node) for node in inner_convolutions(graph)]
 
 
@@ -147,7 +147,7 @@ def ranges_of(bundle: Bundle, network: str) -> dict[str, tuple[float, float]]:
 
 
 def frames_for(bundle: Bundle) -> int:
-    """Frames of each kind, good and defective, that a ranking of this bundle's layers takes."""
+    """Number of good frames, and of defective ones, for a ranking of this bundle's layers."""
     gflop = layers = 0.0
     for name in (DENOISER, SEGMENTER):
         gflop += count_gflop(bundle.path / name, len(bundle.model.lambdas))

@@ -17,12 +17,12 @@ def with_anomaly(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A good part with one anomaly drawn onto its object, where the bundle inspects it.
 
-    It is drawn as training draws it, at the size of the score map: what is smaller than a pixel of
-    the map cannot be seen by the networks.
+    It is drawn as training draws it, at the size of the score map: the networks cannot see what is
+    smaller than a pixel of the map.
 
     Args:
         frame: (H,W,3) uint8 BGR, a good part.
-        bundle: that is to be judged.
+        bundle: the bundle that is to be judged.
         seed: another one draws another anomaly.
 
     Returns:

@@ -44,7 +44,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What the accuracy gate says of INT8 with some layers in float."""
+    """The judgement of INT8 with some layers in float."""
 
     float_layers: int
     judgement: Judgement
@@ -81,7 +81,7 @@ class Trade:
     ranking: tuple[LayerCost, ...]
     """All INT8 layers, costliest first."""
     trials: tuple[Trial, ...]
-    """In the order in which they were made."""
+    """The trials in the order in which they were made."""
     engines: tuple[EngineCost, ...]
     """FP32, INT8 and the choice."""
     backend: str
@@ -217,7 +217,7 @@ def _engines(
 ) -> tuple[EngineCost, ...]:
     """Size and median time of FP32, all layers in INT8, and the choice where it is another.
 
-    The three take turns at every frame, so that other work on the machine meets them alike.
+    The three take turns at every frame, so that other work on the machine slows them alike.
     """
     originals = {name: load_graph(bundle.path / name) for name in (DENOISER, SEGMENTER)}
     rows = [("fp32", originals, reference)]

@@ -62,7 +62,8 @@ def verify(
         engine: name of the engine.
         images: what to compare on.
         progress: called with the images compared and the number of all.
-        reference: what is right, such as the run on PyTorch; the bundle's FP32 graphs if None.
+        reference: the inspector that counts as right, such as the run on PyTorch; the bundle's
+            FP32 graphs if None.
 
     Returns:
         The report; the outcome of its judgement says what the gate decided.
@@ -139,7 +140,7 @@ def store_proof(bundle: Bundle, engine: str, images: Images) -> None:
 
 
 def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
-    """Frames by which an engine can prove itself later: a good part first, then defects."""
+    """Frames that an engine can prove itself on later: a good part first, then defects."""
     good: list[NDArray[np.uint8]] = []
     defective: list[NDArray[np.uint8]] = []
     for sample in images.read():
@@ -150,7 +151,7 @@ def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
 
 
 def open_reference(bundle: Bundle, checkpoint: Path | None) -> Inspector:
-    """What engines are compared with, at the bundle's own threshold.
+    """The inspector that engines are compared with, at the bundle's own threshold.
 
     Args:
         bundle: a checked bundle.
@@ -159,7 +160,7 @@ def open_reference(bundle: Bundle, checkpoint: Path | None) -> Inspector:
 
     Raises:
         MissingDependency: PyTorch is not installed.
-        ModelError: the run does not fit its recipe, or the bundle was made of other settings.
+        ModelError: the run does not fit its recipe, or the bundle was made with other settings.
     """
     graphs = open_graphs(bundle)
     if checkpoint is None:
@@ -186,7 +187,7 @@ def compare(
     tolerance: Tolerance,
     progress: Progress = silent,
 ) -> Judgement:
-    """Inspect every image under both and judge the differences; nothing is written."""
+    """Inspect every image with both inspectors and judge the differences; nothing is written."""
     comparison = observe(reference, candidate, images, progress)
     return judge(comparison, images, precision, tolerance)
 
@@ -197,7 +198,7 @@ def observe(
     images: Images,
     progress: Progress = silent,
 ) -> Comparison:
-    """Inspect every image under both."""
+    """Inspect every image with both inspectors."""
     comparison = Comparison()
     for sample in images.read():
         expected, actual = reference.inspect(sample.frame), candidate.inspect(sample.frame)
@@ -222,8 +223,9 @@ def costliest_layers(
 ) -> tuple[LayerCost | LayerError, ...]:
     """Layers that the precision of an engine costs most in, worst first, each with its errors.
 
-    In INT8 by what quantizing each layer alone does to the scores; in FP16 by where most error
-    arises on the image that differs most. None in FP32, whose graphs are the reference's own.
+    An INT8 layer costs what its quantization alone does to the scores. In FP16 those layers come
+    first in which most error arises, on the image that differs most. FP32 has none: its graphs are
+    the reference's own.
     """
     if sidecar.precision == "int8":
         parts = ((sample.defective, sample.frame) for sample in images.read())

@@ -22,13 +22,13 @@ class LayerCost:
     outputs: tuple[str, ...]
     """Names of the tensors that it makes."""
     shape: tuple[int, ...]
-    """Of the first of them; empty where it is not known."""
+    """Shape of the first of them; empty where it is not known."""
     flop: int = 0
-    """Two for each multiply-add of Conv, ConvTranspose, MatMul and Gemm; 0 for other nodes."""
+    """Operations: two for each multiply-add of Conv, ConvTranspose, MatMul and Gemm, else 0."""
     weights: int = 0
     """Elements of weights that such a layer reads."""
     activations: int = 0
-    """Elements that it reads and writes beside them."""
+    """Elements that it reads and writes besides."""
 
 
 def layer_costs(path: Path, rows: int) -> list[LayerCost]:

@@ -1,6 +1,6 @@
 """Whether FP16 can hold every activation of a bundle, for any image.
 
-Asked of the FP32 graphs on extreme frames, because a runtime on a CPU computes FP16 graphs in FP32
+The FP32 graphs are run on extreme frames, because a runtime on a CPU computes FP16 graphs in FP32
 and would not overflow. Peaks are reduced inside the graph, right behind every layer.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
 MARGIN = 4.0
-"""How many times the peak on the extreme frames FP16 must be able to hold."""
+"""FP16 must be able to hold this many times the peak on the extreme frames."""
 _PEAK = "_peak"
 
 
@@ -80,7 +80,7 @@ def check_fp16_range(bundle: Bundle) -> None:
     """Refuse a bundle whose activations FP16 cannot hold.
 
     Raises:
-        ModelError: an activation leaves the range of FP16, or comes near it.
+        ModelError: an activation leaves the range of FP16, or comes near its limit.
     """
     for name, (peak, frame) in activation_peaks(bundle).items():
         if not peak * MARGIN <= LARGEST_FP16:

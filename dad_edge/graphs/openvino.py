@@ -1,4 +1,4 @@
-"""What OpenVINO needs of a graph: the same function, written so that it is fast and right there."""
+"""A graph as OpenVINO needs it: the same function, written so that OpenVINO is fast and right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UINT8_MIDDLE = 128
 
 
 def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A typed graph as OpenVINO should get it.
+    """A typed graph in the form that suits OpenVINO.
 
     Args:
         model: a graph of the bundle in any precision.

@@ -29,7 +29,7 @@ class Processes:
         return self.rank == 0
 
     def rows(self, batch_size: int) -> slice:
-        """Rows of the global batch that are this process's: every `count`-th.
+        """Rows of the global batch that belong to this process: every `count`-th.
 
         Raises:
             UsageError: the processes would not all get as many normal as synthetic images.
@@ -43,7 +43,7 @@ class Processes:
         return slice(self.rank, None, self.count)
 
     def largest(self, values: Sequence[float]) -> list[float]:
-        """The largest of each value over all processes, so that they decide alike."""
+        """The largest of each value over all processes, so that all of them decide the same."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
     def mean(self, values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Every image of a split through the inspector: figures, examples and what made them."""
+"""Inspects every image of a split, and keeps figures, examples and what made them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def bundle_candidate(
 
     Args:
         bundle: a checked bundle.
-        engine: name of a built engine; as `choose_engine` chooses if None.
+        engine: name of a built engine; the one that `choose_engine` takes if None.
         seed: key of the noise.
         threads: threads that compute; all usable cores if None.
     """
@@ -137,8 +137,8 @@ def evaluate(
     """Inspect every image of a split, one at a time, and measure.
 
     Pixel figures are on the score map, which covers the frame; ignored pixels count as good and
-    scored 0. A defective image whose defect is marked nowhere counts
-    in the image figures only; the report's context says how many there are.
+    scored 0. A defective image whose defect is not marked counts only in
+    the image figures; the report's context says how many there are.
 
     Args:
         candidate: what to evaluate.
@@ -240,7 +240,7 @@ def _threshold(
 def _examples(
     candidate: Candidate, items: Sequence[Item], scores: Sequence[ImageScore], threshold: float
 ) -> dict[Group, list[InspectedImage]]:
-    """Pictures of the images worth a look: chosen by score, and only those inspected again."""
+    """Pictures of the images worth a look, which are chosen by score and inspected again."""
     item_of = {item.name: item for item in items}
     return {
         group: [_pictures(candidate, item_of[image.name]) for image in images]

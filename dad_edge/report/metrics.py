@@ -71,8 +71,8 @@ def why_undefined(labels: ArrayLike) -> str | None:
 def best_f1_threshold(scores: ArrayLike, labels: ArrayLike) -> float | None:
     """The image threshold of highest F1 on these very scores, halfway between two of them.
 
-    It has seen the labels that it is judged by, so it flatters the model: for reports without a
-    calibrated threshold, never for a line. Of equals, the highest threshold is taken.
+    It has seen the labels that it is judged by, so it flatters the model. It serves reports without
+    a calibrated threshold, never a line. Of equal thresholds the highest is taken.
 
     Args:
         scores: (N,) finite numbers, higher is more anomalous.

@@ -20,7 +20,7 @@ class Figure:
     """One measured figure, or the reason why there is none."""
 
     value: float | None = None
-    """In [0,1]; None where the test set cannot define it."""
+    """The value in [0,1]; None where the test set cannot define it."""
     undefined: str | None = None
     """What the test set lacks, in a few words; given exactly where there is no value."""
 

@@ -1,4 +1,4 @@
-"""Engines of a bundle: what is there, and whether it fits this machine and this bundle."""
+"""The engines of a bundle, and whether each fits this machine and this bundle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dad_edge.runtime.sidecar import (
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""
 UNCALIBRATED = 0.5
-"""Threshold of image scores and pixels where none was calibrated: the middle of their range."""
+"""Threshold of images and pixels where none was calibrated: the middle of the range of scores."""
 
 _PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """The order in which engines are tried where none is named."""
@@ -42,13 +42,13 @@ class EngineChoice:
 
     bundle: Bundle
     sidecar: Sidecar | None
-    """Of an engine that fits this machine and the bundle; None for the FP32 graphs on the CPU."""
+    """Sidecar of an engine that fits machine and bundle; None for the FP32 graphs on the CPU."""
     thresholds: Thresholds | None
     """The thresholds that hold for it; None where nothing was calibrated."""
     thresholds_origin: str
     """Where they come from, in words."""
     passed_over: tuple[str, ...] = ()
-    """Engines that would have gone before it and were not taken, each with the reason."""
+    """Engines that come before it in order and were not taken, each with the reason."""
 
     @property
     def name(self) -> str | None:
@@ -67,7 +67,7 @@ class EngineChoice:
 
 
 def with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
-    """An engine that fits, or the bundle's own FP32 graphs, at the thresholds that hold for it."""
+    """An engine that fits, or the bundle's FP32 graphs, with the thresholds that hold for it."""
     thresholds, origin = thresholds_for(bundle, sidecar.name if sidecar else None)
     return EngineChoice(bundle, sidecar, thresholds, origin)
 
@@ -75,12 +75,12 @@ def with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
 def engines_here(bundle: Bundle) -> list[Sidecar]:
     """Engines that this machine can run and that the accuracy gate did not reject.
 
-    Those of its GPU if there are any, else those of its CPU; the likely best first. Engines that do
-    not fit the bundle any more are left out, as are those of another version of this program.
+    These are the engines for its GPU if there are any, else those for its CPU; the likely best
+    comes first. Engines that no longer fit the bundle, and those of other versions, are left out.
 
     Raises:
-        ModelError: there are engines for its GPU and none of them fits the bundle any more: a line
-            that had a GPU does not fall back to the CPU unsaid.
+        ModelError: there are engines for its GPU and none of them fits the bundle any more. A line
+            that had a GPU must not fall back to the CPU without a word.
     """
     here = [
         (name, sidecar, _differences(bundle, name, sidecar))
@@ -99,7 +99,7 @@ def _preference(sidecar: Sidecar) -> tuple[bool, int, str]:
 
 
 def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:
-    """The engines of a bundle but those of another version of this program or with damage."""
+    """The engines of a bundle, except those of other versions of this program and damaged ones."""
     for name in list_engines(bundle):
         try:
             sidecar = read_sidecar(bundle, name)
@@ -137,7 +137,7 @@ def cpu_runtime_version(runtime: RuntimeName) -> str:
 
 
 def rows_of(model: ModelConfig, graph: str) -> int:
-    """Rows that one frame is in the input of a graph."""
+    """Number of rows that one frame takes in the input of a graph."""
     guided = graph == SEGMENTER and model.fusion == "norm_guided"
     down, across = model.framing.tiles
     return down * across * (1 if guided else len(model.lambdas))
@@ -163,7 +163,7 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
 
 
 def _refuse(name: str, sidecar: Sidecar, differences: list[str]) -> None:
-    """Raise where an engine differs from what it has to be."""
+    """Raise an error if an engine differs from what it has to be."""
     if differences:
         raise ModelError(
             f"engine '{name}' does not fit: {'; '.join(differences)}.",

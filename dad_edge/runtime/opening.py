@@ -1,4 +1,4 @@
-"""Opens what was chosen of a bundle: its engines on their runtime, behind an inspector."""
+"""Opens what was chosen of a bundle: engines on their runtime, as an inspector."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def stream(
     Args:
         uri: as `open_source` takes it; None if the user named none.
         open_bundle: opens the bundle once the arguments are known to fit.
-        engine: name of a built engine; as `choose_engine` chooses if None.
+        engine: name of a built engine; the one that `choose_engine` takes if None.
         out: folder for `results.jsonl` and the video; created if needed.
         video: write `annotated.mp4` into `out`.
         window: show annotated frames in a window.
@@ -108,14 +108,14 @@ def stream(
 
 
 def _refuse_results(out: Path) -> None:
-    """Keep the results of an earlier run."""
+    """Refuse to replace the results of an earlier run."""
     for target in (out / RESULTS, out / VIDEO):
         if target.exists():
             raise holds_results(target)
 
 
 def announce(choice: EngineChoice, inspector: Inspector) -> None:
-    """Log what runs, and where its thresholds come from."""
+    """Log which backend runs, and where its thresholds come from."""
     _log.info("backend: %s", inspector.backend)
     if choice.thresholds is None:
         _log.warning(
@@ -130,7 +130,7 @@ def announce(choice: EngineChoice, inspector: Inspector) -> None:
 def run_header(
     choice: EngineChoice, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
 ) -> dict[str, Any]:
-    """What the results of a run depend on, for the first line of the log."""
+    """Everything that the results of a run depend on, for the first line of the log."""
     bundle = choice.bundle
     return {
         "source": source.name,

@@ -42,7 +42,7 @@ _SHEET_ROWS = 12
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What a run over the demo line gave."""
+    """The result of a run over the demo line."""
 
     summary: Summary
     caught: dict[str, tuple[int, int]]
@@ -50,7 +50,7 @@ class DemoResult:
     inspection_fps: float
     """Frames a second of the inspection alone, from its median latency."""
     files: dict[str, str]
-    """What was written: content → path."""
+    """Files that were written: content → path."""
 
     def as_record(self) -> dict[str, Any]:
         """As plain values for JSON."""

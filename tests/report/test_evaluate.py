@@ -247,14 +247,7 @@ def test_the_report_goes_where_out_says(tiny_bundle: Bundle, data: Path, tmp_pat
     assert not (tiny_bundle.path / "reports").exists()
 
 
-def test_a_split_that_does_not_exist_is_refused(tiny_bundle: Bundle, data: Path) -> None:
-    arguments = ["--data", data, "--bundle", tiny_bundle.path, "--split", "all"]
-    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
-    assert result.exit_code == UsageError.exit_code
-    assert "--split" in result.stderr
-
-
-def test_two_models_at_once_are_refused(tiny_bundle: Bundle, data: Path) -> None:
+def test_arguments_that_do_not_fit_are_refused(tiny_bundle: Bundle, data: Path) -> None:
     with pytest.raises(UsageError, match="two models"):
         run("--data", data, "--bundle", tiny_bundle.path, "--checkpoint", "runs/none")
 

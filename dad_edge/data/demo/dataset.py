@@ -19,10 +19,10 @@ _BASE = 1 << 40
 
 
 def part_seed(split: str, seed: int, index: int) -> int:
-    """Give the seed of one part; no two of (split, seed, index) share one.
+    """The seed of one part; no two combinations of split, base seed and index share one.
 
-    The splits interleave, index by index, inside a block of 2**40 seeds for each base seed, so a
-    part of the line is never one that was trained or tested on, whatever base seeds were used.
+    The splits interleave, index by index, inside a block of 2**40 seeds for each base seed. So a
+    part of the line was never trained or tested on, whatever base seeds were used.
 
     Raises:
         UsageError: the base seed is negative.
@@ -85,7 +85,7 @@ def write_dataset(
 
 
 def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[DrawnPart]:
-    """Send parts down the line without end, the same ones each time.
+    """Parts on the line without end, the same ones each time.
 
     Args:
         seed: base seed, 0 or more.

@@ -74,7 +74,7 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> DrawnPart:
 
 
 def _visibility(clean: Field, exposed: Field, mask: npt.NDArray[np.uint8], size: int) -> float:
-    """How far a defect is above the smallest area and contrast wanted; 1 is enough."""
+    """Area or contrast of a defect as a share of the least that is wanted; 1 is enough."""
     inside = mask > 0
     area = int(inside.sum()) * (256 / size) ** 2
     if area == 0:
@@ -141,7 +141,7 @@ def _corner_distance(size: int) -> Field:
 
 
 def _expose(scene: Scene, picture: Field) -> Field:
-    """Pass linear light through the lens: defocus, vignette, exposure."""
+    """Pass linear light through the lens, with defocus, vignette and exposure."""
     soft = cv2.GaussianBlur(picture, (0, 0), scene.defocus * scene.pixel)
     falloff = np.float32(scene.exposure) * (
         1 - np.float32(scene.vignette) * _corner_distance(scene.size)

@@ -79,9 +79,9 @@ def run_row(
     command += ["--threads", str(threads), "--seconds", str(options.seconds)]
     command += ["--bundle", str(options.bundle.resolve())] if options.bundle else []
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     row = {"engine": engine, "precision": precision, "threads": threads}
-    return row | (result_in(done.stdout) or {"error": error_in(done.stderr)})
+    return row | (result_in(process.stdout) or {"error": error_in(process.stderr)})
 
 
 def main() -> None:

@@ -94,8 +94,8 @@ def main() -> None:
                 row["freed"],
             ]
             command += ["--seconds", str(options.seconds)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-            processes.append(json.loads(done.stdout))
+            process = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+            processes.append(json.loads(process.stdout))
             print(row, processes[-1], file=sys.stderr, flush=True)
     environment = describe_machine()
     result = {

@@ -95,9 +95,9 @@ def run_study(run: Path, data: Path) -> list[dict[str, Any]]:
         }
         row: dict[str, Any] = {"lambdas": list(steps), "top_k": top_k}
         for name, values in figures.items():
-            known = [100 * value for value in values if value is not None]
-            row[name] = round(float(np.mean(known)), 2)
-            row[f"{name}_spread"] = round(max(known) - min(known), 2)
+            percents = [100 * value for value in values if value is not None]
+            row[name] = round(float(np.mean(percents)), 2)
+            row[f"{name}_spread"] = round(max(percents) - min(percents), 2)
         rows.append(row)
     return rows
 

@@ -101,8 +101,8 @@ def _to_bf16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Round to nearest, ties to even."""
     bits = np.atleast_1d(values).astype(np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    kept = rounded & np.uint32(0xFFFF0000)
-    return kept.view(np.float32).reshape(values.shape)
+    upper_half = rounded & np.uint32(0xFFFF0000)
+    return upper_half.view(np.float32).reshape(values.shape)
 
 
 def to_bf16(model: Graph) -> Graph:

@@ -124,15 +124,15 @@ def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar
     options = ["--precision", precision, "--runtime", target.runtime, "--bundle", str(bundle.path)]
     if target.runtime == "tensorrt-rtx":
         options += [word for c in target.capabilities for word in ("--compute-capability", c)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dad_edge", "build", *options, "--json"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(dad_edge.__file__).parents[1])},
     )
-    if not done.stdout:
-        raise DadEdgeError(done.stderr.strip().splitlines()[-2], "see the command's own message")
-    built = json.loads(done.stdout)
+    if not process.stdout:
+        raise DadEdgeError(process.stderr.strip().splitlines()[-2], "see the command's own message")
+    built = json.loads(process.stdout)
     name = f"{built['device']}-{built['runtime']}-{built['runtime_version']}-{precision}"
     return read_sidecar(bundle, name)
 

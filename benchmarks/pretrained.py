@@ -78,7 +78,7 @@ def main() -> None:
     figures = report_data(measured)
     print(json.dumps(figures["summary"], indent=2))
     if arguments.result:
-        kept = {k: v for k, v in figures.items() if k not in ("scores", "examples")}
+        evaluation = {k: v for k, v in figures.items() if k not in ("scores", "examples")}
         write_json(
             arguments.result,
             {
@@ -87,7 +87,7 @@ def main() -> None:
                 "environment": describe_machine(),
                 "recipe": to_mapping(recipe),
                 "training": summary,
-                "evaluation": kept,
+                "evaluation": evaluation,
             },
         )
 

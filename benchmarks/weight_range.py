@@ -137,8 +137,8 @@ def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.weight_range", "--row", name]
         command += ["--bundle", str(bundle.path.resolve()), "--data", str(data.resolve())]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), MOST_ISA: name}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        rows[name] = result_in(done.stdout) or {"error": error_in(done.stderr)}
+        process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        rows[name] = result_in(process.stdout) or {"error": error_in(process.stderr)}
         print(name, json.dumps(rows[name]), file=sys.stderr, flush=True)
     return {"instruction_sets": rows}
 

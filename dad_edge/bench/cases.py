@@ -65,8 +65,8 @@ def plan_rows(
         for case in makers[name](bundle, device):
             before = planned.get(case.name)
             studies = (*before.studies, name) if before else (name,)
-            kept = before.case if before else case
-            planned[case.name] = Planned(case=kept, studies=tuple(dict.fromkeys(studies)))
+            planned_case = before.case if before else case
+            planned[case.name] = Planned(case=planned_case, studies=tuple(dict.fromkeys(studies)))
     return list(planned.values())
 
 
@@ -79,8 +79,12 @@ def deployed(bundle_or_model: Bundle | ModelConfig, device: Device) -> Case:
     model = bundle.model if bundle else bundle_or_model
     assert isinstance(model, ModelConfig)
     if device == "cuda":
-        here = importlib.util.find_spec("tensorrt") or not importlib.util.find_spec("tensorrt_rtx")
-        engine: EngineName = "TensorRT" if here else "TensorRT-RTX"
+        installed = {
+            name: importlib.util.find_spec(name) is not None
+            for name in ("tensorrt", "tensorrt_rtx")
+        }
+        only_rtx = installed["tensorrt_rtx"] and not installed["tensorrt"]
+        engine: EngineName = "TensorRT-RTX" if only_rtx else "TensorRT"
         return Case(model=model, bundle=bundle, engine=engine, precision="fp16", device="cuda")
     return Case(model=model, bundle=bundle, engine="ONNX Runtime")
 

@@ -110,8 +110,8 @@ def measure(
             goal_s += seconds
         if time.perf_counter() - shown > 1:
             shown = time.perf_counter()
-            what = "measuring" if measured_s < seconds else "not steady yet, measuring on"
-            progress(min(measured_s / seconds, 1.0), 1.0, what)
+            note = "measuring" if measured_s < seconds else "not steady yet, measuring on"
+            progress(min(measured_s / seconds, 1.0), 1.0, note)
     blocks = [] if blocks is None else blocks
     blocks.extend(visit)
     return _gather(blocks, warm_up_calls, seconds, pace)

@@ -88,12 +88,12 @@ def run_study(
     rows = [one.row for one in measured]
     rows = [finish(one, rig.peaks, rig.pace, rows) for one in measured]
     after = read_sensors()
-    asked = {name for plan in planned for name in plan.studies}
+    studies = {name for plan in planned for name in plan.studies}
     layers, scaling = None, None
-    if engine is None and {"main", "precision"} & asked:
+    if engine is None and {"main", "precision"} & studies:
         progress(1.0, 1.0, "profiling layers")
         layers = _layers(bundle, rig.peaks)
-    if "scaling" in asked:
+    if "scaling" in studies:
         scaling = _scaling(bundle, rows)
     return StudyResult(
         study=study,

@@ -85,11 +85,11 @@ def preview_command(
     ignore = read_ignore(ignore_mask) if ignore_mask else None
     with progress_bar("reading images") as progress:
         images = TrainingSet(data, model, settings, textures, progress, ignore)
-    shown = preview(images, data.resolve().name)
-    write_preview(shown, out)
-    say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
+    sheet = preview(images, data.resolve().name)
+    write_preview(sheet, out)
+    say(f"{sheet.images} normal images, seen as {sheet.kind}; {sheet.marked:.1%} marked; {out}")
     if as_json:
-        emit({"images": shown.images, "kind": shown.kind, "marked": shown.marked, "file": str(out)})
+        emit({"images": sheet.images, "kind": sheet.kind, "marked": sheet.marked, "file": str(out)})
 
 
 def train_command(

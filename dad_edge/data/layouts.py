@@ -84,9 +84,9 @@ def find_layout(root: Path) -> Layout:
             f"{root} holds several classes: {', '.join(classes)}.",
             f"choose one of them, such as --data {root / classes[0]}",
         )
-    found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+    names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
     raise DataError(
-        f"{root} has no images where a known layout has them; it holds: {found}.",
+        f"{root} has no images where a known layout has them; it holds: {names}.",
         "put images of good parts in train/good (and test images in test/<kind>), "
         "in good/, or straight into the folder",
     )
@@ -172,8 +172,8 @@ def _train_items(root: Path, layout: Layout) -> list[Item]:
     assert folder is not None, "the layout was found by it"
     if layout.marked_is_defect:
         return [item for item in _items_in(root, layout, folder) if item.kind == GOOD]
-    held = _held_out(root, layout)
-    return [Item(path, GOOD, None) for path in images_in(folder) if path not in held]
+    held_out = _held_out(root, layout)
+    return [Item(path, GOOD, None) for path in images_in(folder) if path not in held_out]
 
 
 def _held_out(root: Path, layout: Layout) -> list[Path]:

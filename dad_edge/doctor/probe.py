@@ -31,7 +31,7 @@ def ask(name: str) -> dict[str, Any]:
         What the probe found, or `error`: a sentence on why it could not.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             python_command(_CHILD, name),
             capture_output=True,
             text=True,
@@ -40,13 +40,13 @@ def ask(name: str) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"error": f"it did not answer within {_TIMEOUT_S} s"}
-    for text in done.stdout.splitlines():
+    for text in process.stdout.splitlines():
         if text.startswith(_MARK):
             answer: dict[str, Any] = json.loads(text[len(_MARK) :])
             return answer
-    if done.returncode < 0:
-        return {"error": f"importing it crashed with {signal.Signals(-done.returncode).name}"}
-    return {"error": _last_line(done.stderr) or f"exit code {done.returncode}"}
+    if process.returncode < 0:
+        return {"error": f"importing it crashed with {signal.Signals(-process.returncode).name}"}
+    return {"error": _last_line(process.stderr) or f"exit code {process.returncode}"}
 
 
 def _last_line(text: str) -> str:

@@ -131,8 +131,8 @@ def trade(
     trials: list[Trial] = []
 
     def passes(layers: Mapping[str, Sequence[str]]) -> bool:
-        kept = sum(map(len, layers.values()))
-        note_of_gate = f"gate with {kept} layers in float"
+        float_count = sum(map(len, layers.values()))
+        note_of_gate = f"gate with {float_count} layers in float"
         judgement = compare(
             reference,
             inspector_of(bundle, graphs_with(bundle, layers)),
@@ -143,7 +143,7 @@ def trade(
         )
         if judgement.outcome == "not judged":
             raise _nothing_to_judge_by(judgement)
-        trials.append(Trial(float_layers=kept, judgement=judgement))
+        trials.append(Trial(float_layers=float_count, judgement=judgement))
         return trials[-1].passed
 
     layers = fewest_float_layers(ranking, passes)
@@ -245,14 +245,16 @@ def _engines(
 
 def in_words(result: Trade) -> str:
     """The outcome for a person: what stays float, and what the engine gains and loses by it."""
-    kept = [name for names in result.choice.float_layers.values() for name in names]
+    float_layers = [name for names in result.choice.float_layers.values() for name in names]
     worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in result.ranking[:SHOWN])
-    last = next(trial for trial in reversed(result.trials) if trial.float_layers == len(kept))
+    count = len(float_layers)
+    last = next(trial for trial in reversed(result.trials) if trial.float_layers == count)
     drop = last.judgement.auroc.drop
     gate = f"AUROC drop {100 * drop:.2f} points" if drop is not None else "AUROC not defined"
     lines = [
         f"costliest INT8 layers, by mean score error: {worst}",
-        f"kept in float: {', '.join(kept) or 'none'} ({len(kept)} of {len(result.ranking)}); "
+        f"kept in float: {', '.join(float_layers) or 'none'} "
+        f"({count} of {len(result.ranking)}); "
         f"{gate}, {len(last.judgement.flips)} verdicts of {result.images} flip",
     ]
     lines += [

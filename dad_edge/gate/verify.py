@@ -231,8 +231,8 @@ def costliest_layers(
         parts = ((sample.defective, sample.frame) for sample in images.read())
         ranking = rank_layers(bundle, pick_frames(parts, frames_for(bundle)), progress)
         chosen = sidecar.layers.float_layers
-        kept = {(network, name) for network, names in chosen.items() for name in names}
-        return tuple(c for c in ranking if (c.network, c.layer) not in kept)[:WORST]
+        in_float = {(network, name) for network, names in chosen.items() for name in names}
+        return tuple(c for c in ranking if (c.network, c.layer) not in in_float)[:WORST]
     if sidecar.precision == "fp16":
         return tuple(layer_errors(bundle, comparison.worst[0][0].frame)[:WORST])
     return ()

@@ -101,7 +101,7 @@ def _cost_of(
     node: Any, group: LayerGroup, shapes: dict[str, list[int]], weights: set[str]
 ) -> LayerCost:
     result = shapes.get(node.output[0], [])
-    known = LayerCost(
+    free = LayerCost(
         name=node.name or node.output[0],
         op=node.op_type,
         group=group,
@@ -109,7 +109,7 @@ def _cost_of(
         shape=() if 0 in result else tuple(result),
     )
     if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
-        return known
+        return free
     operands = [shapes.get(name, []) for name in (*node.input[:2], node.output[0])]
     if any(not shape or 0 in shape for shape in operands):
         raise ValueError(f"shape of {node.op_type} '{node.name}' is not known")
@@ -118,11 +118,11 @@ def _cost_of(
         size for name, size in zip(node.input[:2], sizes, strict=False) if name in weights
     )
     return LayerCost(
-        name=known.name,
-        op=known.op,
+        name=free.name,
+        op=free.op,
         group=group,
-        outputs=known.outputs,
-        shape=known.shape,
+        outputs=free.outputs,
+        shape=free.shape,
         flop=2 * _multiply_adds(node, operands),
         weights=constant,
         activations=sum(sizes) - constant,

@@ -83,11 +83,11 @@ def commit() -> str | None:
 
     An installed package that merely lies inside some other checkout has none.
     """
-    here = Path(__file__)
-    if run_tool("git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name) is None:
+    file = Path(__file__)
+    if run_tool("git", "-C", str(file.parent), "ls-files", "--error-unmatch", file.name) is None:
         return None
-    head = run_tool("git", "-C", str(here.parent), "rev-parse", "HEAD")
-    changes = run_tool("git", "-C", str(here.parent), "status", "--porcelain", "-uno")
+    head = run_tool("git", "-C", str(file.parent), "rev-parse", "HEAD")
+    changes = run_tool("git", "-C", str(file.parent), "status", "--porcelain", "-uno")
     return f"{head}+changes" if head and changes else head
 
 
@@ -148,12 +148,12 @@ def run_tool(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def read_text(path: Path) -> str:

@@ -92,12 +92,11 @@ def bundle_candidate(
     )
 
 
-def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> Candidate:
+def checkpoint_candidate(run: Path, *, device: str = "auto") -> Candidate:
     """A training run on PyTorch.
 
     Args:
         run: folder that `dad-edge train` made.
-        seed: key of the noise.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -110,13 +109,13 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
     from dad_edge.model.device import choose_device
     from dad_edge.runtime.cpu.engine_torch import open_torch_inspector
 
-    inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
+    inspector = open_torch_inspector(run, device=str(choose_device(device)))
     digests = _digests(run, RECIPE, WEIGHTS)
     return Candidate(
         inspector,
         read_recipe(run / RECIPE).model,
         None,
-        seed,
+        0,
         Weights(form="checkpoint", name=run.resolve().name, sha256=digests),
         run / REPORTS,
     )

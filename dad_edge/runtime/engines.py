@@ -82,13 +82,13 @@ def engines_here(bundle: Bundle) -> list[Sidecar]:
         ModelError: there are engines for its GPU and none of them fits the bundle any more. A line
             that had a GPU must not fall back to the CPU without a word.
     """
-    here = [
+    entries = [
         (name, sidecar, _differences(bundle, name, sidecar))
         for name, sidecar in _readable(bundle)
         if sidecar.gate.passed is not False and why_not_here(sidecar) is None
     ]
-    on_gpu = [entry for entry in here if entry[1].runtime not in CPU_RUNTIMES]
-    fitting = [entry for entry in on_gpu or here if not entry[2]]
+    on_gpu = [entry for entry in entries if entry[1].runtime not in CPU_RUNTIMES]
+    fitting = [entry for entry in on_gpu or entries if not entry[2]]
     if on_gpu and not fitting:
         _refuse(*min(on_gpu, key=lambda entry: _preference(entry[1])))
     return sorted((sidecar for _, sidecar, _ in fitting), key=_preference)

@@ -110,10 +110,10 @@ def open_camera(number: int) -> Source:
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         devices = sorted(str(p) for p in Path("/dev").glob("video*"))
-        wanted = f"/dev/video{number}"
-        if wanted in devices:
+        device = f"/dev/video{number}"
+        if device in devices:
             raise DataError(
-                f"camera {number} ({wanted}) exists but cannot be opened.",
+                f"camera {number} ({device}) exists but cannot be opened.",
                 "end the program that uses it, or add yourself to the group 'video'",
             )
         present = f"found are {', '.join(devices)}" if devices else "no /dev/video* device exists"

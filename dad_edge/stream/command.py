@@ -154,5 +154,5 @@ def run_header(
 
 
 def _total(source: Source, max_frames: int | None) -> int | None:
-    known = [n for n in (source.length, max_frames) if n is not None]
-    return min(known, default=None)
+    limits = [n for n in (source.length, max_frames) if n is not None]
+    return min(limits, default=None)

@@ -62,11 +62,11 @@ class VideoSink(Sink):
         self._writer = None
         with self._named_for_opencv() as name:
             check = cv2.VideoCapture(name)
-        kept = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
+        frames = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
         check.release()
-        if kept < self._written:
+        if frames < self._written:
             raise StorageError(
-                f"{self._target} is incomplete: {kept:.0f} of {self._written} frames are in it.",
+                f"{self._target} is incomplete: {frames:.0f} of {self._written} frames are in it.",
                 "check the free space of the disk, then run the command again",
             )
 

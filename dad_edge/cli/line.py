@@ -150,13 +150,14 @@ def doctor_command(bundle: BundleOption = None, as_json: JsonOption = False) -> 
     """Say what can run here, why the rest cannot, and whether a frame can be inspected."""
     from rich.console import Console
 
-    from dad_edge.doctor.checks import doctor_table, examine
+    from dad_edge.doctor.checks import examine
+    from dad_edge.doctor.table import doctor_table
 
-    report = examine(bundle)
-    Console(stderr=True).print(doctor_table(report))
+    diagnosis = examine(bundle)
+    Console(stderr=True).print(doctor_table(diagnosis))
     if as_json:
-        emit(report.to_mapping())
-    raise typer.Exit(report.exit_code)
+        emit(diagnosis.to_mapping())
+    raise typer.Exit(diagnosis.exit_code)
 
 
 COMMANDS = {

@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dad_edge.doctor.probe import PROBES, ask
 from dad_edge.errors import INSTALL_HINT, DadEdgeError, MissingDependency
 from dad_edge.machine import windows
 from dad_edge.machine.environment import describe_machine
 from dad_edge.packages import load, reason_of, repair_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SCHEMA_VERSION = 1
 LEAST_FREE_GIB = 1.0
@@ -326,27 +323,3 @@ def _disk(group: str) -> Check:
     if free_gib < LEAST_FREE_GIB:
         return Check(group, "disk", "problem", detail, "free some space before recording")
     return Check(group, "disk", "ok", detail)
-
-
-def doctor_table(report: Diagnosis) -> Table:
-    """The diagnosis for people, readable at 100 columns."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    signs = {"ok": "[green]ok[/]", "not here": "[dim]not here[/]", "problem": "[red]problem[/]"}
-    verdict = "frames can be inspected" if report.exit_code == 0 else "no frame can be inspected"
-    table = Table(
-        title=f"{escape(str(report.environment['device']))}: {verdict}", title_justify="left"
-    )
-    for heading in ("what", "state", "detail"):
-        table.add_column(heading, no_wrap=heading != "detail")
-    group = ""
-    for check in report.checks:
-        if check.group != group:
-            table.add_section()
-            group = check.group
-        detail = escape(check.detail)
-        if check.next_step:
-            detail += f"\n[cyan]next: {escape(check.next_step)}[/]"
-        table.add_row(escape(check.name), signs[check.state], detail)
-    return table

@@ -116,7 +116,11 @@ def open_camera(number: int) -> Source:
                 f"camera {number} ({device}) exists but cannot be opened.",
                 "end the program that uses it, or add yourself to the group 'video'",
             )
-        present = f"found are {', '.join(devices)}" if devices else "no /dev/video* device exists"
+        present = (
+            f"the cameras here are {', '.join(devices)}"
+            if devices
+            else "no /dev/video* device exists"
+        )
         raise DataError(
             f"there is no camera {number}: {present}.",
             "plug in a camera, name another number, or use --source demo://",

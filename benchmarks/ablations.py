@@ -3,9 +3,9 @@
     python -m benchmarks.ablations --data DIR --size nano --epochs 60
 
 Each row is `dad-edge train` and `dad-edge evaluate` in processes of their own, with the same seed,
-images and number of epochs. λ says nothing about training, so rows that differ in it alone are one
-training, evaluated several times. A row that fails costs itself, not the study; a study that was
-stopped goes on where it was. The result stands beside the paper's row, which is VisA's average.
+images and number of epochs. λ plays no part in training, so rows that differ only in λ share one
+training and are evaluated several times. If a row fails, the others go on; a study that was stopped
+continues where it was. Each result stands beside the paper's row, which is the average over VisA.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dad_edge.config import RECIPES, Recipe, SizeName
 from dad_edge.documents import to_mapping
 from dad_edge.files import write_json
 from dad_edge.learn.recipes import norm_guided
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import STATE, write_recipe
 
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
@@ -46,7 +46,7 @@ def variants(base: Recipe) -> dict[str, tuple[Recipe, PaperRow]]:
 
 
 def training_of(recipe: Recipe) -> dict[str, Any]:
-    """What the weights depend on: everything but λ."""
+    """The settings that the weights depend on: everything but λ."""
     mapping = to_mapping(recipe)
     del mapping["model"]["lambdas"]
     return mapping
@@ -123,20 +123,24 @@ def main() -> None:
     if not data.exists():
         parser.error(f"data set {options.data} does not exist")
     base = RECIPES[cast(SizeName, options.size)]
-    known = variants(replace(base, train=replace(base.train, epochs=options.epochs)))
-    if unknown := set(options.rows or ()) - known.keys():
-        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
+    variants_by_name = variants(replace(base, train=replace(base.train, epochs=options.epochs)))
+    if unknown := set(options.rows or ()) - variants_by_name.keys():
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(variants_by_name)}")
     work = (options.work or Path("runs") / f"ablations-{data.name}").resolve()
-    environment = describe()
+    environment = describe_machine()
     path = result_file(options.out, "ablations", environment["device"], data.name)
     rows: dict[str, dict[str, Any]] = {}
-    for name in options.rows or known:
-        recipe, paper = known[name]
+    for name in options.rows or variants_by_name:
+        recipe, paper = variants_by_name[name]
         print(f"{name} …", file=sys.stderr, flush=True)
         wanted = training_of(recipe)
-        same = (work / slug(other) for other in rows if training_of(known[other][0]) == wanted)
-        found = run_row(recipe, data, work / slug(name), next(same, None))
-        rows[name] = found | {"paper": {"image_auroc": paper.image_auroc, "pro": paper.pro}}
+        same = (
+            work / slug(other)
+            for other in rows
+            if training_of(variants_by_name[other][0]) == wanted
+        )
+        figures = run_row(recipe, data, work / slug(name), next(same, None))
+        rows[name] = figures | {"paper": {"image_auroc": paper.image_auroc, "pro": paper.pro}}
         study = {"schema_version": 1, "study": "ablations", "data": data.name}
         settings = {"size": options.size, "epochs": options.epochs, "seed": base.train.seed}
         write_json(path, study | settings | {"rows": rows, "environment": environment})

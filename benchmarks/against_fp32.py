@@ -1,4 +1,4 @@
-"""What the studies of precision share: their arguments, test images, judgement and result file."""
+"""What the studies of precision share: arguments, test images, judgement and result file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from benchmarks.naming import result_file
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
 from dad_edge.config import GOOD
 from dad_edge.data.demo import write_dataset
-from dad_edge.data.layouts import Item
+from dad_edge.data.listing import Item
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.files import write_json
 from dad_edge.image.preprocess import read_frame
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.report.metrics import PixelMetrics, image_auroc
 from dad_edge.runtime.inspection import Inspector
 
 DEMO_SEED = 2
-"""Of the drawn parts; the demo bundle was trained on seed 0 and calibrated on seed 1."""
+"""Seed of the drawn parts; the demo bundle was trained on seed 0 and calibrated on seed 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one inspector says about the test images."""
+    """The results of one inspector on the test images."""
 
     scores: NDArray[np.float64]
     maps: list[NDArray[np.float32]]
@@ -44,18 +44,20 @@ def judge(inspector: Inspector, items: Sequence[Item]) -> Judged:
     pixels, scores, maps = PixelMetrics(), [], []
     for item in items:
         frame = read_frame(item.path)
-        found = inspector.inspect(frame)
+        inspection = inspector.inspect(frame)
         mask = read_truth(item, frame)
         if item.kind == GOOD or mask is not None:
-            pixels.update(found.score_map, truth_on(found.score_map, mask, inspector.ignore))
-        scores.append(found.score)
-        maps.append(found.score_map)
+            pixels.update(
+                inspection.score_map, truth_on(inspection.score_map, mask, inspector.ignore)
+            )
+        scores.append(inspection.score)
+        maps.append(inspection.score_map)
     defective = [item.kind != GOOD for item in items]
     return Judged(np.array(scores), maps, image_auroc(scores, defective), pixels.pro())
 
 
 def differences(before: Judged, after: Judged, threshold: float) -> dict[str, Any]:
-    """What a precision changed; drops in points of 1/100."""
+    """The changes that a precision causes; drops in points of 1/100."""
 
     def drop(old: float | None, new: float | None) -> float | None:
         return None if old is None or new is None else round(100 * (old - new), 4)
@@ -94,10 +96,10 @@ def run(
         study: name of the study.
         options: from `arguments`.
         measure: bundle and data set → figures.
-        train: good parts of the train split, where the data set is drawn.
+        train: number of good parts in the train split, where the data set is drawn.
     """
     bundle = open_bundle(options.bundle)
-    environment = describe()
+    environment = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         data = options.data or Path(folder) / "demo"
         if not options.data:

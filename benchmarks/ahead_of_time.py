@@ -1,4 +1,4 @@
-"""TensorRT-RTX engines of untrained networks ahead of time: what parses, and what it costs.
+"""TensorRT-RTX engines of untrained networks, built ahead of time: what parses, and at what cost.
 
     python -m benchmarks.ahead_of_time --out benchmarks/results
 
@@ -31,7 +31,7 @@ from dad_edge.deploy.process import build_in_process
 from dad_edge.errors import DadEdgeError
 from dad_edge.files import write_json
 from dad_edge.graphs.quantize import inner_convolutions, load_graph, typed_graph
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import silent
 from dad_edge.runtime.engines import rows_of
@@ -58,14 +58,14 @@ def guessed(bundle: Bundle, fusion: Fusion) -> Bundle:
 
 
 def profile_sets() -> dict[str, tuple[tuple[int, int, int], ...]]:
-    """What `dad-edge build` uses ahead of time, and on a device."""
+    """The profiles of `dad-edge build` ahead of time, and on a device."""
     ahead = Target(runtime="tensorrt-rtx", capabilities=CAPABILITIES).profiles
     device = Target(runtime="tensorrt", capabilities=CAPABILITIES[:1]).profiles
     return {"one": ahead, "each batch": device}
 
 
 def rows_of_size(size: SizeName, work: Path) -> Iterator[dict[str, Any]]:
-    """Build everything of one size; a build that fails costs its row."""
+    """Build everything of one size; a build that fails loses only its own row."""
     for fusion, lambdas in FUSIONS.items():
         model = replace(RECIPES[size].model, fusion=fusion, lambdas=lambdas)
         bundle = guessed(untrained_bundle(model), fusion)
@@ -135,7 +135,7 @@ def main() -> None:
             for row in rows_of_size(size, Path(folder)):
                 rows.append(row)
                 print(row, file=sys.stderr, flush=True)
-    environment = describe()
+    environment = describe_machine()
     result = {
         "schema_version": 1,
         "study": "ahead",

@@ -3,10 +3,10 @@
     python -m benchmarks.calibration --out benchmarks/results
     python -m benchmarks.calibration --bundle bundle --data DIR --out benchmarks/results
 
-Ranges come from normal images of the train split, chosen by coverage, evenly spread over the
-folder, or the first of it; accuracy is judged on the test split in ONNX Runtime on the CPU. Without
---data both are drawn: the demo product can be drawn in any number. Nothing here depends on speed.
-Writes calibration_<data>_<device>_<date>.json.
+Ranges come from normal images of the train split: images chosen by coverage, images spread evenly
+over the folder, or its first images. Accuracy is judged on the test split in ONNX Runtime on the
+CPU. Without --data both splits are drawn: the demo product can be drawn in any number. Nothing here
+depends on speed. Writes calibration_<data>_<device>_<date>.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from benchmarks.ranges import Histogram, RangeMethod
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.cli.progress import progress_bar
 from dad_edge.config import GOOD
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.deploy.calibrate import observe
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.gate.sensitivity import inspector_of
@@ -36,7 +37,7 @@ METHODS: tuple[RangeMethod, ...] = ("min-max", "percentile", "entropy")
 
 
 def selections(items: Sequence[Item], count: int) -> dict[str, list[Item]]:
-    """`count` images in three ways."""
+    """`count` images, chosen in three ways."""
     features = np.stack([thumbnail(read_frame(item.path)) for item in items])
     return {
         "coverage": [items[index] for index in select(features, count)],
@@ -77,10 +78,10 @@ def run_study(bundle: Bundle, data: Path, counts: Sequence[int]) -> dict[str, An
                     total -= len(METHODS)
                     continue
                 frames = (read_frame(item.path, bundle.model.bit_depth) for item in chosen)
-                seen = observe(bundle, frames, Histogram)
+                observed = observe(bundle, frames, Histogram)
                 for method in METHODS:
                     int8 = {
-                        name: to_int8(graph, ranges_by(method, seen[name].meters))
+                        name: to_int8(graph, ranges_by(method, observed[name].meters))
                         for name, graph in graphs.items()
                     }
                     after = judge(inspector_of(bundle, int8), test)

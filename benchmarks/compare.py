@@ -1,7 +1,7 @@
 """Tell a regression from noise between two results of `dad-edge bench`.
 
-Exit code: 0 if no row became slower as far as the figures tell, 1 if a row is slower or has begun
-to fail, 2 if the files cannot be compared, 3 if all figures are too unsure to tell.
+Exit code: 0 if at least one row could be compared and none is slower, 1 if a row is slower or has
+begun to fail, 2 if the files cannot be compared, 3 if no row could be compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dad_edge.bench.result import Row, StudyResult, read_result
 from dad_edge.errors import DadEdgeError, UsageError
 
 BETWEEN_RUNS = 0.05
-"""A smaller difference between two runs is taken for noise; an estimate."""
+"""A smaller difference between two runs is taken for noise; this limit is an estimate."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,13 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for name, verdict, change in verdicts:
         print(f"{verdict:12} {change:+7.1%} median latency  {name}")
-    found = {verdict for _, verdict, _ in verdicts}
+    outcomes = {verdict for _, verdict, _ in verdicts}
     for name, reason in lost(before, after):
-        found.add(verdict := "failed" if reason.startswith("failed") else "missing")
+        outcomes.add(verdict := "failed" if reason.startswith("failed") else "missing")
         print(f"{verdict:12} {reason}  {name}")
-    if found & {"slower", "failed"}:
+    if outcomes & {"slower", "failed"}:
         return 1
-    return 0 if found & {"same", "faster"} else 3
+    return 0 if outcomes & {"same", "faster"} else 3
 
 
 def compare(before: StudyResult, after: StudyResult) -> list[tuple[str, str, float]]:
@@ -63,7 +63,7 @@ def compare(before: StudyResult, after: StudyResult) -> list[tuple[str, str, flo
 
 
 def lost(before: StudyResult, after: StudyResult) -> list[tuple[str, str]]:
-    """Name of every row that only the first result has, and why the second has it not."""
+    """Name of every row that only the first result has, and why the second lacks it."""
     reasons = {row.name: row.reason for row in after.not_measured}
     gone = sorted(_rows(before).keys() - _rows(after).keys())
     return [(name, reasons.get(name, "not in the second study")) for name in gone]

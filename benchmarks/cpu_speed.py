@@ -29,7 +29,7 @@ from dad_edge.bench.row import draw_frames
 from dad_edge.bench.subject import open_case
 from dad_edge.bundle import find_bundle, open_bundle
 from dad_edge.files import write_json
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.load import LoadWatch
 
 ROOT = Path(__file__).parents[1]
@@ -79,9 +79,9 @@ def run_row(
     command += ["--threads", str(threads), "--seconds", str(options.seconds)]
     command += ["--bundle", str(options.bundle.resolve())] if options.bundle else []
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     row = {"engine": engine, "precision": precision, "threads": threads}
-    return row | (result_in(done.stdout) or {"error": error_in(done.stderr)})
+    return row | (result_in(process.stdout) or {"error": error_in(process.stderr)})
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def main() -> None:
         for engine, precision in ROWS:
             rows.append(run_row(engine, precision, threads, options))
             print(rows[-1], file=sys.stderr, flush=True)
-    environment = describe()
+    environment = describe_machine()
     result = {"schema_version": 1, "study": "cpu-speed", "date": date.today().isoformat()}
     result |= {"rows": rows, "environment": environment}
     print(json.dumps(result, indent=2))

@@ -15,7 +15,6 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ import numpy as np
 from benchmarks.naming import result_file
 from dad_edge.bundle import DENOISER, SEGMENTER
 from dad_edge.config import ModelConfig, RuntimeName
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.diffusion import alpha_bar_table
+from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.inspector import HostInspector
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.engines import CPU_RUNTIMES
@@ -80,9 +80,7 @@ def resident_mib() -> float:
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
 
 
-def endure(
-    inspector: HostInspector, frames: int, report: Callable[[int], None] = lambda done: None
-) -> dict[str, Any]:
+def endure(inspector: HostInspector, frames: int, progress: Progress = silent) -> dict[str, Any]:
     """Inspect so many frames and count the scores that differ from the first of equal frames."""
     rng = np.random.default_rng(1)
     drawn = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
@@ -95,7 +93,7 @@ def endure(
         changed += inspector.inspect(drawn[which]).score != expected[which]
         if done % settled == 0:
             memory.append(round(resident_mib(), 2))
-            report(done)
+            progress(done, frames)
     seconds = time.perf_counter() - started
     growth = memory[-1] - memory[0]
     return {
@@ -111,6 +109,10 @@ def endure(
     }
 
 
+def _print(done: float, total: float, note: str = "") -> None:
+    print(f"{done:.0f} of {total:.0f} frames", file=sys.stderr)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=100_000)
@@ -121,8 +123,8 @@ def main() -> int:
     for runtime in options.runtimes:
         with tempfile.TemporaryDirectory() as folder:
             inspector = tiny_inspector(runtime, Path(folder))
-        rows.append(endure(inspector, options.frames, lambda n: print(n, file=sys.stderr)))
-    environment = describe()
+        rows.append(endure(inspector, options.frames, _print))
+    environment = describe_machine()
     result = {"schema_version": 1, "study": "endurance", "date": date.today().isoformat()}
     text = json.dumps(result | {"rows": rows, "environment": environment}, indent=2)
     print(text)

@@ -1,9 +1,10 @@
-"""What it gains to keep freed memory: PyTorch on the CPU, each row in several processes in turn.
+"""What PyTorch on the CPU gains from keeping freed memory.
 
     python -m benchmarks.freed_memory --out benchmarks/results
 
-The processes of both rows take turns, because one process alone does not tell: what glibc gives
-back depends on what the process did before. Writes freed-memory_<device>_<date>.json.
+Each row is measured in several processes, and the processes of all rows take turns: one process
+alone says little, because what glibc gives back depends on what the process did before. Writes
+freed-memory_<device>_<date>.json.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from dad_edge.data.dataset import Batch
 from dad_edge.files import write_json
 from dad_edge.learn import trainer
 from dad_edge.learn.parallel import Processes
-from dad_edge.machine.environment import describe, peak_memory_mib
+from dad_edge.machine.environment import describe_machine, peak_memory_mib
 from dad_edge.runtime.cpu import engine_torch
 
 WORK = ("training step", "inspection")
@@ -52,18 +53,18 @@ def training_step() -> Call:
 def measure_process(work: str, freed: str, seconds: float) -> dict[str, Any]:
     """One process of one row."""
     if freed == GIVEN_BACK:
-        trainer.keep_freed_memory = lambda: False
-        engine_torch.keep_freed_memory = lambda: False
+        for module in (trainer, engine_torch):
+            vars(module)["keep_freed_memory"] = lambda: False
     case = Case(model=recipe_model("nano"), engine="PyTorch eager")
     call = training_step() if work == WORK[0] else open_case(case, draw_frames()).call
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     samples = measure(call, seconds, pace=Pace())
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    found = summary(samples, 1)
+    figures = summary(samples, 1)
     return {
-        "ms": found.latency_ms.p50,
-        "unstable": found.unstable,
-        "slowed_share": found.slowed_share,
+        "ms": figures.latency_ms.p50,
+        "unstable": figures.unstable,
+        "slowed_share": figures.slowed_share,
         "page_faults_in_all": faults,
         "peak_memory_mib": peak_memory_mib(),
     }
@@ -81,9 +82,9 @@ def main() -> None:
         print(json.dumps(measure_process(work, freed, options.seconds)))
         return
     rows = [{"work": work, "freed": freed} for work in WORK for freed in (KEPT, GIVEN_BACK)]
-    found: list[list[dict[str, Any]]] = [[] for _ in rows]
+    processes_of_rows: list[list[dict[str, Any]]] = [[] for _ in rows]
     for _ in range(options.processes):
-        for row, processes in zip(rows, found, strict=True):
+        for row, processes in zip(rows, processes_of_rows, strict=True):
             command = [
                 sys.executable,
                 "-m",
@@ -93,10 +94,10 @@ def main() -> None:
                 row["freed"],
             ]
             command += ["--seconds", str(options.seconds)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-            processes.append(json.loads(done.stdout))
+            process = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+            processes.append(json.loads(process.stdout))
             print(row, processes[-1], file=sys.stderr, flush=True)
-    environment = describe()
+    environment = describe_machine()
     result = {
         "schema_version": 1,
         "study": "freed-memory",
@@ -106,7 +107,7 @@ def main() -> None:
             row
             | {"median_ms": rounded(float(np.median([p["ms"] for p in processes])))}
             | {"processes": processes}
-            for row, processes in zip(rows, found, strict=True)
+            for row, processes in zip(rows, processes_of_rows, strict=True)
         ],
         "environment": environment,
     }

@@ -3,9 +3,9 @@
     python3 -m benchmarks.gpu --data DIR --minutes 9
 
 Runs with that machine's own Python and packages and downloads nothing. Each part is a process of
-its own, bounded in time. A part that cannot run says why, and the others go on. `gpu.json`, the
-bundle with its engines, reports and pictures lie in --out. Exit code 1 if a part failed that could
-run here.
+its own with a time limit. If a part cannot run, the result says why and the others go on.
+`gpu.json`, the bundle with its engines, reports and pictures are written into --out. The exit code
+is 1 if a part that could run here failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ try:
     from benchmarks.real_data import error_in, result_in
     from dad_edge.bundle import PACKAGED
     from dad_edge.files import write_json
-    from dad_edge.machine.environment import describe
+    from dad_edge.machine.environment import describe_machine
     from dad_edge.machine.gpu import describe_nvidia
 except ModuleNotFoundError as error:
     print(
@@ -45,7 +45,7 @@ FOUND_BY_SANITIZER = 9
 STUDIES = ("main", "precision", "scaling", "table3", "table4")
 PRECISIONS = ("fp16", "int8", "fp32")
 GPU_TESTS = "tests/runtime"
-"""Where all of them lie; other tests need packages that a GPU machine may lack."""
+"""Folders that hold all GPU tests; other tests need packages that a GPU machine may lack."""
 TEST_OPTIONS = (
     *("-m", "gpu", "-p", "no:cacheprovider", "-W", "default"),
     *("-o", "addopts=-ra --import-mode=importlib", "-o", "pythonpath=. tests/support"),
@@ -67,16 +67,16 @@ class Part:
 
 
 def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
-    """What is run, in order, each with what stands in its way.
+    """The parts to run, in order, each with the reason if it cannot run.
 
     Args:
         data: data set for the training.
         minutes: of the training.
         out: folder of everything that is written.
     """
-    found = describe_nvidia()
+    nvidia = describe_nvidia()
     no_package = _missing("cv2", "onnx", "rich", "typer")
-    no_gpu = None if found["gpus"] else str(found["reason"] or "there is no NVIDIA GPU")
+    no_gpu = None if nvidia["gpus"] else str(nvidia["reason"] or "there is no NVIDIA GPU")
     no_gpu = no_gpu or no_package
     no_kernels = no_gpu or _missing("cuda.core", "cuda.bindings")
     no_torch = no_gpu or _missing("torch")
@@ -97,7 +97,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
         command = [*package, "build", "--runtime", runtime, "--precision", precision, *options]
         return Part(f"build {runtime} {precision}", [*command, *bundle], 15, obstacle)
 
-    ahead = [] if found["gpus"] else ["--compute-capability", "8.9"]
+    ahead = [] if nvidia["gpus"] else ["--compute-capability", "8.9"]
     source = ["--data", str(data), "--json"]
     training = ["--size", "paper", "--epochs", "1000000", "--max-minutes", str(minutes)]
     run = str(out / "paper")
@@ -135,10 +135,10 @@ def _missing(*modules: str) -> str | None:
     """Which package of these is not installed, in words."""
     for module in modules:
         try:
-            found = find_spec(module) is not None
-        except ModuleNotFoundError:  # of the package that it lies in
-            found = False
-        if not found:
+            is_here = find_spec(module) is not None
+        except ModuleNotFoundError:  # the package that the module lies in is missing
+            is_here = False
+        if not is_here:
             return f"package '{module}' is not installed in {sys.executable}"
     return None
 
@@ -203,7 +203,7 @@ def main() -> int:
     out = options.out.resolve()
     if not (out / "bundle").exists():
         shutil.copytree(PACKAGED, out / "bundle")
-    study: dict[str, Any] = {"schema_version": 2, "study": "gpu", "environment": describe()}
+    study: dict[str, Any] = {"schema_version": 2, "study": "gpu", "environment": describe_machine()}
     study["parts"] = rows = {}
     for part in parts(options.data and options.data.resolve(), options.minutes, out):
         print(f"{part.name} …", file=sys.stderr, flush=True)

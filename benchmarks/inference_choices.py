@@ -25,7 +25,7 @@ from dad_edge.data.layouts import list_items
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.files import sha256_of, write_json
 from dad_edge.image.preprocess import read_frame, to_image
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import WEIGHTS, load_detector
 from dad_edge.model.detector import Detector
 from dad_edge.model.noise import normal
@@ -95,9 +95,9 @@ def run_study(run: Path, data: Path) -> list[dict[str, Any]]:
         }
         row: dict[str, Any] = {"lambdas": list(steps), "top_k": top_k}
         for name, values in figures.items():
-            known = [100 * value for value in values if value is not None]
-            row[name] = round(float(np.mean(known)), 2)
-            row[f"{name}_spread"] = round(max(known) - min(known), 2)
+            percents = [100 * value for value in values if value is not None]
+            row[name] = round(float(np.mean(percents)), 2)
+            row[f"{name}_spread"] = round(max(percents) - min(percents), 2)
         rows.append(row)
     return rows
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     rows = run_study(options.run, options.data)
-    environment = describe()
+    environment = describe_machine()
     name = options.data.resolve().name
     study = {
         "schema_version": 1,

@@ -1,4 +1,4 @@
-"""Which INT8 layers cost accuracy, and what keeping the costliest in float gives back.
+"""Which INT8 layers cost accuracy, and what it gains to keep the costliest in float.
 
     python -m benchmarks.int8_layers --out benchmarks/results
     python -m benchmarks.int8_layers --bundle bundle --data DIR --out benchmarks/results

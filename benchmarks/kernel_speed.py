@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.naming import result_file
 from dad_edge.config import RECIPES, Fusion, ModelConfig, SizeName
 from dad_edge.errors import DadEdgeError
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.runtime.gpu.driver import Device, Stream, closed_on_error
 from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
 from dad_edge.runtime.seams import Element
@@ -61,7 +61,7 @@ def measure(
 ) -> dict[str, Any]:
     """One row of the result: median time of every step, and its share of the copy bandwidth.
 
-    What it allocates belongs to the device.
+    The device owns the memory that is allocated.
     """
     stream = device.stream()
     alpha_bar = [0.9 - 0.1 * index for index in range(len(model.lambdas))]
@@ -173,7 +173,7 @@ def main() -> None:
     except DadEdgeError as error:
         print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)
         sys.exit(error.exit_code)
-    environment = describe()
+    environment = describe_machine()
     result = {"schema_version": 1, "study": "kernels", "device": device.name}
     result |= {"date": date.today().isoformat(), "rows": rows, "environment": environment}
     text = json.dumps(result, indent=2)

@@ -18,7 +18,7 @@ def result_file(folder: Path, study: str, device: str, subject: str | None = Non
     Args:
         folder: of the results.
         study: its name.
-        device: as `describe` tells it.
+        device: name of the device, as `describe_machine` gives it.
         subject: data set or product, where a study has one.
     """
     parts = [study, *([slug(subject)] if subject else []), slug(device), date.today().isoformat()]

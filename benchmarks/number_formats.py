@@ -1,4 +1,4 @@
-"""FP16 and INT8 beside formats that are not offered, BF16 and FP8: accuracy, and who takes them.
+"""FP16 and INT8 beside formats that are not offered, BF16 and FP8: accuracy, and which runtimes.
 
     python -m benchmarks.number_formats --out benchmarks/results
     python -m benchmarks.number_formats --bundle bundle --data DIR --out benchmarks/results
@@ -47,7 +47,7 @@ Graph = onnx.ModelProto
 
 
 class PlainEngine:
-    """A graph on ONNX Runtime as it stands: nothing is fused, so no rounding is taken out."""
+    """A graph on ONNX Runtime as it is: nothing is fused, so that no rounding is lost."""
 
     def __init__(self, graph: Graph) -> None:
         options = onnxruntime.SessionOptions()
@@ -101,8 +101,8 @@ def _to_bf16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Round to nearest, ties to even."""
     bits = np.atleast_1d(values).astype(np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    kept = rounded & np.uint32(0xFFFF0000)
-    return kept.view(np.float32).reshape(values.shape)
+    upper_half = rounded & np.uint32(0xFFFF0000)
+    return upper_half.view(np.float32).reshape(values.shape)
 
 
 def to_bf16(model: Graph) -> Graph:

@@ -44,7 +44,7 @@ LABEL_PLACES = tuple(
 )
 """Where a label may lie from its mark, in points; a negative first number is to its left."""
 ENGINES = ("TensorRT-RTX", "TensorRT", "OpenVINO", "ONNX Runtime")
-"""As evaluations name them; a name that begins another one stands behind it."""
+"""Engines as evaluations name them; a name that is the beginning of another comes after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class Point:
     """In percent."""
     colour: str
     measured: bool = True
-    """Filled if it was measured; the paper's are hollow."""
+    """Whether the mark is filled: measured marks are, the paper's are hollow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """What an evaluation found."""
+    """The figures of an evaluation."""
 
     image_auroc: float
     """In [0,1]."""
@@ -137,9 +137,9 @@ def points_of(result: StudyResult, accuracies: Accuracies) -> tuple[list[Point],
 def accuracy_of(row: Row, digests: Mapping[str, str], accuracies: Accuracies) -> Accuracy | None:
     """The evaluation that counts for a row; None where there is none."""
     graphs = digests[DENOISER], digests[SEGMENTER]
-    own = accuracies.get(Evaluated(*graphs, row.engine, row.precision))
-    if own is not None or row.precision != "fp32":
-        return own
+    accuracy = accuracies.get(Evaluated(*graphs, row.engine, row.precision))
+    if accuracy is not None or row.precision != "fp32":
+        return accuracy
     others = (accuracies.get(Evaluated(*graphs, engine, "fp32")) for engine in ENGINES)
     return next((other for other in others if other is not None), None)
 

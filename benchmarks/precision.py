@@ -2,11 +2,10 @@
 
     python -m benchmarks.precision --bundle bundle --data DIR --out benchmarks/results
 
-Copies the bundle, builds FP32, FP16 and INT8 for every runtime that is here, and for RTX cards
-ahead of time; judges each engine that can run here with the accuracy gate and measures its speed.
-Without --bundle the demo bundle of the package, without --data drawn parts. Run it on a quiet
-machine.
-Writes precision_<class>_<device>_<date>.json and prints the rows as Markdown.
+Copies the bundle, and builds FP32, FP16 and INT8 for every runtime of this machine, and ahead of
+time for RTX cards. The accuracy gate judges each engine that can run here, and its speed is
+measured. Without --bundle the demo bundle is measured, without --data on drawn parts. Run it on an
+idle machine. Writes precision_<class>_<device>_<date>.json and prints the rows as Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from dad_edge.files import write_json
 from dad_edge.gate.images import Images, data_images, demo_images
 from dad_edge.gate.report import GateReport
 from dad_edge.gate.verify import verify
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.load import LoadWatch
 from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
@@ -78,7 +77,7 @@ def targets() -> Iterator[tuple[Target, Precision]]:
 
 
 def run_study(bundle: Bundle, images: Images, seconds: float) -> list[dict[str, Any]]:
-    """A row for the FP32 graphs and for every engine; what fails says so in its row."""
+    """A row for the FP32 graphs and for every engine; a failure is written into its row."""
     frames = draw_frames()
     networks = sum((bundle.path / name).stat().st_size for name in (DENOISER, SEGMENTER))
     others = folder_bytes(bundle.path) - networks
@@ -117,7 +116,7 @@ def run_study(bundle: Bundle, images: Images, seconds: float) -> list[dict[str, 
 
 
 def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar:
-    """Build an engine as a user does, so that the memory of nothing else is counted.
+    """Build an engine by the user's command, so that no other memory is counted.
 
     Raises:
         DadEdgeError: it was not built.
@@ -125,30 +124,30 @@ def build_apart(bundle: Bundle, precision: Precision, target: Target) -> Sidecar
     options = ["--precision", precision, "--runtime", target.runtime, "--bundle", str(bundle.path)]
     if target.runtime == "tensorrt-rtx":
         options += [word for c in target.capabilities for word in ("--compute-capability", c)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dad_edge", "build", *options, "--json"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(dad_edge.__file__).parents[1])},
     )
-    if not done.stdout:
-        raise DadEdgeError(done.stderr.strip().splitlines()[-2], "see the command's own message")
-    built = json.loads(done.stdout)
+    if not process.stdout:
+        raise DadEdgeError(process.stderr.strip().splitlines()[-2], "see the command's own message")
+    built = json.loads(process.stdout)
     name = f"{built['device']}-{built['runtime']}-{built['runtime_version']}-{precision}"
     return read_sidecar(bundle, name)
 
 
 def judged(report: GateReport) -> dict[str, Any]:
-    """What a row says of the accuracy gate; drops in points."""
-    found = report.judgement
+    """What a row says about the accuracy gate; drops are in points."""
+    judgement = report.judgement
     return {
-        "passed": found.outcome == "passed",
-        "failures": [*found.failures, *found.undefined],
-        "mask_error_max": found.mask_error_max,
-        "score_error_max": found.score_error_max,
-        "auroc_drop_points": points(found.auroc.drop),
-        "pro_drop_points": points(found.pro.drop),
-        "verdict_flips": len(found.flips),
+        "passed": judgement.outcome == "passed",
+        "failures": [*judgement.failures, *judgement.undefined],
+        "mask_error_max": judgement.mask_error_max,
+        "score_error_max": judgement.score_error_max,
+        "auroc_drop_points": points(judgement.auroc.drop),
+        "pro_drop_points": points(judgement.pro.drop),
+        "verdict_flips": len(judgement.flips),
     }
 
 
@@ -156,11 +155,11 @@ def speed(inspector: Inspector, frames: list[Any], seconds: float) -> dict[str, 
     """Frames per second of one frame at a time, and whether the machine was busy."""
     with inspector, LoadWatch() as watch:
         samples = measure(lambda n: inspector.inspect(frames[n % len(frames)]).stage_ms, seconds)
-    found = summary(samples, 1)
+    figures = summary(samples, 1)
     return {
-        "frames_per_second": round(found.fps, 2),
-        "latency_ms": asdict(found.latency_ms),
-        "unstable": found.unstable,
+        "frames_per_second": round(figures.fps, 2),
+        "latency_ms": asdict(figures.latency_ms),
+        "unstable": figures.unstable,
         "load": asdict(watch.load),
     }
 
@@ -211,7 +210,7 @@ def main() -> None:
             else demo_images(bundle, options.pairs)
         )
         rows = run_study(bundle, images, options.seconds)
-    environment = describe()
+    environment = describe_machine()
     result = {
         "schema_version": 1,
         "study": "precision",

@@ -1,9 +1,9 @@
 """Make the demo bundle of the package, from seed to file: `make pretrained`.
 
-Draws the demo product, trains `nano` on its good parts, exports, finds thresholds and activation
-ranges on other good parts than those trained on, and puts the result into the package. A run that
-was interrupted is continued. PyTorch runs on one thread, because the order of its sums depends on
-the number of threads.
+Draws the demo product, trains `nano` on its good parts, exports the model, finds thresholds and
+activation ranges on good parts that were not trained on, and puts the result into the package. A
+run that was interrupted is continued. PyTorch runs on one thread, because the order of its sums
+depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dad_edge.documents import to_mapping
 from dad_edge.files import new_folder, write_json
 from dad_edge.learn.recipes import choose_recipe, prepare_recipe
 from dad_edge.learn.train import train
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import STATE
 from dad_edge.report.evaluate import bundle_candidate, evaluate
 from dad_edge.report.page import write_report
@@ -78,16 +78,16 @@ def main() -> None:
     figures = report_data(measured)
     print(json.dumps(figures["summary"], indent=2))
     if arguments.result:
-        kept = {k: v for k, v in figures.items() if k not in ("scores", "examples")}
+        evaluation = {k: v for k, v in figures.items() if k not in ("scores", "examples")}
         write_json(
             arguments.result,
             {
                 "schema_version": 1,
                 "study": "pretrained",
-                "environment": describe(),
+                "environment": describe_machine(),
                 "recipe": to_mapping(recipe),
                 "training": summary,
-                "evaluation": kept,
+                "evaluation": evaluation,
             },
         )
 

@@ -1,7 +1,7 @@
 """Three ways to read an activation range from a histogram; the product takes `min-max`.
 
-Histograms have a fixed number of bins, so memory does not grow with the number of images, and bin
-edges that are the same whatever came first, so the order of the images does not matter.
+Histograms have a fixed number of bins, so memory does not grow with the number of images. Their bin
+edges do not depend on what came first, so the order of the images does not matter.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _percentile(counts: NDArray[np.int64]) -> int:
 
 
 def _entropy(counts: NDArray[np.int64]) -> int:
-    """Number of lowest bins whose 128 levels diverge least from them; of equals, the most.
+    """Number of lowest bins whose 128 levels diverge least from their values; the most at a tie.
 
     Values near 0 are left out, as is usual: after a ReLU they would outweigh all the others, and
     they cost nothing at any range.
@@ -108,7 +108,7 @@ def _divergence(true: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     if not other.sum():
         return math.inf
     p, q = true / true.sum(), other / other.sum()
-    # A bin that only clipped values fall into has no level of its own; it costs as a rare one.
+    # A bin that holds only clipped values has no level of its own; it costs as much as a rare one.
     q = np.maximum(q, 1e-12)
     seen = p > 0
     return float((p[seen] * np.log(p[seen] / q[seen])).sum())

@@ -2,9 +2,9 @@
 
     python -m benchmarks.real_data --data DIR --minutes 30
 
-Each stage is the `dad-edge` command in a process of its own. A stage that fails costs its row, not
-the study: its error stands in the result. Models and reports stay in the work folder; the result
-holds figures only, no paths of this machine.
+Each stage is the `dad-edge` command in a process of its own. If a stage fails, its error
+is written into the result and the study goes on. Models and reports stay in the work folder; the
+result holds only figures, and no paths of this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import dad_edge
 from benchmarks.naming import result_file
 from dad_edge.files import write_json
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.model.checkpoint import STATE
 
 LEFT_OUT = ("scores", "examples", "environment")
@@ -115,7 +115,7 @@ def without(value: Any, keys: Sequence[str]) -> Any:
 
 
 def error_in(stderr: str) -> str:
-    """What a failed command said: its error and next step, or the end of its output."""
+    """The message of a failed command: its error and next step, or the end of its output."""
     start = stderr.rfind("error: ")
     return stderr[start if start >= 0 else -ERROR_CHARACTERS :].strip()[:ERROR_CHARACTERS]
 
@@ -128,7 +128,7 @@ def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, An
     work.mkdir(parents=True, exist_ok=True)
     resume = (work / "run" / STATE).is_file()
     names = {str(data): data.name, str(work): ".", str(Path.home()): "~"}
-    environment = describe()
+    environment = describe_machine()
     rows = {}
     for name, arguments in stages(data, size, minutes, resume).items():
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.synthesis_speed --out benchmarks/results
 
-Drawn images, one process, one thread of OpenCV. Processor time is counted, so that other work on
-the machine changes the figures little. Writes synthesis_<device>_<date>.json.
+The images are drawn in one process with one thread of OpenCV. Processor time is counted, so that
+other work on the machine changes the figures little. Writes synthesis_<device>_<date>.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dad_edge.data.synthesis import (
     self_augmented,
     texture_crop,
 )
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 
 SIDE = 256
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the result; only printed if left out")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    environment = describe()
+    environment = describe_machine()
     result = {"schema_version": 1, "study": "synthesis", "device": environment["device"]}
     result |= {"date": date.today().isoformat(), "side": SIDE, "opencv": cv2.__version__}
     text = json.dumps(result | measure(options.seconds) | {"environment": environment}, indent=2)

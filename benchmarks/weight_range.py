@@ -3,10 +3,11 @@
     python -m benchmarks.weight_range --out benchmarks/results
     python -m benchmarks.weight_range --bundle bundle --data DIR --out benchmarks/results
 
-Weights to ±127, and weights of which any two add up to 128 at most, each as built and with every
-weight rounded to the nearest level. OpenVINO runs them in a process for each instruction set, which
-oneDNN takes from its environment; ONNX Runtime takes no such wish. Accuracy is against FP32 in ONNX
-Runtime on the test split. Times are medians of one frame on one thread, the rows taking turns.
+Measured are weights up to ±127, and weights of which any two add up to at most 128, each as built
+and with every weight rounded to the nearest level. OpenVINO runs them in one process for each
+instruction set, which oneDNN reads from its environment; ONNX Runtime has no such setting. Accuracy
+is against FP32 in ONNX Runtime on the test split. Times are medians of one frame on one thread; the
+rows take turns.
 Writes weight-range_<data>_<device>_<date>.json.
 """
 
@@ -47,8 +48,8 @@ from dad_edge.runtime.sidecar import CPU_PAIR_LIMIT
 ROOT = Path(__file__).parents[1]
 MOST_ISA = "ONEDNN_MAX_CPU_ISA"
 INSTRUCTION_SETS = ("ALL", "AVX512_CORE", "AVX2")
-"""As oneDNN names them; the first is what the machine has, the others lack VNNI. OpenVINO's own
-kernels do not follow, and refuse to run beside oneDNN with less than AVX2."""
+"""Instruction sets as oneDNN names them. The first is that of the machine, the others lack VNNI.
+OpenVINO's own kernels do not obey, and refuse to run beside oneDNN with less than AVX2."""
 ROUNDS = 25
 
 Kind = tuple[int | None, bool]
@@ -131,15 +132,15 @@ def measure(bundle: Bundle, data: Path, only_openvino: bool) -> dict[str, Any]:
 
 def run_study(bundle: Bundle, data: Path) -> dict[str, Any]:
     """The rows of every instruction set, each in a process of its own."""
-    found = {}
+    rows = {}
     for name in INSTRUCTION_SETS:
         command = [sys.executable, "-m", "benchmarks.weight_range", "--row", name]
         command += ["--bundle", str(bundle.path.resolve()), "--data", str(data.resolve())]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), MOST_ISA: name}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        found[name] = result_in(done.stdout) or {"error": error_in(done.stderr)}
-        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
-    return {"instruction_sets": found}
+        process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        rows[name] = result_in(process.stdout) or {"error": error_in(process.stderr)}
+        print(name, json.dumps(rows[name]), file=sys.stderr, flush=True)
+    return {"instruction_sets": rows}
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from dad_edge.data.depth import find_depth
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.errors import DadEdgeError
 from dad_edge.files import sha256_of, write_json

@@ -20,10 +20,10 @@ def main() -> None:
 def _forget_current_folder() -> None:
     """Import nothing from the current folder, where `python -m` looks first."""
     try:
-        here = os.getcwd()
-    except FileNotFoundError:  # it was removed, and is not in the path
+        current_folder = os.getcwd()
+    except FileNotFoundError:  # the folder was removed, so it is not in the path
         return
-    if not getattr(sys.flags, "safe_path", False) and sys.path[0] in ("", here):
+    if not getattr(sys.flags, "safe_path", False) and sys.path[0] in ("", current_folder):
         del sys.path[0]
 
 

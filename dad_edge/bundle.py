@@ -15,7 +15,8 @@ from dad_edge.config import ModelConfig
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.files import is_file_name, new_folder, sha256_of, write_json
-from dad_edge.image.framing import IGNORE, Mask, ignore_in
+from dad_edge.image.framing import IGNORE, ignore_in
+from dad_edge.image.masks import Mask
 from dad_edge.image.pictures import write_picture
 from dad_edge.model.diffusion import alpha_bar_table
 
@@ -145,8 +146,8 @@ class Bundle:
 def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     """Where the bundle of this command is: `--bundle`, the environment, `./bundle`, the demo.
 
-    The demo is only taken where nothing is called `bundle`: what is there and damaged is for
-    `open_bundle` to refuse.
+    The demo bundle is taken only where nothing is called `bundle`. What is there but damaged is
+    refused by `open_bundle`.
 
     Returns:
         The folder, and the reason in words, which every command prints.
@@ -172,7 +173,7 @@ def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     except FileNotFoundError:
         return PACKAGED, _DEMO
     except OSError:
-        pass  # something that cannot be looked at is there nevertheless
+        pass  # what may not be looked at is there all the same
     return local, "./bundle"
 
 
@@ -211,9 +212,10 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def is_demo(bundle: Bundle) -> bool:
-    """Whether a bundle has the networks of the demo, be it the one in the package or a copy."""
+    """Whether a bundle is the demo bundle or has its networks, as a copy does."""
     mapping = read_json(PACKAGED / MANIFEST)
-    return bundle.onnx_digests.items() <= mapping["sha256"].items()
+    packaged: dict[str, str] = mapping["sha256"]
+    return bundle.onnx_digests.items() <= packaged.items()
 
 
 def _why_no_bundle(path: Path) -> str | None:
@@ -236,7 +238,7 @@ def _why_no_bundle(path: Path) -> str | None:
 
 
 def _check_lambdas(manifest: Manifest, path: Path) -> None:
-    """The graphs hold the time steps as constants: an edit of the manifest alone is a fault."""
+    """Refuse a manifest that was edited alone: the graphs hold the time steps as constants."""
     model = manifest.model
     expected = alpha_bar_table(model.schedule)[list(model.lambdas)]
     if not np.allclose(manifest.alpha_bar, expected, rtol=1e-6, atol=0):
@@ -271,12 +273,12 @@ S = TypeVar("S")
 
 
 def _read_optional(cls: type[S], path: Path) -> S | None:
-    # A link that leads nowhere is refused: without it, the defaults would take over unsaid.
+    # A link that leads nowhere is refused, or the defaults would take over without a word.
     return from_mapping(cls, read_json(path), str(path)) if os.path.lexists(path) else None
 
 
 def writable_bundle(path: Path) -> Path:
-    """The bundle to write into: a copy in `./bundle` if this is the one inside the package.
+    """The bundle to write into: a copy in `./bundle` where the given one is inside the package.
 
     Raises:
         StorageError: `./bundle` is taken or cannot be written.

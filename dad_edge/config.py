@@ -210,7 +210,7 @@ class TrainConfig:
     learning_rate: float = 1e-4
     """Peak learning rate of Adam."""
     segmenter_rate: float = 1.0
-    """Learning rate of the segmenter as a share of it; 0.1 in the authors' code."""
+    """Learning rate of the segmenter as a share of `learning_rate`; 0.1 in the authors' code."""
     epochs: int = 500
     """Passes over the normal images; ignored when `max_minutes` ends the run first."""
     max_minutes: float | None = None
@@ -218,7 +218,7 @@ class TrainConfig:
     cosine: bool = False
     """Decay the learning rate to zero along a half cosine over the run."""
     ema_decay: float = 0.0
-    """Decay of the weight average that is evaluated and exported; 0 for none."""
+    """Decay of the average of the weights, which is evaluated and exported; 0 for no average."""
     max_timestep: int = 1000
     """Time steps drawn in training are below this; the paper draws from all T."""
     split_timestep: int = 300
@@ -233,7 +233,7 @@ class TrainConfig:
     grad_clip: float = 0.0
     """Largest gradient norm; 0 for no clipping."""
     compile: bool = False
-    """Compile the training step with `torch.compile`: a slow start, faster steps on GPUs."""
+    """Compile the training step with `torch.compile`: it starts slowly and is faster on GPUs."""
     seed: int = 0
     """Seed of weights, order, synthesis and noise."""
 

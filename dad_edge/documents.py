@@ -1,4 +1,4 @@
-"""JSON and TOML files as frozen dataclasses: what does not fit is refused, its place named."""
+"""JSON and TOML files as frozen dataclasses; what does not fit is refused with its place."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _read(path: Path, language: str, decode: Callable[[str], Any]) -> Any:
 
 
 def _at_line(said: str, content: bytes) -> str:
-    """What msgspec said, with the line instead of the byte; people count lines."""
+    """What msgspec said, with the line in place of the byte, because people count lines."""
     byte = re.search(r" \(byte (\d+)\)$", said)
     if not byte:
         return said
@@ -160,7 +160,7 @@ def _fits(kind: Any, value: Any) -> bool:
 
 
 def _refuse_unknown(given: Any, known: Any, where: str) -> None:
-    """Refuse keys that no field took; msgspec passes over those that a dataclass lacks."""
+    """Refuse keys that no field takes; msgspec itself passes over them."""
     if isinstance(given, dict):
         for key, value in given.items():
             if key not in known:

@@ -26,7 +26,7 @@ INSTALL_HINT = "pip install 'dad-edge[{extra}]'"
 
 
 def printable(text: str) -> str:
-    r"""A text that every output takes: bytes of file names that are not UTF-8 become `\xfc`."""
+    r"""Text that every output takes: bytes of file names that are not UTF-8 become `\xfc`."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -78,7 +78,7 @@ class StorageError(DadEdgeError):
 
 
 class ReaderLeft(DadEdgeError):
-    """Nobody reads stdout any more; a program ends then without a word."""
+    """Nobody reads stdout any more; the program then ends without a word."""
 
     exit_code = 128 + signal.SIGPIPE
 
@@ -120,9 +120,9 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
 
 @contextmanager
 def usable_packages() -> Iterator[None]:
-    """Turn an error from within the import of a package of others into a `MissingDependency`.
+    """Turn an error that arose while another package was imported into a `MissingDependency`.
 
-    Every other error passes through, also an `ImportError`: that is a mistake of this program.
+    Every other error passes through, and so does another `ImportError`, a mistake of this program.
 
     Raises:
         MissingDependency: a package is not installed, or cannot be imported.

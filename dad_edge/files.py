@@ -76,7 +76,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete.
+    """Make a folder that appears under its name only when it is complete.
 
     Args:
         path: final name.
@@ -105,10 +105,10 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into a folder as long as the context lasts.
+    """Keep other processes from writing into a folder for as long as the context lasts.
 
-    The folder is created. The lock is one of the kernel on the folder itself: it leaves no file
-    behind and ends with the process, however that ends.
+    The folder is created. The kernel holds the lock on the folder itself: it leaves no file behind
+    and ends with the process, however the process ends.
 
     Raises:
         StorageError: another process writes there, or the folder cannot be created.
@@ -132,7 +132,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _take_name(draft: Path, path: Path, replace: bool) -> None:
-    """Rename, over an older folder if asked, although another process may be doing the same."""
+    """Rename a folder, over an older one if asked, even while another process does the same."""
     while True:
         try:
             os.replace(draft, path)

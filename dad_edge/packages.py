@@ -1,4 +1,4 @@
-"""Packages of others: which one cannot be imported, why, and what repairs it."""
+"""Packages that this one needs: which cannot be imported, why, and what repairs it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def load(module: str) -> ModuleType:
 
 
 def failed_import(error: BaseException) -> str | None:
-    """The package of others whose import raised an error.
+    """The other package whose import raised an error.
 
     An error that our own code raises, also an `ImportError`, has no other package's import on its
     way; nor has a wrong name in a `from ... import`, since the package itself was imported by then.
@@ -73,12 +73,12 @@ def failed_import(error: BaseException) -> str | None:
     Returns:
         Top-level name of the package; None for any other error.
     """
-    found = list(_imports_on_the_way(error))
-    for _, package in reversed(found):  # of those that import each other, the one that failed
+    imports = list(_imports_on_the_way(error))
+    for _, package in reversed(imports):  # where packages import each other, the one that failed
         if not is_absent(package):
             return package
-    if found:
-        importer, package = found[-1]
+    if imports:
+        importer, package = imports[-1]
         is_misspelt = package not in CORE and importer in ("dad_edge", "importlib")
         return None if is_misspelt else package
     named = getattr(error, "obj", None) or sys.modules.get(getattr(error, "name", None) or "")
@@ -91,7 +91,7 @@ def is_absent(package: str) -> bool:
     """Whether nothing of a top-level package is installed."""
     try:
         return find_spec(package) is None
-    except (ImportError, ValueError):  # what is half imported has no spec
+    except (ImportError, ValueError):  # a module that is half imported has no spec
         return False
 
 
@@ -133,12 +133,12 @@ def repair_of(package: str, reason: str = "") -> str:
 
 
 def distributions_of(package: str) -> list[str]:
-    """Installed distributions that own a top-level module; its usual one if none is known."""
+    """Installed distributions that own a top-level module; the usual one where none is known."""
     if package == "cv2":
-        found = [name for name in OPENCV if _is_installed(name)]
+        names = [name for name in OPENCV if _is_installed(name)]
     else:
-        found = sorted(set(metadata.packages_distributions().get(package, ())))
-    return found or [CORE.get(package, package)]
+        names = sorted(set(metadata.packages_distributions().get(package, ())))
+    return names or [CORE.get(package, package)]
 
 
 def _is_installed(distribution: str) -> bool:
@@ -155,7 +155,7 @@ def _is_hull(module: ModuleType) -> bool:
 
 
 def _imports_on_the_way(error: BaseException) -> Iterator[tuple[str, str]]:
-    """Importer and imported package of others, outermost first, that an error ended."""
+    """Importer and imported package of every import that an error ended, outermost first."""
     step = error.__traceback__
     while step is not None:
         importer = str(step.tb_frame.f_globals.get("__name__")).partition(".")[0]

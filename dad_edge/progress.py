@@ -1,4 +1,4 @@
-"""How far a long task is: what whoever runs it may ask to be told."""
+"""How far a long task is, for whoever runs it and wants to be told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told of every step of a long task; a progress bar is one."""
+    """A callback that is told of every step of a long task, such as a progress bar."""
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
         """Take note of a step.
@@ -19,4 +19,4 @@ class Progress(Protocol):
 
 
 def silent(done: float, total: float, note: str = "") -> None:
-    """The progress that nobody watches."""
+    """Progress of a task that nobody watches."""

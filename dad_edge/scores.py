@@ -7,7 +7,7 @@ _MOST_PLACES = 17
 
 
 def score_text(score: float, threshold: float, places: int) -> str:
-    """A score with so many decimal places, and with more where rounding would cross the threshold.
+    """A score with `places` decimal places, and with more where rounding would cross the threshold.
 
     Whoever reads the text and compares it with the threshold comes to the verdict that was given:
     a score of 0.13868555 beside a threshold of 0.13868559 is not written as 0.138686.
@@ -25,7 +25,7 @@ def score_text(score: float, threshold: float, places: int) -> str:
 
 
 def side_by_side(score: float, threshold: float, places: int) -> tuple[str, str]:
-    """Score and threshold with so many decimal places, or with as many as tell them apart.
+    """Score and threshold with `places` decimal places, or with as many as tell them apart.
 
     Args:
         score: in [0,1], or not a finite number.
@@ -40,5 +40,5 @@ def side_by_side(score: float, threshold: float, places: int) -> tuple[str, str]
 
 
 def threshold_text(threshold: float) -> str:
-    """A threshold with all digits that can decide: a score has the nine of a 32-bit number."""
+    """A threshold with all digits that can decide: a score, a 32-bit number, has nine."""
     return f"{threshold:.9g}"

@@ -1,1 +1,1 @@
-"""Speed on this machine: measured rows, their limits, and estimates for devices not at hand."""
+"""Speed on this machine: measured rows, their limits, and estimates for other devices."""

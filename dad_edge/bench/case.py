@@ -34,11 +34,11 @@ class Case:
     batch: int = 1
     """Frames inspected together."""
     cameras: int = 1
-    """Sources: on a CPU each has an inspector of its own, on a GPU they take turns on one."""
+    """Sources; on a CPU each has an inspector of its own, on a GPU they take turns on one."""
     decode: bool = False
-    """Begin with the frame as a JPEG file in memory, not as pixels."""
+    """Whether the frame begins as a JPEG file in memory and not as pixels."""
     bundle: Bundle | None = None
-    """Whose graphs are run; None for untrained networks."""
+    """The bundle whose graphs are run; None for untrained networks."""
     built: str | None = None
     """Name of an engine of the bundle."""
 
@@ -51,7 +51,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The case in words, the same for the same case."""
+        """The case in words; equal cases have equal names."""
         model = self.model
         parts = [
             f"{method_of(model)} {model.size} {model.image_size} px",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from dad_edge.bench.case import Case, CasePrecision, Device, EngineName, recipe_model
+from dad_edge.bench.names import StudyName
 from dad_edge.bundle import Bundle
 from dad_edge.config import Method, ModelConfig, SizeName
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.runtime.sidecar import list_engines, read_sidecar
 
-StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]
 STUDIES: tuple[StudyName, ...] = ("main", "table3", "table4", "precision", "scaling")
 """Studies in the order in which `all` runs them."""
 METHODS: tuple[Method, ...] = ("SegmentationAD", "DRAEM+", "DenoisingAD", "DiffusionAD")
@@ -21,7 +20,7 @@ GUIDED = (200, 400)
 """Time steps of the journal version."""
 CPU_ENGINES: tuple[EngineName, ...] = ("ONNX Runtime", "OpenVINO")
 TORCH_FAST: tuple[EngineName, ...] = ("PyTorch compile", "PyTorch CUDA graph")
-"""Faster than PyTorch's eager mode; the second with everything else of the frame in the graph."""
+"""Faster modes of PyTorch than eager; the second has all of a frame's steps in its graph."""
 GPU_ENGINES: tuple[EngineName, ...] = ("TensorRT", "TensorRT-RTX")
 _NAMES: dict[str, EngineName] = {
     "onnxruntime": "ONNX Runtime",
@@ -47,8 +46,8 @@ def plan_rows(
     Args:
         study: one, or `all`.
         bundle: the user's.
-        engine: name of a built engine: that alone is measured.
-        device: where PyTorch rows run; the GPU if there is one.
+        engine: name of a built engine, which alone is measured.
+        device: where PyTorch rows run; the GPU, if there is one, where None.
     """
     if engine is not None:
         return [Planned(case=_built(bundle, engine), studies=("main",))]
@@ -66,8 +65,8 @@ def plan_rows(
         for case in makers[name](bundle, device):
             before = planned.get(case.name)
             studies = (*before.studies, name) if before else (name,)
-            kept = before.case if before else case
-            planned[case.name] = Planned(case=kept, studies=tuple(dict.fromkeys(studies)))
+            planned_case = before.case if before else case
+            planned[case.name] = Planned(case=planned_case, studies=tuple(dict.fromkeys(studies)))
     return list(planned.values())
 
 
@@ -80,8 +79,12 @@ def deployed(bundle_or_model: Bundle | ModelConfig, device: Device) -> Case:
     model = bundle.model if bundle else bundle_or_model
     assert isinstance(model, ModelConfig)
     if device == "cuda":
-        here = importlib.util.find_spec("tensorrt") or not importlib.util.find_spec("tensorrt_rtx")
-        engine: EngineName = "TensorRT" if here else "TensorRT-RTX"
+        installed = {
+            name: importlib.util.find_spec(name) is not None
+            for name in ("tensorrt", "tensorrt_rtx")
+        }
+        only_rtx = installed["tensorrt_rtx"] and not installed["tensorrt"]
+        engine: EngineName = "TensorRT-RTX" if only_rtx else "TensorRT"
         return Case(model=model, bundle=bundle, engine=engine, precision="fp16", device="cuda")
     return Case(model=model, bundle=bundle, engine="ONNX Runtime")
 
@@ -100,7 +103,7 @@ def _built(bundle: Bundle, name: str) -> Case:
 
 
 def _engines(bundle: Bundle, precision: CasePrecision) -> Iterator[Case]:
-    """A bundle on every runtime, whether it can run here or not."""
+    """A bundle on every runtime, including those that cannot run here."""
     for engine in CPU_ENGINES:
         yield Case(model=bundle.model, bundle=bundle, engine=engine, precision=precision)
     lower: CasePrecision = "int8" if precision == "int8" else "fp16"
@@ -124,8 +127,8 @@ def _torch(
 def _main(bundle: Bundle, device: Device) -> Iterator[Case]:
     yield _torch(bundle.model, device, bundle=bundle)
     yield from _engines(bundle, "fp32")
-    own = [_built(bundle, name) for name in list_engines(bundle)]
-    yield from (case for case in own if case.precision != "fp32")
+    built = [_built(bundle, name) for name in list_engines(bundle)]
+    yield from (case for case in built if case.precision != "fp32")
     yield replace(deployed(bundle, device), decode=True)
     for size in _other_sizes(bundle):
         yield deployed(recipe_model(size), device)
@@ -144,8 +147,8 @@ def _table4(bundle: Bundle, device: Device) -> Iterator[Case]:
         models.append(recipe_model(size, lambdas=GUIDED, fusion="norm_guided"))
         yield from (_torch(model, device) for model in models)
         if size != "paper" or device == "cuda":
-            own = [bundle if model == bundle.model else model for model in models]
-            yield from (deployed(what, device) for what in own)
+            subjects = [bundle if model == bundle.model else model for model in models]
+            yield from (deployed(subject, device) for subject in subjects)
 
 
 def _precision(bundle: Bundle, device: Device) -> Iterator[Case]:
@@ -179,8 +182,8 @@ def _other_sizes(bundle: Bundle) -> list[SizeName]:
 def sweeps(bundle: Bundle, device: Device) -> dict[str, list[tuple[float, Case]]]:
     """What the scaling study varies → the places on its axis and their cases.
 
-    Image sizes are counted in pixels of the model's input. What is no longer the bundle's own
-    graph is run untrained.
+    Image sizes are counted in pixels of the model's input. Networks that are not the bundle's own
+    are run untrained.
     """
     own, model = deployed(bundle, device), bundle.model
     lambdas = ((100,), (100, 200), (100, 200, 300), (100, 200, 300, 400))

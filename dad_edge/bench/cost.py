@@ -24,10 +24,10 @@ class Cost:
     activations: int
     """Elements that those layers read and write when nothing stays in a cache between two."""
     layers: int
-    """How many they are."""
+    """Number of those layers."""
 
     def gigabytes(self, precision: str) -> float:
-        """Gigabytes moved, all in the elements of one precision."""
+        """Gigabytes moved, with all elements in one precision."""
         return ITEMSIZE[precision] * (self.weights + self.activations) / 1e9
 
 
@@ -36,7 +36,7 @@ Costs = dict[str, Cost]
 
 
 def bundle_cost(bundle: Bundle, batch: int = 1) -> Costs:
-    """Counted from a bundle's graphs; empty where they hide their shapes."""
+    """Costs counted from a bundle's graphs; empty where these hide their shapes."""
     levels = len(bundle.model.lambdas)
     masks = 1 if bundle.model.fusion == "norm_guided" else levels
     costs = {}
@@ -55,7 +55,7 @@ def bundle_cost(bundle: Bundle, batch: int = 1) -> Costs:
 
 
 def model_cost(model: ModelConfig, batch: int = 1) -> Costs:
-    """Counted in PyTorch on tensors without data, for any method and size.
+    """Costs counted in PyTorch on tensors without data, for any method and size.
 
     Raises:
         MissingDependency: PyTorch is not installed.
@@ -100,7 +100,7 @@ def _count(network: Any, value: Any) -> Cost:
                         activations += tensor.numel()
             return result
 
-    with Counter():
+    with Counter():  # type: ignore[no-untyped-call]
         network(value)
     return Cost(gflop=flop / 1e9, weights=weights, activations=activations, layers=layers)
 

@@ -1,11 +1,10 @@
-"""Peak figures of devices that are not at hand, as their maker publishes them."""
+"""Peak figures of other devices, as their maker publishes them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-DeviceName = Literal["orin-nano", "orin-nx", "agx-orin", "thor", "l4", "rtx-4090", "h100"]
+from dad_edge.bench.names import DeviceName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +85,9 @@ DEVICES: dict[DeviceName, DevicePeak] = {
         "1978.9 TOPS INT8, both dense; 3352 GB/s. The PCIe card: 756 and 1513, 2039 GB/s",
     ),
 }
-"""Every figure is a peak of the maker's; none was measured by this project.
+"""Every figure is a peak that the maker states; this project measured none of them.
 
-The data sheets of the three Orin modules were read themselves. The figures of Thor, L4, RTX 4090
+The data sheets of the three Orin modules were read. The figures of Thor, L4, RTX 4090
 and H100, and the FP16 of the Orin Nano, were checked only where other public texts quote the
 document that is named.
 """

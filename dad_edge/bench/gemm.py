@@ -1,4 +1,4 @@
-"""Square matrix products, ready to be called: what a device's speed is measured with."""
+"""Square matrix products, ready to be called, to measure a device's speed with."""
 
 from __future__ import annotations
 

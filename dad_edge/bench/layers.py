@@ -1,4 +1,4 @@
-"""Where the time of the networks goes, layer by layer, asked of the runtime's own profiler."""
+"""Where the time of the networks goes, layer by layer, as the runtime's own profiler says."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PROFILERS: tuple[Profiler, ...] = ("ONNX Runtime", "OpenVINO")
 RUNS = 15
 SLOWEST = 6
 LAYOUT = "layout changes"
-"""Reordering that the runtime adds between layers; no part of the network."""
+"""Reordering that the runtime adds between layers; it is no part of the network."""
 _NEAR = 4
-"""Nodes back from a profiled one, such as a fused activation, to the layer that computes."""
+"""So many nodes lie between a profiled one, such as a fused activation, and its layer at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def profile_bundle(
     """Time by layer group and the slowest layers of one frame in FP32.
 
     Args:
-        bundle: whose graphs are run.
+        bundle: the bundle whose graphs are run.
         profiler: the runtime.
         gflop_per_s: peak of a matrix product.
         gbyte_per_s: peak of a copy.
@@ -149,7 +149,7 @@ def assign(
 
 
 def _names(name: str) -> Iterator[str]:
-    """What a step's name may be in the graph, the likeliest first."""
+    """Names that a step may have in the graph, the likeliest first."""
     first = name.split("/")[0]
     yield from (name, first, first.removesuffix("_nchwc"))
 

@@ -1,4 +1,4 @@
-"""One measured run: warm-up, samples until they are steady, and what can be said of them."""
+"""One measured run: warm-up, samples until they are steady, and the figures that follow."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from dad_edge.bench.result import Percentiles
 from dad_edge.progress import Progress, silent
 
 WARM_UP_SHARE = 0.1
-"""Share of the asked time that is run before anything is counted, on top of three calls."""
+"""Before anything is counted, three calls and this share of the asked time are run."""
 ROUNDS = 3
 """A run that is not steady goes on for up to this many times the asked time."""
 STEADY = 0.02
-"""Steady: the median's confidence interval reaches at most this share to either side of it, and
+"""A run is steady if the median's confidence interval reaches at most this share to either side and
 the medians of the run's two halves differ by at most twice that."""
 BLOCK_S = 0.25
-"""How long calls follow one another before the machine's own speed is read again."""
+"""After so many seconds of calls the machine's own speed is read again."""
 FEWEST_CALLS = 3
 FEWEST_STEADY = 6
-"""Fewer calls have no confidence interval and are never called steady."""
+"""With fewer calls there is no confidence interval, and the run is never called steady."""
 FEWEST_SLOW_CALLS = 2
-"""Where one call takes longer than a third of the asked time; its warm-up is one call."""
+"""As many calls are enough where one takes longer than a third of the time; one more warms up."""
 
 Call = Callable[[int], dict[str, float]]
 """Runs the n-th batch and returns the milliseconds of its stages."""
@@ -35,14 +35,14 @@ Call = Callable[[int], dict[str, float]]
 
 @dataclass(slots=True)
 class Block:
-    """Calls in a row, with a reading of the machine's speed before and after them."""
+    """Calls in a row, with readings of the machine's speed before and after them."""
 
     wall_s: float = 0.0
     latency_ms: list[float] = field(default_factory=list)
     """Of every call, in order."""
     stage_ms: list[dict[str, float]] = field(default_factory=list)
     speed: Reading = ()
-    """The lower reading; empty where none is taken."""
+    """The lower of the two readings; empty where none is taken."""
 
 
 @dataclass(slots=True)
@@ -55,9 +55,9 @@ class Samples:
     """Of every call, in order."""
     stage_ms: list[dict[str, float]]
     slowed_share: float | None
-    """Share of the measured time in which the machine itself was slowed; None if not watched."""
+    """Share of the time in which the machine itself was slowed; None if nothing watched it."""
     slowed_counts: bool
-    """Whether that time is among the figures, because too little is left without it."""
+    """Whether that time counts in the figures, because too little is left without it."""
     speed: Reading | None
     """Median of the machine's speed while they were made."""
 
@@ -77,7 +77,7 @@ def measure(
         progress: told about once a second how far it is.
         pace: watches the machine's own speed. Times in which it was slowed are left out, and made
             up for, as long as there are others.
-        blocks: of earlier visits to the same row, which count too; those of this one are added.
+        blocks: blocks of earlier visits to the same row, which count too; new ones are added.
 
     Returns:
         The calls of all visits that count.
@@ -110,8 +110,8 @@ def measure(
             goal_s += seconds
         if time.perf_counter() - shown > 1:
             shown = time.perf_counter()
-            what = "measuring" if measured_s < seconds else "not steady yet, measuring on"
-            progress(min(measured_s / seconds, 1.0), 1.0, what)
+            note = "measuring" if measured_s < seconds else "not steady yet, measuring on"
+            progress(min(measured_s / seconds, 1.0), 1.0, note)
     blocks = [] if blocks is None else blocks
     blocks.extend(visit)
     return _gather(blocks, warm_up_calls, seconds, pace)
@@ -171,7 +171,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def why_unsteady(latency_ms: Sequence[float]) -> str | None:
-    """Why these latencies, in order, cannot be quoted as one figure; None when they can."""
+    """Why latencies, in the order of calls, cannot be quoted as one figure; None if they can."""
     interval = median_interval(latency_ms)
     if interval is None:
         return f"only {len(latency_ms)} calls were measured"
@@ -220,7 +220,7 @@ class Summary:
 
 
 def summary(samples: Samples, frames: int) -> Summary:
-    """What can be said of a run.
+    """The figures of a run.
 
     Args:
         samples: the run.

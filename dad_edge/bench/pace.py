@@ -2,8 +2,8 @@
 
 Neighbours on the host of a virtual machine, a falling clock and other programs slow a machine down,
 and only the last of them shows in a load figure. Two small tasks between the measured calls show
-all three, and say nothing about what is measured: a matrix product shows how fast the cores
-compute, a handover how fast one core reads what another has just written. A host may move virtual
+all three, independent of what is measured. A matrix product shows how fast the cores compute, a
+handover how fast one core reads what another has just written. A host may move virtual
 cores apart, and whatever runs on several of them then waits for its data.
 """
 
@@ -24,18 +24,18 @@ Reading = tuple[float, ...]
 """Speed of every task, in pieces a second."""
 
 SETTLE_S = 0.01
-"""Waited before a reading: threads of OpenMP go on spinning for some milliseconds after a call."""
+"""Wait before a reading: threads of OpenMP go on spinning for some milliseconds after a call."""
 SIDE = 512
 PRODUCTS = 5
-"""Their median counts, after one that does not."""
+"""The median of these products counts, after one that does not count."""
 HANDED_OVER = 1 << 18
 """FP32 values that every core writes and the next one reads: 1 MiB."""
 CORES = 8
 """Cores that take part, spread over all usable ones; more would mostly wait for each other."""
 HANDOVERS = 20
-"""Their median counts, that of the slowest core."""
+"""The median of these handovers counts, on the slowest core."""
 FULL_SPEED = 90
-"""Percentile of all readings that is called the machine's full speed."""
+"""This percentile of all readings is called the machine's full speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Task:
     slowed: float
     """A machine below this share of its full speed is called slowed."""
     run: Callable[[], float]
-    """Does it and returns the seconds it took."""
+    """Does the task and returns the seconds it took."""
 
 
 class Pace:
@@ -72,7 +72,7 @@ class Pace:
         return self._readings[-1]
 
     def shares(self, reading: Reading) -> dict[str, float]:
-        """A reading as shares of the machine's full speed, as far as it has shown itself."""
+        """A reading as shares of the machine's full speed, as far as that is known yet."""
         return {
             task.name: speed / best
             for task, speed, best in zip(self._tasks or (), reading, self._full, strict=True)
@@ -105,7 +105,7 @@ def handover() -> Callable[[], float]:
     pool = ThreadPoolExecutor(len(cores), "handover")
 
     def of_core(place: int) -> float:
-        os.sched_setaffinity(0, {cores[place]})  # of this thread
+        os.sched_setaffinity(0, {cores[place]})  # affinity of this thread
         neighbour = written[place - 1]
         seconds = []
         for number in range(HANDOVERS):

@@ -1,4 +1,4 @@
-"""What the paper reports: the rows that `bench` stands beside.
+"""What the paper reports: the rows that `bench` sets its own beside.
 
 Source: "DiffusionAD: Denoising Diffusion for Anomaly Detection", arXiv 2303.08730, first version;
 the journal version is "Norm-guided One-step Denoising Diffusion for Anomaly Detection", IEEE TPAMI

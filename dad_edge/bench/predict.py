@@ -1,4 +1,4 @@
-"""Estimates for a device that is not at hand: its published roof, and a share of it."""
+"""Estimates for another device: its published roof, and a share of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dad_edge.bench.cost import Cost, bundle_cost, total
-from dad_edge.bench.devices import DEVICES, DeviceName, DevicePeak
+from dad_edge.bench.devices import DEVICES, DevicePeak
 from dad_edge.bench.measure import rounded
+from dad_edge.bench.names import DeviceName
 from dad_edge.bench.result import Row
 from dad_edge.bench.roof import roof_of
 from dad_edge.bench.row import run_own
@@ -24,15 +25,15 @@ PREDICTION_SCHEMA = 1
 PRECISIONS = ("fp16", "int8")
 MEASURE_SECONDS = 5.0
 ASSUMED_SHARES = (0.15, 0.5)
-"""Shares of the roof that are assumed to be reached: a cautious one, and this project's aim."""
+"""Shares of the roof that are assumed: a cautious one, and the one that this project aims at."""
 LAYER_S = 3e-6
-"""Assumed time of a layer beside its work: a kernel begins and ends, its operands arrive."""
+"""Assumed time that a layer takes beside its work, to begin, to end and to get its operands."""
 SIZE_COSTS: dict[SizeName, Cost] = {
     "nano": Cost(gflop=2.5497, weights=852756, activations=23887600, layers=135),
     "edge": Cost(gflop=94.6504, weights=11795260, activations=397076096, layers=242),
     "paper": Cost(gflop=1278.401, weights=152991300, activations=1242765824, layers=242),
 }
-"""One frame at λ = 100 and 200 of every size, counted as `dad_edge.bench.cost.model_cost` does."""
+"""Cost of one frame at λ = 100 and 200 for every size, as `bench.cost.model_cost` counts it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,7 @@ def predict(bundle: Bundle, name: DeviceName, measured: Row | None = None) -> Pr
     Args:
         bundle: a checked bundle.
         name: of the device.
-        measured: a row measured here, whose share of this machine's roof is a third guess.
+        measured: a row measured here; its share of this machine's roof is a third guess.
     """
     guesses = [Guess(share=share, source="assumed") for share in ASSUMED_SHARES]
     if measured is not None and measured.share_of_roof is not None:
@@ -109,25 +110,25 @@ def predict(bundle: Bundle, name: DeviceName, measured: Row | None = None) -> Pr
         guesses.append(Guess(share=measured.share_of_roof, source=f"reached by {where}"))
     device = DEVICES[name]
     costs = {str(size): cost for size, cost in SIZE_COSTS.items()}
-    if (own := total(bundle_cost(bundle))) is not None:
+    if (cost_here := total(bundle_cost(bundle))) is not None:
         del costs[bundle.model.size]
-        costs = {f"this bundle, {bundle.model.size}": own} | costs
+        costs = {f"this bundle, {bundle.model.size}": cost_here} | costs
     rows = tuple(
-        _predict_row(what, cost, device, precision, guesses)
-        for what, cost in costs.items()
+        _predict_row(label, cost, device, precision, guesses)
+        for label, cost in costs.items()
         for precision in PRECISIONS
     )
     return Prediction(device=device, shares_of_roof=tuple(guesses), rows=rows)
 
 
 def _predict_row(
-    what: str, cost: Cost, device: DevicePeak, precision: str, guesses: Sequence[Guess]
+    label: str, cost: Cost, device: DevicePeak, precision: str, guesses: Sequence[Guess]
 ) -> PredictedRow:
     peak = device.fp16_tflop_per_s if precision == "fp16" else device.int8_top_per_s
     gbyte = cost.gigabytes(precision)
     roof = roof_of(cost.gflop, gbyte, 1, peak * 1e3, device.gbyte_per_s)
     return PredictedRow(
-        what=what,
+        what=label,
         precision=precision,
         gflop=rounded(cost.gflop),
         gbyte=rounded(gbyte),
@@ -141,7 +142,7 @@ def _predict_row(
 
 
 def estimate(bundle: Bundle, name: DeviceName, seconds: float | None = None) -> Prediction:
-    """`predict`, with the share of the roof that the bundle reaches here measured first.
+    """Measure the share of the roof that the bundle reaches here, then `predict`.
 
     Args:
         bundle: a checked bundle.

@@ -33,7 +33,7 @@ class StageTime(Percentiles):
     share: float
     """Of the whole latency, in [0,1]."""
     gflop: float | None
-    """Of one call; None for a step without a network."""
+    """Arithmetic of one call; None for a step without a network."""
     gflop_per_s: float | None
     """At the median time."""
 
@@ -43,9 +43,9 @@ class Configuration:
     """What a row measured, in plain values."""
 
     name: str
-    """In words; the same for the same configuration."""
+    """The configuration in words; equal configurations have equal names."""
     method: str
-    """As the paper's tables call it."""
+    """The method, as the paper's tables call it."""
     lambdas: tuple[int, ...]
     """Time steps of the inference; empty for a method without noise."""
     size: str
@@ -62,9 +62,9 @@ class Configuration:
     device: str
     """`cpu` or `cuda`."""
     weights: str
-    """Name of the bundle they are from, or `UNTRAINED`."""
+    """Name of the bundle that the weights are from, or `UNTRAINED`."""
     studies: tuple[str, ...] = ()
-    """Those that show the row."""
+    """The studies that show the row."""
 
     @property
     def frames_a_call(self) -> int:
@@ -106,7 +106,7 @@ class Row(Configuration):
     overhead_share: float
     """Share of the time that was spent between the calls."""
     networks_ms: Percentiles | None
-    """Both networks alone, without copies between host and device; None where not told apart."""
+    """Both networks alone, without copies between host and device; None where that is not known."""
     stages: dict[str, StageTime]
     """Step → its time."""
     gflop: float | None
@@ -126,9 +126,9 @@ class Row(Configuration):
     roof_fps: float | None = None
     """Frames per second that the measured peaks allow; None where one is not known."""
     arithmetic_fps: float | None = None
-    """What the peak of arithmetic alone allows."""
+    """Frames per second that the peak of arithmetic alone allows."""
     memory_fps: float | None = None
-    """What the peak of memory traffic alone allows."""
+    """Frames per second that the peak of memory traffic alone allows."""
     share_of_roof: float | None = None
     """`fps` as a share of `roof_fps`."""
     times_eager: float | None = None
@@ -141,7 +141,7 @@ class NotMeasured(Configuration):
 
     reason: str
     next: str | None
-    """What to do about it, where something can be done."""
+    """What to do about the reason, where something can be done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +168,7 @@ class SlowLayer:
     """ONNX operator, or the runtime's own name for a step that is no layer of the graph."""
     group: str
     shape: tuple[int, ...]
-    """Of what it makes; empty where it is not known."""
+    """Shape of the layer's output; empty where it is not known."""
     ms: float
     share: float
     """Of the time of all layers, in [0,1]."""
@@ -177,11 +177,11 @@ class SlowLayer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerProfile:
-    """Where the time of one frame goes on one runtime, or why nobody can tell."""
+    """Where the time of one frame goes on one runtime, or why that is not known."""
 
     engine: str
     ms: float | None = None
-    """Of all layers; None if there is no profile."""
+    """Milliseconds of all layers; None if there is no profile."""
     groups: tuple[LayerGroup, ...] = ()
     slowest: tuple[SlowLayer, ...] = ()
     reason: str | None = None
@@ -235,10 +235,10 @@ class PeakRates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredBundle:
-    """Whose graphs were run."""
+    """The bundle whose graphs were run."""
 
     name: str
-    """Of its folder, without the folders above it."""
+    """Name of its folder, without the folders above it."""
     class_name: str
     sha256: dict[str, str]
     """Graph → digest."""
@@ -258,12 +258,12 @@ class DrawnFrames:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudySensors:
-    """What the device told of itself around the study."""
+    """What the device reported about itself before and after the study."""
 
     before: Sensors
     after: Sensors
     throttling: tuple[str, ...]
-    """Reasons why it was slower than it can be."""
+    """Reasons why the device was slower than it can be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,7 +275,7 @@ class StudyResult:
     date: str
     """ISO 8601, UTC."""
     environment: dict[str, Any]
-    """As `dad_edge.machine.environment.describe` tells it."""
+    """The machine, as `dad_edge.machine.environment.describe_machine` describes it."""
     bundle: MeasuredBundle
     frames: DrawnFrames
     load: Load
@@ -287,7 +287,7 @@ class StudyResult:
     layers: tuple[LayerProfile, ...] | None = None
     """One entry for each CPU runtime; None if the study has no row that asks for it."""
     scaling: tuple[Sweep, ...] | None = None
-    """None if the study varies nothing."""
+    """The sweeps; None if the study varies nothing."""
 
     @property
     def device(self) -> str:
@@ -296,12 +296,12 @@ class StudyResult:
 
 
 def values_of(record: Any) -> dict[str, Any]:
-    """Field → value of a record whose fields are also those of another."""
+    """Field → value of a record, to make a record that has the same fields and more."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:
-    """A result as plain values: the keys are the fields, and what was not asked for is left out."""
+    """A result as plain values by field; parts that were not asked for are left out."""
     values: dict[str, Any] = msgspec.to_builtins(result)
     for key in ("layers", "scaling"):
         if values[key] is None:

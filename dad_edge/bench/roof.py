@@ -1,4 +1,4 @@
-"""What the device can do at best, measured in the same run, and the roof that follows from it."""
+"""What the device can do at best, measured in the same study, and the roof that follows from it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Roof:
     """Limits of one configuration on one device."""
 
     fps: float
-    """Frames/s that no program with this arithmetic and traffic can pass."""
+    """Frames/s that no program with this arithmetic and traffic can exceed."""
     arithmetic_fps: float
     memory_fps: float
-    """If nothing stays in a cache between two layers; a cache can lift this one."""
+    """Limit of memory if nothing stays in a cache between two layers; a cache can lift it."""
 
 
 def roof_of(
@@ -61,20 +61,20 @@ class Peaks:
         self._gbyte: dict[Device, float | None] = {}
 
     def gflop_per_s(self, device: Device, precision: CasePrecision) -> float | None:
-        """Of a square matrix product; None where nothing here can measure it."""
+        """Rate of a square matrix product; None where nothing here can measure it."""
         key = (device, precision)
         if key not in self._gflop:
             self._gflop[key] = _or_none(lambda: gemm_gflops(device, precision, self._seconds))
         return self._gflop[key]
 
     def gbyte_per_s(self, device: Device) -> float | None:
-        """Of a large copy, reads and writes together; None where nothing here can measure it."""
+        """Rate of a large copy, reads and writes together; None where nothing can measure it."""
         if device not in self._gbyte:
             self._gbyte[device] = _or_none(lambda: copy_gbytes(device, self._seconds))
         return self._gbyte[device]
 
     def measure_again(self) -> None:
-        """Take the better of the first and a second measurement: other work only lowers them."""
+        """Measure again and keep the better result, because other work only lowers a peak."""
         for (device, precision), first in self._gflop.items():
             if first is not None:
                 again = gemm_gflops(device, precision, self._seconds)
@@ -84,7 +84,7 @@ class Peaks:
                 self._gbyte[device] = max(rate, copy_gbytes(device, self._seconds))
 
     def rates(self) -> PeakRates:
-        """What was measured so far."""
+        """The peaks that were measured so far."""
         return PeakRates(
             gflop_per_s={f"{d} {p}": rounded(v) for (d, p), v in self._gflop.items()},
             gbyte_per_s={d: rounded(v) for d, v in self._gbyte.items()},

@@ -23,9 +23,10 @@ from dad_edge.bench.measure import (
 from dad_edge.bench.pace import Pace, Reading
 from dad_edge.bench.result import Percentiles, Row, StageTime, values_of
 from dad_edge.bench.roof import Peaks, roof_of
-from dad_edge.bench.subject import Frame, Subject, case_cost, check_here, open_case
+from dad_edge.bench.subject import Subject, case_cost, check_here, open_case
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DadEdgeError
+from dad_edge.image.pictures import Picture
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
@@ -34,9 +35,9 @@ from dad_edge.progress import Progress, silent
 FRAMES = 16
 FRAME_SIDE = 256
 LONGEST_OWN_CALL_S = 25.0
-"""The bundle alone is not measured where a call is expected to take longer."""
+"""The bundle is not measured alone where a call is expected to take longer."""
 EXPECTED_SHARE = 0.4
-"""Share of the peak that is expected of a row before it was measured."""
+"""Share of the peak that a row is expected to reach, before it is measured."""
 NETWORK_CALLS = 30
 SLOWED = "the machine itself was slower than in the rest of the study"
 
@@ -45,7 +46,7 @@ SLOWED = "the machine itself was slower than in the rest of the study"
 class Rig:
     """What all rows of a study are measured with."""
 
-    frames: Sequence[Frame]
+    frames: Sequence[Picture]
     """(H,W,3) uint8 BGR, inspected in turn."""
     peaks: Peaks
     """Of the devices."""
@@ -55,21 +56,21 @@ class Rig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """A row before its study has ended, which alone tells how fast the machine can be."""
+    """A row before its study has ended; only the whole study tells how fast the machine can be."""
 
     row: Row
-    """Without the roof, the machine's speed and the comparison with PyTorch."""
+    """The row without its roof, the machine's speed and the comparison with PyTorch."""
     speed: Reading | None
     """The machine's speed while it was measured; None where nothing watched it."""
 
     def why_unstable(self, pace: Pace) -> str | None:
-        """Why the figures are not to be quoted, by all that is known so far."""
+        """Why the figures are not to be quoted, as far as is known yet."""
         if self.row.unstable or self.speed is None:
             return self.row.unstable
         return SLOWED if pace.slowed(self.speed) else None
 
 
-def draw_frames() -> list[Frame]:
+def draw_frames() -> list[Picture]:
     """Frames of the demo product, the same every time."""
     from dad_edge.data.demo import line
 
@@ -103,7 +104,7 @@ def measure_case(
         seconds: how long; more while it is not steady.
         longest_s: a case whose call is expected to take longer is not opened.
         progress: told how far it is.
-        blocks: of earlier visits, which count too; those of this one are added.
+        blocks: blocks of earlier visits, which count too; new ones are added.
 
     Raises:
         DadEdgeError: it cannot run here, or is expected to be too slow; the message says why.
@@ -112,7 +113,7 @@ def measure_case(
     _check_expected(case, longest_s, rig.peaks)
     before = read_sensors()
     with open_case(case, rig.frames) as subject, LoadWatch() as watch:
-        watched = rig.pace if case.device == "cpu" else None  # a GPU tells its clock itself
+        watched = rig.pace if case.device == "cpu" else None  # a GPU reports its own clock
         samples = measure(subject.call, seconds, progress, watched, blocks)
         networks = _networks_ms(subject, samples, seconds)
     after = read_sensors()
@@ -182,9 +183,9 @@ def _stages(samples: Samples, subject: Subject) -> dict[str, StageTime]:
 
 
 def finish(measured: Measured, peaks: Peaks, pace: Pace, others: Sequence[Row] = ()) -> Row:
-    """A row with what only the end of its study tells.
+    """A row with what is known only at the end of its study.
 
-    A machine that was slowed through the whole of an early row has shown its full speed by then.
+    By then a machine that was slowed during all of an early row has shown its full speed.
 
     Args:
         measured: the row.
@@ -220,7 +221,7 @@ def with_roof(row: Row, peaks: Peaks) -> Row:
 
 
 def times_eager(row: Row, rows: Sequence[Row]) -> float | None:
-    """Frames/s of a row ÷ those of the same networks as the authors run them; None without them."""
+    """Frames/s of a row ÷ those of the same networks as the authors run them, if there are any."""
     for other in rows:
         authors = other.engine == "PyTorch eager" and other.precision in ("fp32", "tf32")
         if authors and other.is_one_frame and _networks_of(other) == _networks_of(row):

@@ -1,4 +1,4 @@
-"""Cost against what is varied: a straight line, or the reason why it is none."""
+"""Cost against what is varied: a straight line, or the reason why there is none."""
 
 from __future__ import annotations
 

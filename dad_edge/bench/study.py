@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from dad_edge.bench.case import Device
-from dad_edge.bench.cases import Planned, StudyName, plan_rows, sweeps
+from dad_edge.bench.cases import Planned, plan_rows, sweeps
 from dad_edge.bench.layers import PROFILERS, profile_bundle
 from dad_edge.bench.measure import FEWEST_STEADY, Block
+from dad_edge.bench.names import StudyName
 from dad_edge.bench.pace import Pace
 from dad_edge.bench.result import (
     DrawnFrames,
@@ -28,7 +29,7 @@ from dad_edge.bench.row import FRAME_SIDE, Measured, Rig, draw_frames, finish, m
 from dad_edge.bench.scaling import fit_sweep
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DadEdgeError
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.sensors import read_sensors, throttling
@@ -49,12 +50,12 @@ LONGEST_CALL_S: dict[StudyName, float] = {
     "precision": 4.0,
     "scaling": 4.0,
 }
-"""A row whose call is expected to take longer is left out, and says so."""
+"""A row whose call is expected to take longer is left out with that reason."""
 LIMIT_S = 720.0
-"""Rows that a study has not begun by then are left out, and say so."""
+"""Rows that a study has not begun by then are left out with that reason."""
 VISITS = 3
-"""How often a row is opened and measured for half its time; the last visit is for those that are
-not steady. What differs between two openings, such as where memory lies, is seen in no single one,
+"""How often a row is opened and measured for half its time. The last visit is for rows that are not
+steady. One opening alone does not show what differs between openings, such as where memory lies,
 and a machine that was slowed at one time may not be at another."""
 
 
@@ -71,7 +72,7 @@ def run_study(
     Args:
         bundle: a checked bundle.
         study: which rows; `all` for every one.
-        engine: name of a built engine: that alone is measured.
+        engine: name of a built engine, which alone is measured.
         seconds: how long to measure a row, longer while it is not steady; by default what suits
             the study.
         progress: told how far the study is.
@@ -87,17 +88,17 @@ def run_study(
     rows = [one.row for one in measured]
     rows = [finish(one, rig.peaks, rig.pace, rows) for one in measured]
     after = read_sensors()
-    asked = {name for plan in planned for name in plan.studies}
+    studies = {name for plan in planned for name in plan.studies}
     layers, scaling = None, None
-    if engine is None and {"main", "precision"} & asked:
+    if engine is None and {"main", "precision"} & studies:
         progress(1.0, 1.0, "profiling layers")
         layers = _layers(bundle, rig.peaks)
-    if "scaling" in asked:
+    if "scaling" in studies:
         scaling = _scaling(bundle, rows)
     return StudyResult(
         study=study,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        environment=describe(),
+        environment=describe_machine(),
         bundle=MeasuredBundle(
             name=bundle.path.resolve().name,
             class_name=bundle.manifest.class_name,
@@ -122,7 +123,7 @@ def run_study(
 def _visit_all(
     planned: Sequence[Planned], rig: Rig, seconds: float | None, progress: Progress
 ) -> tuple[list[Measured], list[NotMeasured]]:
-    """All rows in turn, and again; the last visit to a row has the samples of all of them."""
+    """Visit all rows in turn, and again; the last visit to a row has the samples of all visits."""
     rows: dict[str, Measured] = {}
     not_measured: list[NotMeasured] = []
     blocks: dict[str, list[Block]] = {plan.case.name: [] for plan in planned}
@@ -159,7 +160,7 @@ def _part_of(progress: Progress, name: str, before: float, part: float) -> Progr
 
 
 def _length(plan: Planned, seconds: float | None) -> float:
-    """How long to measure a row; the longest of its studies counts."""
+    """How long to measure a row: the longest time of its studies."""
     return seconds or max(SECONDS[name] for name in plan.studies)
 
 
@@ -179,7 +180,7 @@ def _attempt(
         measured = measure_case(plan.case, rig, seconds, longest_s, progress, blocks)
     except DadEdgeError as error:
         return _not_measured(plan, error.message, error.next_step)
-    except Exception as error:  # whatever a runtime raises costs its row, not the study
+    except Exception as error:  # whatever a runtime raises, only its row is lost
         said = str(error).strip().split("\n")[0][:300]
         return _not_measured(plan, f"failed: {type(error).__name__}: {said}", None)
     return replace(measured, row=replace(measured.row, studies=plan.studies))
@@ -191,14 +192,14 @@ def _not_measured(plan: Planned, reason: str, next_step: str | None) -> NotMeasu
 
 
 def _worth_a_visit(earlier: Measured | None, visit: int, seconds: float, pace: Pace) -> bool:
-    """Every row that is quick enough to be steady is visited twice, and once more if it is not."""
+    """A row that is quick enough is visited twice, and once more if it is not steady."""
     if earlier is None or earlier.row.latency_ms.p50 / 1e3 * FEWEST_STEADY > seconds * VISITS:
         return False
     return visit < VISITS - 1 or earlier.why_unstable(pace) is not None
 
 
 def _with_all_disturbances(earlier: Measured, last: Measured) -> Measured:
-    """The last visit to a row, with what disturbed any of them."""
+    """The last visit to a row, with what disturbed any of its visits."""
     load = max(earlier.row.load, last.row.load, key=lambda load: load.loaded)
     throttled = tuple(sorted({*earlier.row.throttling, *last.row.throttling}))
     return replace(last, row=replace(last.row, load=load, throttling=throttled))
@@ -221,7 +222,7 @@ def _layers(bundle: Bundle, peaks: Peaks) -> tuple[LayerProfile, ...]:
             profiles.append(profile_bundle(bundle, profiler, *rates))
         except DadEdgeError as error:
             profiles.append(LayerProfile(engine=profiler, reason=error.message))
-        except Exception as error:  # whatever a runtime raises costs its profile alone
+        except Exception as error:  # whatever a runtime raises, only its profile is lost
             said = f"failed: {type(error).__name__}: {error}"
             profiles.append(LayerProfile(engine=profiler, reason=said))
     return tuple(profiles)

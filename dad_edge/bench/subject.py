@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from dad_edge.bench.case import Case, lambdas_of
 from dad_edge.bench.cost import Costs, bundle_cost, model_cost
@@ -21,6 +19,7 @@ from dad_edge.bundle import Bundle
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.build import build, find_target
 from dad_edge.errors import DeviceError, ModelError, UsageError, require
+from dad_edge.image.pictures import Picture
 from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
@@ -28,7 +27,6 @@ from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.opening import open_graphs
 from dad_edge.runtime.sidecar import list_engines
 
-Frame = NDArray[np.uint8]
 RUNTIMES: dict[str, RuntimeName] = {
     "ONNX Runtime": "onnxruntime",
     "OpenVINO": "openvino",
@@ -45,7 +43,7 @@ class Subject(AbstractContextManager["Subject"]):
     call: Call
     """Inspects the n-th batch of frames."""
     networks: Callable[[], object] | None
-    """Both networks on tensors that are on the device already; None where the stages tell that."""
+    """Both networks on tensors on the device; None where the stages give their time."""
     backend: str
     threads: int
     setup_s: float
@@ -57,7 +55,7 @@ class Subject(AbstractContextManager["Subject"]):
         self._open.close()
 
 
-def open_case(case: Case, frames: Sequence[Frame]) -> Subject:
+def open_case(case: Case, frames: Sequence[Picture]) -> Subject:
     """Make a case ready to run.
 
     Args:
@@ -139,7 +137,7 @@ def case_cost(case: Case) -> Costs:
     return model_cost(case.model, views)
 
 
-def _batches(inspector: Inspector, frames: Sequence[Frame], case: Case) -> Call:
+def _batches(inspector: Inspector, frames: Sequence[Picture], case: Case) -> Call:
     count, batch = len(frames), case.batch
     files = [cv2.imencode(".jpg", frame)[1] for frame in frames] if case.decode else []
 
@@ -150,14 +148,14 @@ def _batches(inspector: Inspector, frames: Sequence[Frame], case: Case) -> Call:
         start = time.perf_counter()
         decoded = [cv2.imdecode(files[place], cv2.IMREAD_COLOR) for place in places]
         decode_ms = (time.perf_counter() - start) * 1e3
-        found = inspector.inspect_batch(decoded)
-        return {"decode": decode_ms} | found[0].stage_ms
+        inspections = inspector.inspect_batch(decoded)
+        return {"decode": decode_ms} | inspections[0].stage_ms
 
     return call
 
 
 def _prepare(case: Case, threads: int) -> Callable[[], Inspector]:
-    """Make what a case needs, such as its engine; returns what opens an inspector."""
+    """Make what a case needs, such as its engine, and return a function that opens an inspector."""
     if case.engine.startswith("PyTorch"):
         return lambda: _torch_inspector(case)
     bundle = case.bundle or untrained_bundle(case.model)
@@ -188,7 +186,7 @@ def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:
             try:
                 sidecar = check_engine(place, name)
             except (DeviceError, ModelError):
-                continue  # of another device or version: one that fits is built instead
+                continue  # it is of another device or version: one that fits is built instead
             if (sidecar.runtime, sidecar.precision) == (runtime, precision):
                 return place, name
     return copy, build(copy, precision, target).name

@@ -21,11 +21,11 @@ from dad_edge.bench.result import (
 )
 
 SHOWN_SLOWED = 0.05
-"""A machine slowed for a smaller share of the time is not mentioned."""
+"""A machine that was slowed for a smaller share of the time is not mentioned."""
 
 
 def bench_tables(result: StudyResult) -> Group:
-    """What `run_study` returned, readable at 100 columns."""
+    """The result of a study as tables that are readable at 100 columns."""
     parts: list[Any] = [_heading(result)]
     if result.rows:
         parts.append(_rows(result))
@@ -45,8 +45,8 @@ def bench_tables(result: StudyResult) -> Group:
 
 def own_row(result: StudyResult) -> Row | None:
     """The fastest row of the user's bundle, one frame at a time; None where none was measured."""
-    own = [row for row in result.rows if row.weights != UNTRAINED and row.is_one_frame]
-    return max(own, key=lambda row: row.fps, default=None)
+    candidates = [row for row in result.rows if row.weights != UNTRAINED and row.is_one_frame]
+    return max(candidates, key=lambda row: row.fps, default=None)
 
 
 def warnings(result: StudyResult) -> list[str]:

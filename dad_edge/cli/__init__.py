@@ -1,1 +1,1 @@
-"""The command: a command is a few lines: parse, call, print."""
+"""The command line: a command parses its options, calls one function and prints."""

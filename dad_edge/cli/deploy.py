@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dad_edge.cli.messages import say
 from dad_edge.cli.terminal import (
     BundleOption,
     DataOption,
     JsonOption,
     emit,
-    say,
     writable_bundle_of,
 )
+from dad_edge.config import Precision
 from dad_edge.errors import DadEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -30,39 +30,25 @@ GateDataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Data set to judge on, or a folder of good parts, on which defects are drawn; "
-        "left out, --normal, and for the demo bundle parts of the demo product.",
+        help="Data set to judge on, or a folder of good parts, on which defects are drawn. If left "
+        "out, --normal is taken, or for the demo bundle parts of the demo product.",
     ),
 ]
 NormalOption = Annotated[
     Path | None,
     typer.Option(
         "--normal",
-        help="Data set that 'calibrate' was given, if it is another: thresholds of the engine, and "
-        "good parts to judge on.",
+        help="Data set that 'calibrate' was given, if it is not --data: it gives the engine's "
+        "thresholds, and good parts to judge on.",
     ),
 ]
 
 
-class PrecisionName(str, Enum):
-    """Choices of --precision."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
+RuntimeChoice = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+"""A runtime by its name, or the one that suits this machine."""
 
 
-class RuntimeChoice(str, Enum):
-    """Choices of --runtime."""
-
-    AUTO = "auto"
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
-def calibrate(
+def calibrate_command(
     data: DataOption,
     bundle: BundleOption = None,
     false_reject_rate: Annotated[
@@ -109,15 +95,15 @@ def calibrate(
         emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
 
 
-def build(
-    precision: Annotated[PrecisionName, typer.Option(help="Precision of the engine.")],
+def build_command(
+    precision: Annotated[Precision, typer.Option(help="Precision of the engine.")],
     runtime: Annotated[
         RuntimeChoice,
         typer.Option(
             help="auto: TensorRT where it is installed beside a GPU, else on the CPU OpenVINO for "
             "INT8, if it is installed, and ONNX Runtime."
         ),
-    ] = RuntimeChoice.AUTO,
+    ] = "auto",
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(help="Build ahead of time for RTX cards such as 8.6; may be repeated."),
@@ -140,7 +126,9 @@ def build(
     ] = False,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="INT8: points of image AUROC; the costliest layers stay float for it."),
+        typer.Option(
+            help="INT8: points of image AUROC to lose at most, by keeping layers in float."
+        ),
     ] = None,
     data: GateDataOption = None,
     normal: NormalOption = None,
@@ -156,7 +144,7 @@ def build(
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
     target = stage.find_target(
-        None if runtime is RuntimeChoice.AUTO else runtime.value,
+        None if runtime == "auto" else runtime,
         tuple(compute_capability or ()),
         tuple(frames or ()),
         BuilderOptions(
@@ -165,18 +153,18 @@ def build(
             hardware_compatible=hardware_compatible,
             version_compatible=version_compatible,
         ),
-        precision.value,
+        precision,
     )
-    if max_drop is not None and precision is not PrecisionName.INT8:
+    if max_drop is not None and precision != "int8":
         raise UsageError(
-            f"--max-drop chooses INT8 layers; the precision is {precision.value}.",
+            f"--max-drop chooses INT8 layers; the precision is {precision}.",
             "leave it out, or use '--precision int8'",
         )
     chosen = writable_bundle_of(bundle)
     images = images_of(chosen, data, normal)
     layers = choose_layers(chosen, max_drop, images) if max_drop is not None else None
-    with progress_bar(f"building {precision.value}") as progress:
-        sidecar = stage.build(chosen, precision.value, target, progress, layers)
+    with progress_bar(f"building {precision}") as progress:
+        sidecar = stage.build(chosen, precision, target, progress, layers)
     say(stage.in_words(sidecar))
     reports = []
     if reason := why_not_here(sidecar):
@@ -190,17 +178,17 @@ def build(
 
 
 def choose_layers(bundle: Bundle, max_drop: float, images: Images) -> LayerChoice:
-    """Find the layers that must stay float, with a bar, and say what they cost."""
+    """Find the layers that must stay float, with a progress bar, and say what they cost."""
     from dad_edge.cli.progress import progress_bar
     from dad_edge.gate import trade as stage
 
     with progress_bar("choosing INT8 layers") as progress:
-        found = stage.trade(bundle, images, max_drop, progress)
-    say(stage.in_words(found))
-    return found.choice
+        trade = stage.trade(bundle, images, max_drop, progress)
+    say(stage.in_words(trade))
+    return trade.choice
 
 
-def verify(
+def verify_command(
     engine: Annotated[
         str | None, typer.Option(help="Name of the engine; without it all that can run here.")
     ] = None,
@@ -208,12 +196,12 @@ def verify(
     normal: NormalOption = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Training run: compare with PyTorch, not the bundle's FP32 graphs."),
+        typer.Option(help="Training run: compare with it on PyTorch, not with the FP32 graphs."),
     ] = None,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy gate: engines against FP32 on the same noise."""
+    """Run the accuracy gate: compare engines with FP32 on the same noise."""
     from dad_edge.gate import verify as stage
     from dad_edge.gate.images import images_of
     from dad_edge.gate.report import report_json
@@ -236,7 +224,7 @@ def judge(
     normal: Path | None = None,
     checkpoint: Path | None = None,
 ) -> list[GateReport]:
-    """Derive thresholds, run the accuracy gate, both with a bar, and print its table."""
+    """Derive thresholds and run the accuracy gate, with progress bars, and print its table."""
     from rich.console import Console
 
     from dad_edge.cli.progress import progress_bar
@@ -289,5 +277,9 @@ def fail_unless_passed(reports: list[GateReport]) -> None:
             raise DadEdgeError(rejection(report), report.next_step)
 
 
-COMMANDS = {"calibrate": calibrate, "build": build, "verify": verify}
+COMMANDS = {
+    "calibrate": calibrate_command,
+    "build": build_command,
+    "verify": verify_command,
+}
 """Name on the command line → function."""

@@ -26,7 +26,7 @@ TexturesOption = Annotated[
 ]
 ForegroundOption = Annotated[
     Foreground | None,
-    typer.Option("--foreground", help="What the images show; that of the recipe if left out."),
+    typer.Option("--foreground", help="What the images show; as the recipe says if left out."),
 ]
 TilesOption = Annotated[
     str | None,
@@ -52,8 +52,8 @@ def demo_data_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.data.demo.dataset import write_dataset
 
-    with progress_bar("drawing parts") as report:
-        counts = write_dataset(out, seed=seed, progress=report)
+    with progress_bar("drawing parts") as progress:
+        counts = write_dataset(out, seed=seed, progress=progress)
     say(f"{sum(counts.values())} images in {out}")
     if as_json:
         emit({"folder": str(out), "seed": seed, "images": counts})
@@ -83,13 +83,13 @@ def preview_command(
     settings = replace(recipe.train, seed=seed)
     model = with_depth(recipe.model, data)
     ignore = read_ignore(ignore_mask) if ignore_mask else None
-    with progress_bar("reading images") as report:
-        images = TrainingSet(data, model, settings, textures, report, ignore)
-    shown = preview(images, data.resolve().name)
-    write_preview(shown, out)
-    say(f"{shown.images} normal images, seen as {shown.kind}; {shown.marked:.1%} marked; {out}")
+    with progress_bar("reading images") as progress:
+        images = TrainingSet(data, model, settings, textures, progress, ignore)
+    sheet = preview(images, data.resolve().name)
+    write_preview(sheet, out)
+    say(f"{sheet.images} normal images, seen as {sheet.kind}; {sheet.marked:.1%} marked; {out}")
     if as_json:
-        emit({"images": shown.images, "kind": shown.kind, "marked": shown.marked, "file": str(out)})
+        emit({"images": sheet.images, "kind": sheet.kind, "marked": sheet.marked, "file": str(out)})
 
 
 def train_command(
@@ -108,7 +108,7 @@ def train_command(
     fusion: Annotated[
         Fusion | None,
         typer.Option(
-            "--fusion", help="norm_guided for the journal version; the recipe's if left out."
+            "--fusion", help="norm_guided for the journal version; as the recipe says if left out."
         ),
     ] = None,
     textures: TexturesOption = None,
@@ -169,11 +169,11 @@ def train_command(
     if not resume:
         settings = replace(settings, model=with_depth(settings.model, data))
     ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
-    with progress_bar("reading images") as report:
-        images = TrainingSet(data, settings.model, settings.train, textures, report, ignore)
+    with progress_bar("reading images") as progress:
+        images = TrainingSet(data, settings.model, settings.train, textures, progress, ignore)
     kind = "objects on a background" if images.foregrounds else "textures"
     say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
-    with progress_bar(f"training {settings.model.size}") as report:
+    with progress_bar(f"training {settings.model.size}") as progress:
         summary = train(
             settings,
             images,
@@ -182,7 +182,7 @@ def train_command(
             device=device,
             origin=origin_of(data, textures),
             ignore=ignore,
-            on_step=lambda step: report(step.fraction, 1.0, step.note),
+            on_step=lambda step: progress(step.fraction, 1.0, step.note),
             on_save=SampleSheet(images, folder).write,
         )
     if follows():
@@ -205,7 +205,7 @@ def _with_images(
 
 
 def _refuse_with_resume(**options: object) -> None:
-    """Say so when a resumed run is given settings, which it has already."""
+    """Refuse settings for a resumed run, which has its own already."""
     given = [
         f"--{name.replace('_', '-')}"
         for name, value in options.items()
@@ -227,18 +227,21 @@ def evaluate_command(
     engine: EngineOption = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="Folder of a training run, on PyTorch, not a bundle."),
+        typer.Option(
+            "--checkpoint",
+            help="Folder of a training run; it is evaluated on PyTorch.",
+        ),
     ] = None,
     device: Annotated[
         DeviceName, typer.Option("--device", help="Of --checkpoint: auto, cpu or cuda.")
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the report; reports/ of the model if left out."),
+        typer.Option("--out", help="Folder of the report; reports/ beside the model if left out."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure image AUROC, pixel AUROC, pixel AP and PRO; a report with pictures."""
+    """Measure image AUROC, pixel AUROC, pixel AP and PRO, and write a report with pictures."""
     from rich.console import Console
 
     from dad_edge.cli.progress import progress_bar
@@ -261,11 +264,11 @@ def evaluate_command(
     say(f"backend: {candidate.inspector.backend}")
     find_layout(data)
     folder = out or candidate.default_folder(data, split)
-    # A folder that cannot be written is known before the work, not after it.
+    # Find out before the work, and not after it, that the folder cannot be written.
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with candidate.inspector, progress_bar("inspecting") as show:
-        report = evaluate(candidate, data, split, show)
+    with candidate.inspector, progress_bar("inspecting") as progress:
+        report = evaluate(candidate, data, split, progress)
     page = write_report(report, folder)
     Console(stderr=True).print(report_tables(report))
     say(f"wrote {page}")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from dad_edge.bench.devices import DeviceName
+from dad_edge.bench.names import DeviceName, StudyName
 from dad_edge.cli.messages import say
 from dad_edge.cli.terminal import BundleOption, EngineOption, JsonOption, chosen_bundle, emit
 from dad_edge.errors import UsageError
-
-StudyName = Literal["main", "table3", "table4", "precision", "scaling", "all"]
-"""Rows that `bench` measures."""
 
 
 def stream_command(
@@ -67,7 +64,8 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     parts: Annotated[int, typer.Option(min=1, help="Parts to inspect.")] = 60,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Another bundle than the demo's own.")
+        Path | None,
+        typer.Option("--bundle", help="A bundle in place of the demo bundle."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,7 +91,7 @@ def bench_command(
     engine: EngineOption = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="How long to measure each row; longer until it is steady."),
+        typer.Option(min=0.1, help="How long to measure each row; an unsteady row takes longer."),
     ] = None,
     predict: Annotated[
         DeviceName | None,
@@ -101,10 +99,10 @@ def bench_command(
     ] = None,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the result to this JSON file, and FILE.md beside.")
+        Path | None, typer.Option(help="Write the result to this JSON file, and FILE.md beside it.")
     ] = None,
 ) -> None:
-    """Measure frames per second on every runtime that is here, beside the paper's rows."""
+    """Measure frames per second on every runtime of this machine, beside the paper's rows."""
     from rich.console import Console
 
     from dad_edge.bench.markdown import bench_markdown
@@ -152,13 +150,14 @@ def doctor_command(bundle: BundleOption = None, as_json: JsonOption = False) -> 
     """Say what can run here, why the rest cannot, and whether a frame can be inspected."""
     from rich.console import Console
 
-    from dad_edge.doctor.checks import doctor_table, examine
+    from dad_edge.doctor.checks import examine
+    from dad_edge.doctor.table import doctor_table
 
-    report = examine(bundle)
-    Console(stderr=True).print(doctor_table(report))
+    diagnosis = examine(bundle)
+    Console(stderr=True).print(doctor_table(diagnosis))
     if as_json:
-        emit(report.to_mapping())
-    raise typer.Exit(report.exit_code)
+        emit(diagnosis.to_mapping())
+    raise typer.Exit(diagnosis.exit_code)
 
 
 COMMANDS = {

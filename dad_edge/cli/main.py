@@ -47,7 +47,7 @@ def main() -> None:
         say(_TOLD_OF_INTERRUPT)
         sys.exit(_INTERRUPTED)
     except SystemExit as end:
-        if end.code == 1:  # how Typer ends when nobody reads its help any more
+        if end.code == 1:  # Typer ends like this when nobody reads its help any more
             leave_stdout()
             sys.exit(ReaderLeft.exit_code)
         say("error: terminated.\nnext: run the command again")
@@ -56,7 +56,7 @@ def main() -> None:
         say(f"error: {error.filename}: permission denied.\nnext: change its owner or permissions")
         sys.exit(DataError.exit_code)
     except OSError as error:
-        if error.filename is None:  # no file of the user: a fault of this program
+        if error.filename is None:  # it concerns no file of the user: a fault of this program
             raise
         reason = (error.strerror or str(error)).lower()
         say(f"error: {error.filename}: {reason}.\nnext: check the path, its disk and its network")
@@ -66,9 +66,9 @@ def main() -> None:
             raise
         say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")
         sys.exit(2)
-    if code == _INTERRUPTED:  # how Typer hands on Ctrl-C in some versions
+    if code == _INTERRUPTED:  # some versions of Typer hand on Ctrl-C like this
         say(_TOLD_OF_INTERRUPT)
-    if code:  # what a command gave to typer.Exit
+    if code:  # the code that a command gave to typer.Exit
         sys.exit(code)
 
 

@@ -11,13 +11,13 @@ from dad_edge.progress import Progress
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-    """A bar that the yielded function moves.
+    """Show a bar that the yielded function moves.
 
     Args:
         description: what is under way.
 
     Yields:
-        The progress to tell; its note is shown behind the bar.
+        The callback that moves the bar; the note is shown behind the bar.
     """
     from rich import progress as rich_progress
     from rich.console import Console
@@ -35,7 +35,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
     with rich_progress.Progress(*columns, console=console, disable=hidden) as bar:
         task = bar.add_task(description, total=None, note="")
 
-        def report(done: float, total: float, note: str = "") -> None:
+        def advance(done: float, total: float, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note)
 
-        yield report
+        yield advance

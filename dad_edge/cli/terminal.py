@@ -29,7 +29,7 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Engine as 'build' named it; if left out the fastest here that the gate accepted.",
+        help="Engine as 'build' named it; if left out, the fastest here that the gate accepted.",
     ),
 ]
 DataOption = Annotated[
@@ -68,7 +68,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
     """Refuse an empty value: as a path it would stand for the current folder.
 
     Raises:
-        UsageError: a value is empty, as that of a variable that was never set.
+        UsageError: a value is empty, as with a variable of the shell that was never set.
     """
     for position, argument in enumerate(arguments):
         option, separator, value = argument.partition("=")
@@ -107,9 +107,9 @@ def chosen_bundle(named: Path | None) -> Bundle:
 
 
 def writable_bundle_of(named: Path | None) -> Bundle:
-    """The bundle of a command that writes into it; the demo bundle is copied first, which is said.
+    """The bundle of a command that writes into it; prints which one it is.
 
-    Prints which one it is.
+    The demo bundle is copied first, and the message says so.
     """
     from dad_edge.bundle import find_bundle, open_bundle, writable_bundle
 

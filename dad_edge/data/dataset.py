@@ -16,16 +16,16 @@ from dad_edge.data.layouts import list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
 from dad_edge.image.framing import (
-    Mask,
-    Plan,
+    ViewPlan,
     ignored_at,
     is_plain,
     on_canvas,
-    plan,
+    plan_views,
     scaled_mask,
     split_mask,
     views,
 )
+from dad_edge.image.masks import Mask
 from dad_edge.image.preprocess import read_frame, resize
 from dad_edge.progress import Progress, silent
 
@@ -54,7 +54,7 @@ def to_square(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class TrainingSet:
-    """All views of normal images at the model's size, and what anomaly synthesis needs of them."""
+    """All views of normal images at the model's size, and what anomaly synthesis needs besides."""
 
     def __init__(
         self,
@@ -87,20 +87,20 @@ class TrainingSet:
             )
         self._frames: list[NDArray[np.uint8]] = []
         wholes: list[NDArray[np.uint8]] = []
-        plans: list[Plan] = []
+        plans: list[ViewPlan] = []
         kept: list[tuple[int, int]] = []
         allowed: list[Mask] = []
         for path in paths:
             frame = read_frame(path, model.bit_depth)
-            of = plan(frame.shape, model)
-            blocked = split_mask(ignored_at(ignore, of.shape), of, outside=True)
-            for number, view in enumerate(views(frame, of)):
+            plan = plan_views(frame.shape, model)
+            blocked = split_mask(ignored_at(ignore, plan.shape), plan, outside=True)
+            for number, view in enumerate(views(frame, plan)):
                 if not blocked[number].all():
                     kept.append((len(wholes), number))
                     allowed.append(~blocked[number])
                     self._frames.append(to_square(view, model.image_size))
-            wholes.append(to_square(on_canvas(frame, of), model.image_size))
-            plans.append(of)
+            wholes.append(to_square(on_canvas(frame, plan), model.image_size))
+            plans.append(plan)
             progress(len(wholes), len(paths))
         self._batch_size, self._seed = train.batch_size, train.seed
         self.foregrounds = _of_views(find_foregrounds(wholes, train.foreground), plans, kept)
@@ -129,7 +129,7 @@ class TrainingSet:
 
         Args:
             step: counted from 0.
-            rows: of the whole batch; a row is the same whichever others are asked for.
+            rows: positions in the batch; a row is the same whichever others are asked for.
         """
         chosen = self.chosen(step)
         wanted = range(self._batch_size)[rows]
@@ -145,9 +145,9 @@ class TrainingSet:
 
 
 def _of_views(
-    wholes: Sequence[Mask] | None, plans: Sequence[Plan], kept: Sequence[tuple[int, int]]
+    wholes: Sequence[Mask] | None, plans: Sequence[ViewPlan], kept: Sequence[tuple[int, int]]
 ) -> list[Mask] | None:
-    """Foregrounds of views, cut out of those of whole canvases (S,S).
+    """Foregrounds of views, cut out of the foregrounds of whole canvases (S,S).
 
     Args:
         wholes: foreground of every canvas; None for textures.
@@ -156,12 +156,12 @@ def _of_views(
     """
     if wholes is None:
         return None
-    found = []
+    masks = []
     for image, number in kept:
         box = plans[image].map_boxes[number]
         rows, columns = (plans[image].map_boxes[-1][axis].stop for axis in (0, 1))
-        found.append(scaled_mask(wholes[image], (rows, columns))[box])
-    return found
+        masks.append(scaled_mask(wholes[image], (rows, columns))[box])
+    return masks
 
 
 def _load_textures(folder: Path | None, size: int) -> Sequence[NDArray[np.uint8]]:

@@ -1,7 +1,7 @@
 """How many bits the values of a data set's 16-bit images use: a property of the set, found once.
 
 A camera of 12 bits stores 0 to 4095 in files that could hold 65535. One image cannot tell whether
-it is dark or of such a camera; all normal images together can.
+it is dark or comes from such a camera; all normal images together can.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def with_depth(model: ModelConfig, root: Path) -> ModelConfig:
     """The model's settings with the bit depth of a data set's normal images.
 
     Args:
-        model: settings; a depth that they name is kept.
+        model: settings; a depth that they name already is kept.
         root: folder of the data set.
 
     Raises:
@@ -35,7 +35,7 @@ def with_depth(model: ModelConfig, root: Path) -> ModelConfig:
 
 
 def find_depth(paths: Sequence[Path]) -> BitDepth | None:
-    """The fewest bits, of those that cameras have, that hold every value of the 16-bit images.
+    """The smallest bit depth of cameras that holds every value of the 16-bit images.
 
     A warning says what was found, and names sets in which 8-bit and 16-bit images are mixed.
 

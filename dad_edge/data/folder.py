@@ -1,4 +1,4 @@
-"""What lies in a folder: images, masks beside them, files of tools, and what nobody reads.
+"""What lies in a folder: images, masks beside them, files of tools, and files that nothing reads.
 
 Names are compared without regard to case, to spaces, hyphens and underscores, and to how accents
 are encoded (NFC or NFD): a data set may have been copied between systems that differ in these.
@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"),
     *(".jfif", ".jpe", ".pgm", ".ppm", ".pnm", ".pbm", ".dib"),
 )
-"""Suffixes of the files that are taken for images; what they are is told by their content."""
+"""Suffixes of the files that are taken for images; their content tells what they are."""
 
 TRUTH_FOLDERS = ("groundtruth", "gt", "mask", "masks", "label", "labels")
 """Folders that hold masks, as `key` writes their names."""
@@ -56,7 +56,7 @@ def fold(name: str) -> str:
 
 
 def key(name: str) -> str:
-    """A folder's name also without regard to spaces, hyphens and underscores."""
+    """A folder's name without regard to case, accents, spaces, hyphens and underscores."""
     return re.sub(r"[\s_-]", "", fold(name))
 
 
@@ -71,7 +71,7 @@ def is_image(name: str) -> bool:
 
 
 def marked_stem(stem: str) -> str | None:
-    """Stem of the image that a file named as a mask belongs to; None where it is not so named."""
+    """Stem of the image that a mask belongs to by its name; None for the name of another file."""
     if stem.isdecimal():
         return None
     match = _MASK_STEM.fullmatch(stem)
@@ -108,8 +108,8 @@ def _split(names: Iterable[str]) -> tuple[list[str], list[str]]:
     images: list[str] = []
     masks: list[str] = []
     for name, stem in stems.items():
-        of = marked_stem(stem)
-        (images if of is None or fold(of) not in known else masks).append(name)
+        marked = marked_stem(stem)
+        (images if marked is None or fold(marked) not in known else masks).append(name)
     return images, masks
 
 
@@ -121,11 +121,11 @@ def folders_at(root: Path, pattern: str, kind: str = "") -> list[Path]:
         pattern: names with `/` between them; `*` stands for any letters, `{kind}` for the kind.
         kind: name of a folder.
     """
-    found = [root]
+    folders = [root]
     for part in pattern.split("/"):
         name = kind if part == "{kind}" else part
-        found = [folder for parent in found for folder in _matching(parent, name, name != part)]
-    return found
+        folders = [folder for parent in folders for folder in _matching(parent, name, name != part)]
+    return folders
 
 
 def _matching(parent: Path, name: str, literally: bool) -> list[Path]:
@@ -144,7 +144,7 @@ def _matching(parent: Path, name: str, literally: bool) -> list[Path]:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the same one with its accents encoded as they are on this disk."""
+    """The path, with its accents encoded as they are on this disk."""
     forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
     for form in forms:
         if path.is_file():
@@ -155,7 +155,7 @@ def existing(path: Path) -> Path:
 
 
 class Masks:
-    """The masks of the images of a folder, to be found by the stem of their image."""
+    """The masks of the images of a folder, each found by the stem of its image."""
 
     def __init__(self, folders: Sequence[Path], images: Path) -> None:
         """
@@ -181,12 +181,12 @@ class Masks:
         self._by_stem.setdefault(fold(stem), []).append((place, rank, stem, path))
 
     def of(self, image: Path) -> Path | None:
-        """The mask of an image, or None: a file of its stem, with `_mask` or another such ending
-        or without, or a folder of its stem with masks that are one together."""
-        found = self._by_stem.get(fold(image.stem))
-        if not found:
+        """The mask of an image, or None. It is a file of the image's stem, with or without an
+        ending such as `_mask`, or a folder of that stem whose masks make up one together."""
+        entries = self._by_stem.get(fold(image.stem))
+        if not entries:
             return None
-        return min(found, key=lambda e: (e[0], e[2] != image.stem, e[1], e[3]))[3]
+        return min(entries, key=lambda e: (e[0], e[2] != image.stem, e[1], e[3]))[3]
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -233,7 +233,7 @@ def say_left_out(root: Path, used: Collection[Path]) -> None:
 
     Args:
         root: of the data set.
-        used: images and masks that are used; of a folder among them, all its files are.
+        used: images and masks that are used; a folder among them stands for all its files.
     """
     taken = {os.fspath(path) for path in used}
     reasons: dict[str, list[str]] = {}
@@ -247,7 +247,7 @@ def say_left_out(root: Path, used: Collection[Path]) -> None:
 
 
 def _pictures_below(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Folder and name of files that hold pictures, and what is said of one that nothing uses."""
+    """Folder and name of files that hold pictures, and the warning for one that nothing uses."""
     for parent, folders, files in os.walk(root):
         here = Path(parent)
         parts = here.relative_to(root).parts
@@ -276,7 +276,7 @@ def _pictures_below(root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a file starts as the pictures do that are read."""
+    """Whether a file starts like a picture of a format that is read."""
     try:
         with path.open("rb") as file:
             return READ.match(file.read(16)) is not None

@@ -41,13 +41,13 @@ def object_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
         return None
     filled = np.zeros(frame.shape[:2], np.uint8)
     cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 1, thickness=cv2.FILLED)
-    found = filled.astype(bool)
-    edge = np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]])
-    fits = OBJECT_AREA[0] <= found.mean() <= OBJECT_AREA[1] and edge.mean() <= BORDER_SHARE
+    mask = filled.astype(bool)
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    fits = OBJECT_AREA[0] <= mask.mean() <= OBJECT_AREA[1] and edge.mean() <= BORDER_SHARE
     if not fits:
         return None
-    quiet = np.percentile(distance[~found], 90) <= QUIET_GROUND * np.median(distance[found])
-    return found if quiet else None
+    quiet = np.percentile(distance[~mask], 90) <= QUIET_GROUND * np.median(distance[mask])
+    return mask if quiet else None
 
 
 def find_foregrounds(
@@ -63,7 +63,7 @@ def find_foregrounds(
 
     Returns:
         One (H,W) bool mask an image; an image whose own object was not found gets the pixels that
-        belong to the object in most other images, or in any if the object moves about.
+        belong to the object in most other images, or in any of them if the object moves about.
 
     Raises:
         DataError: `kind` is object, but no image has one that stands out from a background.
@@ -71,17 +71,17 @@ def find_foregrounds(
     if kind == "texture":
         return None
     masks = [object_mask(frame) for frame in frames]
-    found = [mask for mask in masks if mask is not None]
-    if kind == "auto" and not _agree(found, len(frames)):
+    objects = [mask for mask in masks if mask is not None]
+    if kind == "auto" and not _agree(objects, len(frames)):
         return None
-    if not found:
+    if not objects:
         raise DataError(
             "no object stands out from the background in any of the normal images.",
             "use --foreground texture, or auto",
         )
-    usual = np.mean(found, axis=0) > 0.5
+    usual = np.mean(objects, axis=0) > 0.5
     if usual.mean() < OBJECT_AREA[0]:
-        usual = np.any(found, axis=0)
+        usual = np.any(objects, axis=0)
     return [usual if mask is None else mask for mask in masks]
 
 

@@ -1,4 +1,4 @@
-"""Where images, kinds and masks lie in a data set: one table, not a class each."""
+"""Where images, kinds and masks lie in a data set, as one table."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _log = logging.getLogger(__name__)
 class Layout:
     """How one family of data sets is laid out; names are compared as `dad_edge.data.folder` does.
 
-    A mask has its image's stem, with `_mask`, `_gt` or `_label` or without, and any image suffix;
-    a folder of that stem holds several masks of one image (MVTec LOCO).
+    A mask has its image's stem, with or without `_mask`, `_gt` or `_label`, and any image suffix.
+    A folder of that stem holds several masks of one image (MVTec LOCO).
     """
 
     name: str
     train_good: tuple[str, ...]
-    """Folders of normal images, relative to the data set; the first one there is identifies the
+    """Folders of normal images, relative to the data set; the first that exists identifies the
     layout."""
     test: tuple[str, ...]
     """Patterns of the folders of test images; the last part is the kind."""
@@ -56,7 +56,7 @@ LAYOUTS = (
     Layout("folder of good images", (".",), (), ()),
 )
 HELD_OUT = 5
-"""Every how many-th image of two folders is kept for the test split, if no other good one is."""
+"""One in this many good images of two folders is kept for the test split, if it has no others."""
 
 
 def find_layout(root: Path) -> Layout:
@@ -84,9 +84,9 @@ def find_layout(root: Path) -> Layout:
             f"{root} holds several classes: {', '.join(classes)}.",
             f"choose one of them, such as --data {root / classes[0]}",
         )
-    found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+    names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
     raise DataError(
-        f"{root} has no images where a known layout has them; it holds: {found}.",
+        f"{root} has no images where a known layout has them; it holds: {names}.",
         "put images of good parts in train/good (and test images in test/<kind>), "
         "in good/, or straight into the folder",
     )
@@ -100,7 +100,7 @@ def _is_class(folder: Path) -> bool:
 
 
 def _fits(root: Path, layout: Layout) -> bool:
-    """Whether good images are there, and the labels where only they tell good from bad."""
+    """Whether there are good images, and labels where only these tell good from bad."""
     folder = _train_folder(root, layout)
     return folder is not None and (
         not layout.marked_is_defect or any(images_in(f) for f in folders_at(folder, "Label"))
@@ -146,7 +146,7 @@ def list_items(root: Path, split: Split) -> list[Item]:
 
 
 def _say(root: Path, items: Sequence[Item], everything: Sequence[Item]) -> None:
-    """Warn of what is left out, and of images that share a mask."""
+    """Warn of files that are left out, and of images that share a mask."""
     masks = [item.mask for item in everything if item.mask]
     say_left_out(root, {item.path for item in everything} | set(masks))
     owners: dict[Path, Item] = {}
@@ -172,12 +172,12 @@ def _train_items(root: Path, layout: Layout) -> list[Item]:
     assert folder is not None, "the layout was found by it"
     if layout.marked_is_defect:
         return [item for item in _items_in(root, layout, folder) if item.kind == GOOD]
-    held = _held_out(root, layout)
-    return [Item(path, GOOD, None) for path in images_in(folder) if path not in held]
+    held_out = _held_out(root, layout)
+    return [Item(path, GOOD, None) for path in images_in(folder) if path not in held_out]
 
 
 def _held_out(root: Path, layout: Layout) -> list[Path]:
-    """Good images of two folders that only the test split shows: every fifth."""
+    """Good images of two folders that belong to the test split alone: every fifth."""
     if layout is not TWO_FOLDERS:
         return []
     kinds = [kind_of(f.name) for f in _test_folders(root, layout) if images_in(f)]
@@ -207,8 +207,8 @@ def _test_items(root: Path, layout: Layout) -> list[Item]:
 def _kolektor_items(root: Path, split: Split) -> list[Item]:
     """Items of Kolektor SDD: a part is defective where its label marks a pixel.
 
-    The data set has no split of its own: all defects, and the good images of every third part, are
-    for the test.
+    The data set has no split of its own. Its test split is made of all defects, and of the good
+    images of every third part.
     """
     items = []
     for index, folder in enumerate(_kolektor_parts(root)):

@@ -1,4 +1,4 @@
-"""Images that a table names, one line each: VisA's official split, and CSV files of the user."""
+"""Images that a table names, one a line: VisA's official split, and CSV files of the user."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Item:
     kind: str
     """`good`, or the name of the defect kind."""
     mask: Path | None
-    """Ground-truth mask, or a folder of masks that are one together, where there is one."""
+    """Ground-truth mask, or a folder of masks that make up one together, if there is one."""
     label: str = ""
-    """What tells it from the others of its kind where files in several folders share names."""
+    """Tells the image from others of its kind where files in several folders share names."""
 
     @property
     def name(self) -> str:
-        """Short name, the same on every machine; printable whatever the file is called."""
+        """Short name, the same on every machine, and printable whatever the file is called."""
         return printable(f"{self.kind}/{self.label or self.path.name}")
 
 
 def kind_of(name: str) -> str:
-    """The kind that a folder or a table names; all names for parts without defects are one."""
+    """The kind that a folder or a table names; every name for parts without defects is `good`."""
     return GOOD if key(name) in GOOD_NAMES else printable(name)
 
 
@@ -51,7 +51,7 @@ def visa_items(root: Path, split: Split) -> list[Item]:
     """Items of one VisA object, by the data set's own one-class split.
 
     Raises:
-        DataError: the split is missing or damaged, or names a file twice or that is not there.
+        DataError: the split is missing or damaged, or names a file twice or one that is missing.
     """
     base = root.resolve().parent
     table = base / VISA_SPLIT
@@ -82,7 +82,7 @@ def csv_items(table: Path, split: Split) -> list[Item]:
 
     Raises:
         DataError: the table cannot be read, a column or value is wrong, or a file is named twice
-            or is not there.
+            or is missing.
     """
     items: dict[Path, Item] = {}
     for line, row in _rows(table, CSV_COLUMNS):
@@ -123,7 +123,7 @@ def _add(
     line: int,
     columns: tuple[str, str],
 ) -> None:
-    """Take in an item once it is sound; `columns` are those of its path and its kind."""
+    """Add an item if it is sound; `columns` are the columns of its path and its kind."""
     if split == "train" and item.kind != GOOD:
         raise _bad_line(table, line, f"column '{columns[1]}' puts an anomaly into the train split")
     for column, named in ((columns[0], item.path), ("mask", item.mask)):

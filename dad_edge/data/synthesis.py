@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ class Synthetic(NamedTuple):
     """M: (H,W) bool."""
 
 
-def perlin_noise(rng: Generator, shape: tuple[int, int], cells: tuple[int, int]) -> NDArray:
+def perlin_noise(rng: Generator, shape: tuple[int, int], cells: tuple[int, int]) -> NDArray[Any]:
     """Perlin gradient noise.
 
     Args:

@@ -1,4 +1,4 @@
-"""The true mask of an image."""
+"""The true mask of an image, and warnings of masks that look wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dad_edge.image.masks import Mask, read_mask
 from dad_edge.image.preprocess import to_mask
 
 SUSPICIOUS_SHARE = 0.8
-"""Share of an image above which a mask is asked about."""
+"""A mask that marks more than this share of its image causes a warning."""
 
 _log = logging.getLogger(__name__)
 

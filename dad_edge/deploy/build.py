@@ -1,4 +1,4 @@
-"""Engines of a bundle for a runtime, a device and a precision."""
+"""Builds engines of a bundle for a runtime, a device and a precision."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ from dad_edge.runtime.sidecar import (
 FRAMES = (1, 2, 4, 8)
 """Numbers of frames in a batch that TensorRT engines are made for."""
 WORKSPACE_SHARE = 8
-"""Where CPU and GPU share their memory, the builder's scratch memory is one part in so many."""
+"""Where CPU and GPU share memory, the builder's scratch memory is this fraction of it, 1 in N."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What an engine is built for."""
+    """The runtime and device that an engine is built for."""
 
     runtime: RuntimeName
     capabilities: tuple[str, ...] = ()
     """Compute capabilities of the GPUs, such as `8.6`; empty for a CPU."""
     frames: tuple[int, ...] = FRAMES
-    """Numbers of frames in a batch, ascending; of TensorRT only."""
+    """Numbers of frames in a batch, ascending; for TensorRT only."""
     options: BuilderOptions = field(default_factory=BuilderOptions)
 
     @property
@@ -84,7 +84,7 @@ def find_target(
     options: BuilderOptions | None = None,
     precision: Precision = "fp32",
 ) -> Target:
-    """What to build for, from what the user said and what is here.
+    """The target to build for, from the user's arguments and this machine.
 
     Args:
         runtime: None for the best one: TensorRT-RTX where compute capabilities are named,
@@ -122,7 +122,7 @@ def find_target(
 
 
 def _check_options(runtime: RuntimeName, frames: tuple[int, ...], options: BuilderOptions) -> None:
-    """Raise a `UsageError` for options that the runtime has not, or that are out of range."""
+    """Raise a `UsageError` for options that the runtime does not have, or that are out of range."""
     given = {
         "--frames": bool(frames),
         "--workspace-mib": options.workspace_mib is not None,
@@ -136,10 +136,10 @@ def _check_options(runtime: RuntimeName, frames: tuple[int, ...], options: Build
             f"{named[0]} is for the TensorRT builder; {CPU_RUNTIMES[runtime]} has none.",
             "leave it out, or choose '--runtime tensorrt'",
         )
-    own = [name for name in named if name not in ("--frames", "--workspace-mib")]
-    if runtime == "tensorrt-rtx" and own:
+    unknown = [name for name in named if name not in ("--frames", "--workspace-mib")]
+    if runtime == "tensorrt-rtx" and unknown:
         raise UsageError(
-            f"TensorRT-RTX has no {own[0]}: it tunes its kernels on the device that runs them.",
+            f"TensorRT-RTX has no {unknown[0]}: it tunes its kernels on the device that runs them.",
             "leave it out; for other GPUs, name them with --compute-capability",
         )
     if options.workspace_mib is not None and options.workspace_mib < 1:
@@ -167,7 +167,7 @@ def _best_runtime(precision: Precision) -> RuntimeName:
             return "tensorrt"
         except DadEdgeError:
             pass
-    # In FP32 both are as fast, and ONNX Runtime opens sooner; its INT8 is slower than its FP32.
+    # In FP32 both are equally fast and ONNX Runtime opens sooner. Its INT8 is slower than its FP32.
     has_openvino = importlib.util.find_spec("openvino") is not None
     return "openvino" if precision == "int8" and has_openvino else "onnxruntime"
 
@@ -260,7 +260,7 @@ def _runtime_version(runtime: RuntimeName) -> str:
 
 
 def _rest(target: Target) -> Rest:
-    """The precision of what INT8 leaves alone: CPU runtimes compute FP16 in FP32."""
+    """The precision of the layers that INT8 leaves alone: CPU runtimes compute FP16 in FP32."""
     return "fp32" if target.runtime in CPU_RUNTIMES else "fp16"
 
 
@@ -308,14 +308,14 @@ def _build_network(
 
 
 def _timing_cache(target: Target, version: str) -> str | None:
-    """File of kernel timings that builds on this device share."""
+    """The file of kernel timings that all builds on this device share."""
     if target.runtime != "tensorrt":
         return None
     return str(user_cache() / "timings" / f"{target.runtime}-{version}-{target.device}")
 
 
 def _keep_log(draft: Path, folder: Path) -> None:
-    """Move the log of a failed build to where it can be read."""
+    """Move the log of a failed build to `reports/`, where it can be read."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(draft / LOG, folder / LOG)

@@ -21,12 +21,12 @@ from dad_edge.bundle import (
     write_ignore,
     write_thresholds,
 )
-from dad_edge.data.layouts import Item
+from dad_edge.data.listing import Item
 from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.deploy.ranges import M, MinMax, Observer
 from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.files import sha256_of
-from dad_edge.image.framing import plan, views
+from dad_edge.image.framing import plan_views, views
 from dad_edge.image.preprocess import read_frame
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.ops import NumpyOps
@@ -268,7 +268,7 @@ def observe(
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
     seen = {name: Observer(bundle.path / name, meter) for name in (DENOISER, SEGMENTER)}
     for frame in frames:
-        image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
+        image, x_t = ops.inject(views(frame, plan_views(frame.shape, bundle.model)), 0)
         noise = seen[DENOISER].run({"x_t": x_t})["noise"]
         seen[SEGMENTER].run({"pair": ops.restore(x_t, noise, image)})
         tick()

@@ -1,8 +1,8 @@
 """A few images that cover a set: as different from each other as the set allows.
 
-Farthest-point selection over small grey pictures: the first image is the one nearest the mean, each
-further one is the farthest from all that were chosen. The same images give the same choice, and a
-smaller choice is the beginning of a larger one.
+Farthest-point selection over small grey pictures: the first image is the one nearest to the mean,
+each further one is the farthest from all that were chosen. The same images give the same choice,
+and a smaller choice is the beginning of a larger one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def select(features: NDArray[np.float32], count: int) -> list[int]:
 
     Args:
         features: (N,D) float32.
-        count: rows wanted; all if there are fewer.
+        count: number of rows to choose; all of them if there are fewer.
     """
     chosen = [int(np.linalg.norm(features - features.mean(axis=0), axis=1).argmin())]
     distance = np.linalg.norm(features - features[chosen[0]], axis=1)

@@ -36,7 +36,7 @@ from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.opening import open_graphs
 
 OPSET = 20
-"""TensorRT 10.3 parses no later GroupNormalization; 20 exports it as InstanceNormalization."""
+"""TensorRT 10.3 parses no GroupNormalization of a later opset; 20 exports InstanceNormalization."""
 TOLERANCE = 1e-4
 """Largest difference of masks and scores between ONNX Runtime and PyTorch, both FP32."""
 
@@ -186,7 +186,7 @@ def _write_graph(
 
 
 def _forget_origin(proto: Any) -> None:
-    """Take out the exporter's notes: stack traces that name files of the maker's machine."""
+    """Remove the exporter's notes: stack traces, which name files of the maker's machine."""
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (proto, graph, *graph.node, *values):
@@ -199,8 +199,8 @@ def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
     square = replace(bundle.manifest, model=replace(bundle.model, framing=FramingConfig()))
     inspector = open_graphs(Bundle(bundle.path, square, None, None))
     frames = probe_frames(bundle.model.image_size)
-    found = inspector.inspect_batch(frames)
-    image = torch.from_numpy(np.stack([inspection.image for inspection in found]))
+    inspections = inspector.inspect_batch(frames)
+    image = torch.from_numpy(np.stack([inspection.image for inspection in inspections]))
     with torch.no_grad():
         masks, _ = detector(image, _noise(bundle.model, len(frames)))
     expected = masks[:, 0].numpy()
@@ -209,17 +209,17 @@ def measure_parity(bundle: Bundle, detector: Detector) -> Parity:
     return Parity(
         mask=max(
             float(np.abs(inspection.score_map - mask).max())
-            for inspection, mask in zip(found, expected, strict=True)
+            for inspection, mask in zip(inspections, expected, strict=True)
         ),
         score=max(
             abs(inspection.score - float(score))
-            for inspection, score in zip(found, scores, strict=True)
+            for inspection, score in zip(inspections, scores, strict=True)
         ),
     )
 
 
 def probe_frames(size: int) -> list[NDArray[np.uint8]]:
-    """Frames that reach every grey value: noise, a ramp, black and white."""
+    """Frames that contain every grey value: noise, a ramp, black and white."""
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 255, size).astype(np.uint8)[:, None], (size, size, 3))
     black, white = np.zeros_like(noise), np.full_like(noise, 255)

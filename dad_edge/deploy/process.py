@@ -1,4 +1,4 @@
-"""One plan in a process of its own.
+"""Builds one TensorRT plan in a process of its own.
 
 The memory of a builder goes back to the system before the next network is built, its peak can be
 measured, and a builder that crashes or is killed for want of memory ends that process alone.
@@ -34,7 +34,7 @@ LOG = "build.log"
 _CHILD = "from dad_edge.deploy.process import main; main()"
 _POLL_S = 0.2
 _PATIENCE_S = 2.0
-"""How long a builder may take to heed a signal before it is killed; it has nothing to save."""
+"""Seconds that a builder gets to heed a signal before it is killed; it has nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _run(order: Path, stop: StopRequest, progress: Progress) -> dict[str, Any]:
             stdout=output,
             stderr=output,
             pass_fds=(sender,),
-            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
         )
     os.close(sender)
     try:
@@ -153,7 +153,7 @@ def _death_of(code: int, log: Path) -> DadEdgeError:
 
 
 def main() -> None:
-    """The child: build, write the plan, tell the outcome."""
+    """The child process: build, write the plan, report the outcome."""
     order, channel = Path(sys.argv[1]), int(sys.argv[2])
     job = from_mapping(PlanJob, read_json(order), str(order))
     path = order.with_suffix("").with_suffix(".plan")
@@ -167,7 +167,7 @@ def main() -> None:
         def progress(done: float, total: float, note: str = "") -> None:
             try:
                 tell({"share": done / total, "phase": note})
-            except BrokenPipeError:  # nobody waits for this plan any more
+            except BrokenPipeError:  # the parent has ended, and nobody waits for this plan
                 stop.signal_number = stop.signal_number or int(signal.SIGTERM)
 
         try:

@@ -1,7 +1,7 @@
 """Activation ranges: the smallest and the largest value that goes into each convolution of a graph.
 
 One pass over the images finds them; memory does not grow with the number of images, and their order
-does not matter. Why nothing is clipped, as other methods do: see `calibration/README.md`.
+does not matter. `calibration/README.md` says why nothing is clipped, as other methods do.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Observer(Generic[M]):
         model = onnx.load(path)
         self._outputs = [output.name for output in model.graph.output]
         self.meters = {name: meter() for name in sorted(conv_inputs(model))}
-        """Tensor → what watches it, by name."""
+        """Name of a tensor → the meter that watches it."""
         inside = self.meters.keys() - {value.name for value in model.graph.input}
         model.graph.output.extend(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
@@ -87,5 +87,5 @@ class Observer(Generic[M]):
 
 
 def conv_inputs(model: onnx.ModelProto) -> list[str]:
-    """Tensors that go into the convolutions of a graph, each once, in its order."""
+    """Tensors that go into the convolutions of a graph, each once, in the graph's order."""
     return list(dict.fromkeys(n.input[0] for n in model.graph.node if n.op_type == "Conv"))

@@ -1,7 +1,7 @@
 """Thresholds for the scores that one engine gives, from the good parts that calibrated the bundle.
 
 A lower precision moves scores a little, and with them the share of good parts that a threshold
-rejects. The rule of which thresholds hold is in `dad_edge.runtime.sidecar.thresholds_for`.
+rejects. `dad_edge.runtime.sidecar.thresholds_for` decides which thresholds hold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dad_edge.bundle import Bundle, Thresholds
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
 from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sha256_of
@@ -56,7 +57,7 @@ def parts_of(
 def why_not_derived(bundle: Bundle, items: Sequence[Item]) -> str | None:
     """Why an engine's thresholds cannot come from these images, or None if they can.
 
-    Only the images that the bundle's own thresholds came from keep its meaning of a false reject.
+    Only the images that the bundle's own thresholds came from keep the meaning of its rate.
 
     Args:
         bundle: a checked bundle.
@@ -92,7 +93,7 @@ def derive_thresholds(
     Args:
         bundle: a checked, calibrated bundle in a folder that may be written.
         engine: name of the engine.
-        items: the good parts that `why_not_derived` has no objection to.
+        items: good parts for which `why_not_derived` returns None.
         progress: told of every image.
 
     Raises:
@@ -101,13 +102,13 @@ def derive_thresholds(
         StorageError: the thresholds cannot be written.
     """
     assert bundle.thresholds is not None
-    found = []
+    scored = []
     with open_choice(choose_to_judge(bundle, engine)) as inspector:
         for item in items:
             frame = read_frame(item.path, bundle.model.bit_depth)
-            found.append(score_and_peak(inspector, item, frame))
-            progress(len(found), len(items))
-    scores, peaks = zip(*found, strict=True)
+            scored.append(score_and_peak(inspector, item, frame))
+            progress(len(scored), len(items))
+    scores, peaks = zip(*scored, strict=True)
     thresholds = thresholds_from(scores, peaks, bundle.thresholds.target_false_reject_rate)
     write_engine_thresholds(bundle, engine, thresholds)
     return thresholds

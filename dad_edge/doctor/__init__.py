@@ -1,1 +1,1 @@
-"""What can run here, and why the rest cannot."""
+"""What can run on this machine, and why the rest cannot."""

@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dad_edge.doctor.probe import PROBES, ask
 from dad_edge.errors import INSTALL_HINT, DadEdgeError, MissingDependency
 from dad_edge.machine import windows
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.packages import load, reason_of, repair_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SCHEMA_VERSION = 1
 LEAST_FREE_GIB = 1.0
@@ -41,7 +38,7 @@ _EXTRA = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report."""
+    """One line of the diagnosis."""
 
     group: str
     name: str
@@ -52,8 +49,8 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that was found."""
+class Diagnosis:
+    """Everything that was found on this machine."""
 
     checks: list[Check]
     environment: dict[str, Any]
@@ -71,14 +68,14 @@ class Report:
         }
 
 
-def examine(named: Path | None = None, root: Path = Path("/")) -> Report:
+def examine(named: Path | None = None, root: Path = Path("/")) -> Diagnosis:
     """Check this machine; nothing is changed.
 
     Args:
         named: bundle folder of `--bundle`.
         root: where the file system starts.
     """
-    environment = describe(root)
+    environment = describe_machine(root)
     with ThreadPoolExecutor(2) as pool:
         answers = dict(zip(PROBES, pool.map(ask, PROBES), strict=True))
     job, exit_code = _job(named)
@@ -88,7 +85,7 @@ def examine(named: Path | None = None, root: Path = Path("/")) -> Report:
         *_device(environment),
         *_input_and_output(answers["opencv"], root),
     ]
-    return Report(checks, environment, exit_code)
+    return Diagnosis(checks, environment, exit_code)
 
 
 def _job(named: Path | None) -> tuple[list[Check], int]:
@@ -194,7 +191,7 @@ def _onnxruntime(group: str) -> Check:
         return Check(group, "ONNX Runtime", "problem", why, repair_of("onnxruntime", why))
     ort: Any = importlib.import_module("onnxruntime")
     names = (p.removesuffix("ExecutionProvider") for p in ort.get_available_providers())
-    providers = [name for name in names if name != "Azure"]  # a web service, not a device
+    providers = [name for name in names if name != "Azure"]  # it is a web service, not a device
     return Check(group, "ONNX Runtime", "ok", f"{ort.__version__}: {', '.join(providers)}")
 
 
@@ -237,7 +234,7 @@ def _tensorrt_rtx(
 
 
 def _absent(group: str, name: str, found: dict[str, Any], module: str) -> Check | None:
-    """The line for a package that is missing or broken, or None when it answered."""
+    """The line for a package that is missing or broken; None if the package answered."""
     if "missing" in found:
         detail = f"package '{found['missing']}' is not installed"
         return Check(group, name, "not here", detail, INSTALL_HINT.format(extra=_EXTRA[module]))
@@ -326,27 +323,3 @@ def _disk(group: str) -> Check:
     if free_gib < LEAST_FREE_GIB:
         return Check(group, "disk", "problem", detail, "free some space before recording")
     return Check(group, "disk", "ok", detail)
-
-
-def doctor_table(report: Report) -> Table:
-    """The report for people, readable at 100 columns."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    signs = {"ok": "[green]ok[/]", "not here": "[dim]not here[/]", "problem": "[red]problem[/]"}
-    verdict = "frames can be inspected" if report.exit_code == 0 else "no frame can be inspected"
-    table = Table(
-        title=f"{escape(str(report.environment['device']))}: {verdict}", title_justify="left"
-    )
-    for heading in ("what", "state", "detail"):
-        table.add_column(heading, no_wrap=heading != "detail")
-    group = ""
-    for check in report.checks:
-        if check.group != group:
-            table.add_section()
-            group = check.group
-        detail = escape(check.detail)
-        if check.next_step:
-            detail += f"\n[cyan]next: {escape(check.next_step)}[/]"
-        table.add_row(escape(check.name), signs[check.state], detail)
-    return table

@@ -1,7 +1,7 @@
 """Try one installed package in a process of its own.
 
-A broken native library can end the process that imports it. `dad-edge doctor` therefore asks a
-child, and survives to say what happened.
+A broken native library can end the process that imports it. So `dad-edge doctor` lets a child
+process import it, and survives to say what happened.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def ask(name: str) -> dict[str, Any]:
         What the probe found, or `error`: a sentence on why it could not.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             python_command(_CHILD, name),
             capture_output=True,
             text=True,
@@ -40,13 +40,13 @@ def ask(name: str) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"error": f"it did not answer within {_TIMEOUT_S} s"}
-    for text in done.stdout.splitlines():
+    for text in process.stdout.splitlines():
         if text.startswith(_MARK):
             answer: dict[str, Any] = json.loads(text[len(_MARK) :])
             return answer
-    if done.returncode < 0:
-        return {"error": f"importing it crashed with {signal.Signals(-done.returncode).name}"}
-    return {"error": _last_line(done.stderr) or f"exit code {done.returncode}"}
+    if process.returncode < 0:
+        return {"error": f"importing it crashed with {signal.Signals(-process.returncode).name}"}
+    return {"error": _last_line(process.stderr) or f"exit code {process.returncode}"}
 
 
 def _last_line(text: str) -> str:
@@ -88,30 +88,30 @@ def probe_tensorrt_rtx() -> dict[str, Any]:
 
 def _builder(module: str) -> dict[str, Any]:
     trt: Any = load(module)
-    found: dict[str, Any] = {"version": trt.__version__, "builder": True, "why": None}
+    facts: dict[str, Any] = {"version": trt.__version__, "builder": True, "why": None}
     try:
         trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
     except Exception as error:  # the bindings raise TypeError where the library gave no builder
-        found |= {"builder": False, "why": _last_line(str(error))}
-    return found
+        facts |= {"builder": False, "why": _last_line(str(error))}
+    return facts
 
 
 def probe_cuda() -> dict[str, Any]:
     """cuda-core: compile a kernel, and open the first GPU."""
     core: Any = load("cuda.core")
-    found: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
-    found |= {"gpu": None, "why": None}
+    facts: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
+    facts |= {"gpu": None, "why": None}
     try:
         options = core.ProgramOptions(arch="sm_87", std="c++17")
         core.Program('extern "C" __global__ void k() {}', "c++", options).compile("cubin")
     except Exception as error:  # any of the package's own errors means the same here
         reason = _last_line(str(error)) or type(error).__name__
-        found |= {"compiles": False, "compile_error": reason}
+        facts |= {"compiles": False, "compile_error": reason}
     try:
-        found["gpu"] = core.Device(0).name
+        facts["gpu"] = core.Device(0).name
     except Exception as error:
-        found["why"] = _last_line(str(error)) or type(error).__name__
-    return found
+        facts["why"] = _last_line(str(error)) or type(error).__name__
+    return facts
 
 
 def probe_opencv() -> dict[str, Any]:

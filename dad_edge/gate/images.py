@@ -1,4 +1,4 @@
-"""What the accuracy gate compares on: a data set, made complete where it is not, or the demo.
+"""The images that the accuracy gate compares on: a data set, completed where needed, or the demo.
 
 An engine is judged on good parts and on marked defects. Few users have defects, and fewer have
 marked them: where a data set lacks them, synthetic anomalies are drawn on its good parts.
@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import Bundle
 from dad_edge.config import GOOD
-from dad_edge.data.layouts import Item, list_items
+from dad_edge.data.layouts import list_items
+from dad_edge.data.listing import Item
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.errors import DataError, printable
 from dad_edge.gate.synthetic import with_anomaly
-from dad_edge.image.framing import plan
+from dad_edge.image.framing import plan_views
 from dad_edge.image.preprocess import read_frame
 
 DEMO_PAIRS = 12
 FEWEST = 10
-"""Fewest good images, and again fewest defective ones, that an engine is judged on. AUROC compares
-every good image with every defective one: with fewer than 10 × 10 pairs a single pair moves it by
-more than a point, twice what INT8 may lose, and that none moved says little."""
+"""Fewest good images, and fewest defective ones, that an engine is judged on. AUROC compares every
+good image with every defective one. With fewer than 10 × 10 pairs a single pair moves it by more
+than a point, twice what INT8 may lose, and it says little that no pair moved."""
 DRAWN = 24
 """Synthetic anomalies that stand in for defects; as many as the demo has images."""
 SYNTHETIC = "synthetic"
@@ -72,7 +73,7 @@ class Images:
 
 
 def images_of(bundle: Bundle, data: Path | None, normal: Path | None = None) -> Images:
-    """What to judge a bundle's engines on.
+    """The images to judge a bundle's engines on.
 
     Args:
         bundle: a checked bundle.
@@ -121,7 +122,7 @@ def _items(root: Path) -> list[Item]:
 
 
 def _normal_items(root: Path, known: Sequence[Item]) -> list[Item]:
-    """Good parts of the training split that are not known yet; none where it does not exist."""
+    """Good parts of the training split that are not known yet; none where there is no split."""
     paths = {item.path.resolve() for item in known}
     try:
         return [item for item in list_items(root, "train") if item.path.resolve() not in paths]
@@ -152,7 +153,7 @@ def _is_marked(images: Images, bundle: Bundle) -> bool:
             continue
         sample = images.load(index)
         if sample.mask is not None:
-            score_map = np.empty(plan(sample.frame.shape, bundle.model).shape, np.float32)
+            score_map = np.empty(plan_views(sample.frame.shape, bundle.model).shape, np.float32)
             marked += bool(truth_on(score_map, sample.mask, bundle.ignore).any())
         if marked >= FEWEST:
             return True
@@ -160,7 +161,7 @@ def _is_marked(images: Images, bundle: Bundle) -> bool:
 
 
 def _with_synthetic(images: Images, bundle: Bundle) -> Images:
-    """The images and synthetic anomalies on the good ones of them, in turn."""
+    """The images, with synthetic anomalies on the good ones of them in turn."""
     good = [index for index, kind in enumerate(images.kinds) if kind == GOOD]
     if not good:
         return images
@@ -189,7 +190,7 @@ def demo_images(bundle: Bundle, pairs: int | None = None) -> Images:
     """Drawn parts of the demo product, good ones and defective ones in turn.
 
     Args:
-        bundle: that is to be judged.
+        bundle: the bundle that is to be judged.
         pairs: number of each; `DEMO_PAIRS` if None.
     """
     from dad_edge.data.demo import KINDS, draw, part_seed

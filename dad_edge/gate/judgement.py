@@ -1,7 +1,7 @@
 """What the differences of an engine from FP32 amount to: passed, failed or not judged.
 
-A figure that is not defined is never within its limit: an engine of which nothing could be measured
-has not passed.
+A figure that is not defined is never within its limit: an engine that could not be measured has
+not passed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dad_edge.runtime.seams import Inspection
 from dad_edge.runtime.sidecar import GateOutcome
 
 WORST = 5
-"""Images, and layers, that a report names."""
+"""A report names so many images, and so many layers."""
 ERRORS_OF_A_GUESS = 2.0
-"""AUROC of a guess is 0.5 give or take its standard error. FP32 must be better by this many, or
-it cannot tell which engine is worse than itself."""
+"""A guess has an AUROC of 0.5, give or take its standard error. FP32 must be better by this many
+standard errors, or it cannot tell which engine is worse than itself."""
 PRO_OF_A_GUESS = PRO_MAX_FPR / 2
 """PRO of score maps that are the same everywhere. FP32 must reach twice as much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What an engine may differ by; None is reported, not judged."""
+    """By how much an engine may differ; what has None as its limit is reported and not judged."""
 
     mask: float | None
     """Largest difference of a pixel of the score map."""
@@ -48,7 +48,7 @@ class Tolerance:
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(1e-4, 1e-4, 0.0, 0.0005),
     "fp16": Tolerance(2e-2, 5e-3, 0.001, 0.002),
-    # Well calibrated networks stay below 0.04; above 0.1 an image changes its place among others.
+    # Well calibrated networks stay below 0.04. Above 0.1 an image changes its rank among others.
     "int8": Tolerance(None, 0.1, 0.005, 0.01),
 }
 
@@ -66,7 +66,7 @@ def tolerance_of(precision: Precision, max_drop: float | None = None) -> Toleran
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One image under both."""
+    """One image under the engine and under its reference."""
 
     name: str
     defective: bool
@@ -83,7 +83,7 @@ class Row:
     sound: bool
     """Whether both give finite numbers."""
     digest: int
-    """Of its pixels, so that copies of one image are not taken for several."""
+    """Digest of its pixels, so that copies of one image are not taken for several."""
 
 
 @dataclass(slots=True)
@@ -96,10 +96,10 @@ class Comparison:
     marked: set[int] = field(default_factory=set)
     """Digests of the images with a defect that is marked where it is inspected."""
     worst: list[tuple[Sample, Inspection, Inspection]] = field(default_factory=list)
-    """The images that differ most, with both inspections, worst first."""
+    """The images whose inspections differ most, with both inspections, worst first."""
 
     def add(self, sample: Sample, expected: Inspection, actual: Inspection) -> Row:
-        """Keep what an image says, and its pictures while it is among the worst."""
+        """Add the result of an image, and keep its pictures while it is among the worst."""
         known, right = _is_finite(expected), _is_finite(actual)
         row = Row(
             name=sample.name,
@@ -121,13 +121,13 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """AUROC or PRO of both."""
+    """AUROC or PRO of the engine and of its reference."""
 
     reference: float | None
     """In FP32, in [0,1]; None where it cannot be computed."""
     engine: float | None
     undefined: str | None
-    """Why a drop of it says nothing, in words; None where it does."""
+    """Why a drop of it says nothing, in words; None where it says something."""
     is_guess: bool = False
     """Whether that is because FP32 itself is no better than a guess."""
 
@@ -161,11 +161,11 @@ class Judgement:
     worst: tuple[Row, ...]
     """Images that differ most, worst first."""
     failures: tuple[str, ...]
-    """What is out of its limit."""
+    """The figures that are out of their limits, in words."""
     undefined: tuple[str, ...]
     """What could not be judged, and why."""
     blind: bool
-    """Whether FP32 itself is why nothing could be judged."""
+    """Whether nothing could be judged because of FP32 itself."""
 
     @property
     def outcome(self) -> GateOutcome:
@@ -176,31 +176,31 @@ class Judgement:
 
 
 def judge(
-    seen: Comparison, images: Images, precision: Precision, tolerance: Tolerance
+    comparison: Comparison, images: Images, precision: Precision, tolerance: Tolerance
 ) -> Judgement:
-    """Figures and judgement; differences that are not finite are told by name, not by number."""
-    sound = [row for row in seen.rows if row.sound]
-    broken = [row.name for row in seen.rows if row.known and not row.sound]
-    unknown = [row.name for row in seen.rows if not row.known]
+    """Figures and judgement; differences that are not finite are listed by image."""
+    sound = [row for row in comparison.rows if row.sound]
+    broken = [row.name for row in comparison.rows if row.known and not row.sound]
+    unknown = [row.name for row in comparison.rows if not row.known]
     good = {row.digest for row in sound if not row.defective}
     defective = {row.digest for row in sound if row.defective}
     flips = tuple(row for row in sound if row.flipped)
     auroc = _auroc(sound, images, len(good), len(defective))
-    pro = _pro(seen, images, len(good))
+    pro = _pro(comparison, images, len(good))
     mask_error_max = max((row.mask_error for row in sound), default=0.0)
     score_error_max = max((abs(row.score - row.reference) for row in sound), default=0.0)
 
     failures = [f"scores are not finite: {', '.join(broken)}"] if broken else []
-    # INT8 holds for the ranges of its own product: scores of another one may move freely.
+    # INT8 suits the ranges of its own product: the scores of another one may move freely.
     holds = images.ranked or precision != "int8"
-    for what, value, limit in (
+    for figure, value, limit in (
         ("mask error", mask_error_max, tolerance.mask),
         ("score error", score_error_max, tolerance.score if holds else None),
         ("AUROC drop", None if auroc.is_guess else auroc.drop, tolerance.auroc),
         ("PRO drop", None if pro.is_guess else pro.drop, tolerance.pro),
     ):
         if value is not None and limit is not None and value > limit:
-            failures.append(f"{what} {value:.2g} is above {limit:g}")
+            failures.append(f"{figure} {value:.2g} is above {limit:g}")
     if images.ranked:
         failures += _too_many_flips(sound, tolerance.flips)
     undefined = _undefined(auroc, pro)
@@ -208,7 +208,7 @@ def judge(
         undefined.insert(0, f"FP32 itself gives no finite scores: {', '.join(unknown)}")
     return Judgement(
         precision=precision,
-        images=len(seen.rows),
+        images=len(comparison.rows),
         good=len(good),
         defective=len(defective),
         source=images.source,
@@ -245,16 +245,16 @@ def _auroc(sound: Sequence[Row], images: Images, good: int, defective: int) -> F
     return Figure(reference=before, engine=after, undefined=why, is_guess=is_guess)
 
 
-def _pro(seen: Comparison, images: Images, good: int) -> Figure:
+def _pro(comparison: Comparison, images: Images, good: int) -> Figure:
     if not images.ranked:
         return _of_another_product(images)
-    before, after = seen.reference_pixels.pro(), seen.engine_pixels.pro()
-    why = _too_few(good, "good") or _too_few(len(seen.marked), "marked defective")
+    before, after = comparison.reference_pixels.pro(), comparison.engine_pixels.pro()
+    why = _too_few(good, "good") or _too_few(len(comparison.marked), "marked defective")
     is_guess = why is None and before is not None and before < 2 * PRO_OF_A_GUESS
     if is_guess:
         why = f"that of FP32 is {before:.3f}, no better than a guess"
     elif why is None:
-        why = seen.reference_pixels.why_undefined()
+        why = comparison.reference_pixels.why_undefined()
     return Figure(reference=before, engine=after, undefined=why, is_guess=is_guess)
 
 
@@ -277,15 +277,15 @@ def _too_few(count: int, kind: str) -> str | None:
 
 
 def _too_many_flips(sound: Sequence[Row], limit: float) -> list[str]:
-    found = []
+    failures = []
     for kind, defective in (("good", False), ("defective", True)):
         rows = [row for row in sound if row.defective == defective]
         flipped = sum(row.flipped for row in rows)
         if flipped > max(1, limit * len(rows)):
-            found.append(
+            failures.append(
                 f"verdicts of {flipped} of {len(rows)} {kind} images flip, above {100 * limit:g} %"
             )
-    return found
+    return failures
 
 
 def mask_error(expected: Inspection, actual: Inspection) -> float:

@@ -1,8 +1,8 @@
 """Where the FP16 graphs leave the FP32 graphs: relative error after every layer, worst first.
 
 Runs on ONNX Runtime on the CPU, with the outputs of all convolutions marked in both graphs. An
-engine of another runtime computes the same typed graph, so that what is found here holds for it
-as far as the error comes from the precision. For INT8 see `dad_edge.gate.sensitivity`.
+engine of another runtime computes the same typed graph. What is found here holds for it too, as far
+as the error comes from the precision. For INT8 see `dad_edge.gate.sensitivity`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.graphs.quantize import layer_name, load_graph, typed_graph
-from dad_edge.image.framing import plan, views
+from dad_edge.image.framing import plan_views, views
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
 
@@ -39,11 +39,11 @@ class LayerError:
     error: float | None
     """Relative L2 error of its output; None where a number is not finite."""
     own: float | None
-    """What of it arose since the convolution before, at least 0."""
+    """The part of it that arose since the convolution before; at least 0."""
 
 
 def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
-    """Errors of all convolutions on one frame, those first where most error arises.
+    """Errors of all convolutions on one frame; the layers where most error arises come first.
 
     Both networks see the input that FP32 gives them, so that the segmenter is not blamed for the
     denoiser.
@@ -53,10 +53,10 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
         frame: (H,W,3) uint8 BGR.
     """
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
-    image, x_t = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
+    image, x_t = ops.inject(views(frame, plan_views(frame.shape, bundle.model)), 0)
     noise = OnnxEngine(bundle.path / DENOISER).run({"x_t": x_t})["noise"]
     inputs = {DENOISER: {"x_t": x_t}, SEGMENTER: {"pair": ops.restore(x_t, noise, image)}}
-    found: list[tuple[float, LayerError]] = []
+    ranked: list[tuple[float, LayerError]] = []
     for name, given in inputs.items():
         before = 0.0
         model = load_graph(bundle.path / name)
@@ -66,14 +66,14 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
         for output, layer in layers.items():
             error = _relative(expected[output], actual[output])
             if np.isfinite(error):
-                own = max(error - before, 0.0)
-                found.append((own, LayerError(name, layer, error, own)))
+                added = max(error - before, 0.0)
+                ranked.append((added, LayerError(name, layer, error, added)))
             else:
-                # The first layer that breaks is the cause, those behind it only suffer.
+                # The first layer that breaks is the cause; the layers behind it only suffer.
                 weight = error if np.isfinite(before) else 0.0
-                found.append((weight, LayerError(name, layer, None, None)))
+                ranked.append((weight, LayerError(name, layer, None, None)))
             before = error
-    return [layer for _, layer in sorted(found, key=lambda pair: -pair[0])]
+    return [layer for _, layer in sorted(ranked, key=lambda pair: -pair[0])]
 
 
 def _outputs(model: onnx.ModelProto, names: Iterable[str], inputs: Tensors) -> Tensors:

@@ -12,7 +12,7 @@ from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import Inspection
 
 MAGNIFIED = 10
-"""Differences are drawn so many times their size, on the scale of the heat maps."""
+"""Differences are magnified by this factor, on the scale of the heat maps."""
 MOST_ROWS = 8
 ENGINES_PICTURE = "engines.png"
 
@@ -52,7 +52,7 @@ def worst_sheet(
 
 
 def engines_sheet(images: Images, inspectors: dict[str, Inspector]) -> Picture:
-    """A few images under every engine, a column each.
+    """A few images as every engine sees them, a column for each engine.
 
     Args:
         images: what to choose from; the first image of every kind and then more in turn.
@@ -61,12 +61,12 @@ def engines_sheet(images: Images, inspectors: dict[str, Inspector]) -> Picture:
     rows = []
     for index in chosen_rows(images.kinds, MOST_ROWS):
         sample = images.load(index)
-        found = [inspector.inspect(sample.frame) for inspector in inspectors.values()]
+        inspections = [inspector.inspect(sample.frame) for inspector in inspectors.values()]
         tiles = [mark_mask(sample.frame, sample.mask)]
-        tiles += [heat_overlay(sample.frame, inspection.heat) for inspection in found]
+        tiles += [heat_overlay(sample.frame, inspection.heat) for inspection in inspections]
         lines = [
             f"{name} {inspection.score:.4f} {inspection.verdict}"
-            for name, inspection in zip(inspectors, found, strict=True)
+            for name, inspection in zip(inspectors, inspections, strict=True)
         ]
         rows.append(SheetRow(tiles=tiles, title=sample.name, lines=lines))
     title = "Score maps by precision, same noise"
@@ -74,11 +74,11 @@ def engines_sheet(images: Images, inspectors: dict[str, Inspector]) -> Picture:
 
 
 def chosen_rows(kinds: Sequence[str], most: int) -> list[int]:
-    """Positions of at most so many images, with every kind in turn."""
+    """Positions of at most `most` images, with every kind in turn."""
     left = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
-    found: list[int] = []
-    while len(found) < most and any(left.values()):
+    chosen: list[int] = []
+    while len(chosen) < most and any(left.values()):
         for positions in left.values():
-            if positions and len(found) < most:
-                found.append(positions.pop(0))
-    return sorted(found)
+            if positions and len(chosen) < most:
+                chosen.append(positions.pop(0))
+    return sorted(chosen)

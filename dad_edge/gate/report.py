@@ -12,7 +12,7 @@ from dad_edge.gate.sensitivity import LayerCost
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateReport:
-    """An engine, what it was compared with, and what came of it."""
+    """An engine, what it was compared with, and the result."""
 
     engine: str
     """Name of the engine."""
@@ -21,7 +21,7 @@ class GateReport:
     reference: str
     """What ran the reference, in words."""
     threshold_reference: float
-    """Scores above it are defects in FP32."""
+    """Scores above it are defects to the reference."""
     threshold_engine: float
     """Scores above it are defects to the engine."""
     threshold_origin: str
@@ -29,7 +29,7 @@ class GateReport:
     judgement: Judgement
     """Figures and outcome."""
     costliest_layers: tuple[LayerCost | LayerError, ...] = ()
-    """Layers that cost most accuracy, worst first; of an engine that failed."""
+    """Layers that cost most accuracy, worst first, where the engine failed."""
     next_step: str | None = None
     """What to do now; None where the engine passed."""
 
@@ -38,7 +38,7 @@ def report_json(report: GateReport) -> dict[str, Any]:
     """A report as `verify.json` holds it."""
     judged = report.judgement
     passed = {"passed": True, "failed": False, "not judged": None}[judged.outcome]
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "engine": report.engine,
         "backend": report.backend,
         "reference": report.reference,
@@ -80,9 +80,9 @@ def report_json(report: GateReport) -> dict[str, Any]:
         "failures": list(judged.failures),
     }
     if report.next_step is not None:
-        found["costliest_layers"] = [asdict(layer) for layer in report.costliest_layers]
-        found["next_step"] = report.next_step
-    return found | {
+        values["costliest_layers"] = [asdict(layer) for layer in report.costliest_layers]
+        values["next_step"] = report.next_step
+    return values | {
         "outcome": judged.outcome,
         "undefined": list(judged.undefined),
         "good_images": judged.good,

@@ -1,7 +1,7 @@
-"""Which INT8 layers cost how much accuracy, and how few of them to keep in float.
+"""How much accuracy each INT8 layer costs, and how few of them have to stay in float.
 
-One layer at a time is quantized, all others stay FP32; its cost is how far the scores of a few
-parts move, on the same noise. Runs on ONNX Runtime, and the layers found hold for every runtime.
+One layer at a time is quantized while all others stay FP32. Its cost is how far the scores of a few
+parts move, on the same noise. ONNX Runtime runs this; the layers found hold for every runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.cost import count_gflop
 from dad_edge.graphs.quantize import CALIBRATE, inner_convolutions, layer_name, load_graph, to_int8
+from dad_edge.image.pictures import Picture
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.inspector import HostInspector
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
     import onnx
 
 MOST_FRAMES = 8
-"""Frames of good parts, and again of defective ones, that the costs are measured on at most."""
+"""Most frames of good parts, and most of defective ones, that the costs are measured on."""
 FEWEST_FRAMES = 2
 BUDGET_GFLOP = 2000.0
-"""Arithmetic of one ranking, about: large networks are measured on fewer frames."""
+"""About the arithmetic of one ranking: large networks are measured on fewer frames."""
 
-Frame = NDArray[np.uint8]
 Layers = Mapping[str, Sequence[str]]
 """Network file → layers, by `layer_name`."""
 
@@ -53,7 +53,7 @@ class LayerCost:
 
 
 def rank_layers(
-    bundle: Bundle, frames: Sequence[Frame], progress: Progress = silent
+    bundle: Bundle, frames: Sequence[Picture], progress: Progress = silent
 ) -> list[LayerCost]:
     """The INT8 layers of both networks, costliest first.
 
@@ -75,12 +75,12 @@ def rank_layers(
     for name, names in layers.items():
         for layer in names:
             others = [other for other in names if other != layer]
-            one = engine_of(to_int8(graphs[name], ranges_of(bundle, name), others))
-            networks = (one, plain[SEGMENTER]) if name == DENOISER else (tape, one)
-            found = _inspect_all(_inspector(bundle, *networks), frames)
+            quantized = engine_of(to_int8(graphs[name], ranges_of(bundle, name), others))
+            networks = (quantized, plain[SEGMENTER]) if name == DENOISER else (tape, quantized)
+            actual = _inspect_all(_inspector(bundle, *networks), frames)
             errors = [
                 (abs(a[0] - b[0]), float(np.abs(a[1] - b[1]).mean()))
-                for a, b in zip(expected, found, strict=True)
+                for a, b in zip(expected, actual, strict=True)
             ]
             score, mask = np.mean(errors, axis=0)
             costs.append(
@@ -95,10 +95,10 @@ def rank_layers(
 def fewest_float_layers(
     ranking: Sequence[LayerCost], passes: Callable[[dict[str, tuple[str, ...]]], bool]
 ) -> dict[str, tuple[str, ...]]:
-    """How few of the costliest layers must stay float for a check to pass.
+    """The fewest of the costliest layers that must stay float for a check to pass.
 
-    The number is doubled until the check passes and then narrowed between the last that failed and
-    the first that passed; what is returned has passed.
+    The number is doubled until the check passes, and then narrowed between the last number that
+    failed and the first that passed. The layers that are returned have passed.
 
     Args:
         ranking: layers, costliest first.
@@ -123,14 +123,14 @@ def fewest_float_layers(
 
 def as_layers(costs: Iterable[LayerCost]) -> dict[str, tuple[str, ...]]:
     """Layers by network, costliest first."""
-    found: dict[str, tuple[str, ...]] = {}
+    layers: dict[str, tuple[str, ...]] = {}
     for cost in costs:
-        found[cost.network] = (*found.get(cost.network, ()), cost.layer)
-    return found
+        layers[cost.network] = (*layers.get(cost.network, ()), cost.layer)
+    return layers
 
 
 def layers_of(graph: onnx.ModelProto) -> list[str]:
-    """Names of the layers of a network that INT8 is for."""
+    """Names of the layers of a network that INT8 may take."""
     return [layer_name(node) for node in inner_convolutions(graph)]
 
 
@@ -147,7 +147,7 @@ def ranges_of(bundle: Bundle, network: str) -> dict[str, tuple[float, float]]:
 
 
 def frames_for(bundle: Bundle) -> int:
-    """Frames of each kind, good and defective, that a ranking of this bundle's layers takes."""
+    """Number of good frames, and of defective ones, for a ranking of this bundle's layers."""
     gflop = layers = 0.0
     for name in (DENOISER, SEGMENTER):
         gflop += count_gflop(bundle.path / name, len(bundle.model.lambdas))
@@ -156,27 +156,27 @@ def frames_for(bundle: Bundle) -> int:
     return min(MOST_FRAMES, max(FEWEST_FRAMES, affordable))
 
 
-def pick_frames(parts: Iterable[tuple[bool, Frame]], count: int) -> list[Frame]:
+def pick_frames(parts: Iterable[tuple[bool, Picture]], count: int) -> list[Picture]:
     """Up to `count` good and `count` defective frames, evenly spread over a sequence of any length.
 
     Args:
         parts: whether it is defective, and the frame of each part.
         count: frames of each kind, at least one.
     """
-    kept: dict[bool, list[Frame]] = {False: [], True: []}
-    seen, stride = {False: 0, True: 0}, {False: 1, True: 1}
+    kept: dict[bool, list[Picture]] = {False: [], True: []}
+    counts, stride = {False: 0, True: 0}, {False: 1, True: 1}
     for defective, frame in parts:
-        if seen[defective] % stride[defective] == 0:
+        if counts[defective] % stride[defective] == 0:
             if len(kept[defective]) == 2 * count:
                 kept[defective] = kept[defective][::2]
                 stride[defective] *= 2
-            if seen[defective] % stride[defective] == 0:
+            if counts[defective] % stride[defective] == 0:
                 kept[defective].append(frame)
-        seen[defective] += 1
+        counts[defective] += 1
     return [frame for kind in (False, True) for frame in kept[kind][:: _step(kept[kind], count)]]
 
 
-def _step(frames: Sequence[Frame], count: int) -> int:
+def _step(frames: Sequence[Picture], count: int) -> int:
     return -(-len(frames) // count) or 1
 
 
@@ -207,11 +207,11 @@ def _inspector(bundle: Bundle, denoiser: Engine, segmenter: Engine) -> HostInspe
 
 
 def _inspect_all(
-    inspector: HostInspector, frames: Sequence[Frame]
+    inspector: HostInspector, frames: Sequence[Picture]
 ) -> list[tuple[float, NDArray[np.float32]]]:
     """Score and score map of every frame."""
-    found = (inspector.inspect(frame) for frame in frames)
-    return [(inspection.score, inspection.score_map) for inspection in found]
+    inspections = (inspector.inspect(frame) for frame in frames)
+    return [(inspection.score, inspection.score_map) for inspection in inspections]
 
 
 class _Tape:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dad_edge.bundle import Bundle
 from dad_edge.data.foreground import object_mask
 from dad_edge.data.synthesis import Synthesizer
-from dad_edge.image.framing import ignored_at, plan
+from dad_edge.image.framing import ignored_at, plan_views
 
 
 def with_anomaly(
@@ -17,12 +17,12 @@ def with_anomaly(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A good part with one anomaly drawn onto its object, where the bundle inspects it.
 
-    It is drawn as training draws it, at the size of the score map: what is smaller than a pixel of
-    the map cannot be seen by the networks.
+    It is drawn as training draws it, at the size of the score map: the networks cannot see what is
+    smaller than a pixel of the map.
 
     Args:
         frame: (H,W,3) uint8 BGR, a good part.
-        bundle: that is to be judged.
+        bundle: the bundle that is to be judged.
         seed: another one draws another anomaly.
 
     Returns:
@@ -32,13 +32,13 @@ def with_anomaly(
     Raises:
         DataError: the bundle's ignore mask leaves nothing to inspect.
     """
-    shape = plan(frame.shape, bundle.model).shape
+    shape = plan_views(frame.shape, bundle.model).shape
     shrinks = frame.shape[0] >= shape[0] and frame.shape[1] >= shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     part = np.asarray(cv2.resize(frame, shape[::-1], interpolation=method), np.uint8)
-    found = object_mask(part)
+    foreground = object_mask(part)
     synthesizer = Synthesizer(
-        None if found is None else [found], allowed=[~ignored_at(bundle.ignore, shape)]
+        None if foreground is None else [foreground], allowed=[~ignored_at(bundle.ignore, shape)]
     )
     drawn = synthesizer.draw(np.random.default_rng(seed), part, 0)
     return drawn.image, drawn.mask.astype(np.uint8) * 255

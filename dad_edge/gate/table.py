@@ -1,4 +1,4 @@
-"""What the accuracy gate found, as a table for the terminal and as the sentence of its error."""
+"""The result of the accuracy gate, as a table for the terminal and as the sentence of its error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN: dict[GateOutcome, str] = {
 
 
 def gate_table(reports: Sequence[GateReport]) -> Table:
-    """The reports of `dad_edge.gate.verify` as a table, with why a figure is not defined."""
+    """The reports of `dad_edge.gate.verify` as a table that says why a figure is not defined."""
     from rich.table import Table
 
     table = Table(title="Accuracy gate")

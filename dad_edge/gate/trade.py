@@ -18,7 +18,6 @@ from dad_edge.files import write_json
 from dad_edge.gate.images import FEWEST, Images
 from dad_edge.gate.judgement import Judgement, tolerance_of
 from dad_edge.gate.sensitivity import (
-    Frame,
     LayerCost,
     fewest_float_layers,
     frames_for,
@@ -28,7 +27,8 @@ from dad_edge.gate.sensitivity import (
 )
 from dad_edge.gate.verify import compare
 from dad_edge.graphs.quantize import load_graph, typed_graph
-from dad_edge.machine.environment import describe
+from dad_edge.image.pictures import Picture
+from dad_edge.machine.environment import describe_machine
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
@@ -44,7 +44,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What the accuracy gate says of INT8 with some layers in float."""
+    """The judgement of INT8 with some layers in float."""
 
     float_layers: int
     judgement: Judgement
@@ -81,7 +81,7 @@ class Trade:
     ranking: tuple[LayerCost, ...]
     """All INT8 layers, costliest first."""
     trials: tuple[Trial, ...]
-    """In the order in which they were made."""
+    """The trials in the order in which they were made."""
     engines: tuple[EngineCost, ...]
     """FP32, INT8 and the choice."""
     backend: str
@@ -131,23 +131,23 @@ def trade(
     trials: list[Trial] = []
 
     def passes(layers: Mapping[str, Sequence[str]]) -> bool:
-        kept = sum(map(len, layers.values()))
-        what = f"gate with {kept} layers in float"
+        float_count = sum(map(len, layers.values()))
+        note_of_gate = f"gate with {float_count} layers in float"
         judgement = compare(
             reference,
             inspector_of(bundle, graphs_with(bundle, layers)),
             images,
             "int8",
             tolerance_of("int8", max_drop),
-            lambda done, total, note="": progress(done, total, what),
+            lambda done, total, note="": progress(done, total, note_of_gate),
         )
         if judgement.outcome == "not judged":
             raise _nothing_to_judge_by(judgement)
-        trials.append(Trial(float_layers=kept, judgement=judgement))
+        trials.append(Trial(float_layers=float_count, judgement=judgement))
         return trials[-1].passed
 
     layers = fewest_float_layers(ranking, passes)
-    found = Trade(
+    result = Trade(
         choice=LayerChoice(float_layers=layers, max_drop=max_drop),
         max_drop=max_drop,
         images=len(images),
@@ -158,8 +158,8 @@ def trade(
         engines=_engines(bundle, reference, layers, frames),
         backend=reference.backend,
     )
-    write_json(bundle.path / REPORTS / REPORT, trade_json(found))
-    return found
+    write_json(bundle.path / REPORTS / REPORT, trade_json(result))
+    return result
 
 
 def _nothing_to_judge_by(judgement: Judgement) -> DataError:
@@ -171,16 +171,16 @@ def _nothing_to_judge_by(judgement: Judgement) -> DataError:
     )
 
 
-def trade_json(found: Trade) -> dict[str, Any]:
+def trade_json(result: Trade) -> dict[str, Any]:
     """A trade as `reports/int8-layers.json` holds it."""
     return {
-        "max_drop_points": found.max_drop,
-        "images": found.images,
-        "source": found.source,
-        "ranked_on_frames": found.ranked_on_frames,
-        "float_layers": found.choice.float_layers,
-        "int8_layers": len(found.ranking) - found.float_layers,
-        "ranking": [asdict(cost) for cost in found.ranking],
+        "max_drop_points": result.max_drop,
+        "images": result.images,
+        "source": result.source,
+        "ranked_on_frames": result.ranked_on_frames,
+        "float_layers": result.choice.float_layers,
+        "int8_layers": len(result.ranking) - result.float_layers,
+        "ranking": [asdict(cost) for cost in result.ranking],
         "trials": [
             {
                 "float_layers": trial.float_layers,
@@ -191,11 +191,11 @@ def trade_json(found: Trade) -> dict[str, Any]:
                 "verdict_flips": len(trial.judgement.flips),
                 "passed": trial.passed,
             }
-            for trial in found.trials
+            for trial in result.trials
         ],
-        "engines": [asdict(cost) for cost in found.engines],
-        "backend": found.backend,
-        "environment": describe(),
+        "engines": [asdict(cost) for cost in result.engines],
+        "backend": result.backend,
+        "environment": describe_machine(),
     }
 
 
@@ -213,11 +213,11 @@ def _engines(
     bundle: Bundle,
     reference: Inspector,
     layers: Mapping[str, Sequence[str]],
-    frames: Sequence[Frame],
+    frames: Sequence[Picture],
 ) -> tuple[EngineCost, ...]:
     """Size and median time of FP32, all layers in INT8, and the choice where it is another.
 
-    The three take turns at every frame, so that other work on the machine meets them alike.
+    The three take turns at every frame, so that other work on the machine slows them alike.
     """
     originals = {name: load_graph(bundle.path / name) for name in (DENOISER, SEGMENTER)}
     rows = [("fp32", originals, reference)]
@@ -243,21 +243,23 @@ def _engines(
     )
 
 
-def in_words(found: Trade) -> str:
+def in_words(result: Trade) -> str:
     """The outcome for a person: what stays float, and what the engine gains and loses by it."""
-    kept = [name for names in found.choice.float_layers.values() for name in names]
-    worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in found.ranking[:SHOWN])
-    last = next(trial for trial in reversed(found.trials) if trial.float_layers == len(kept))
+    float_layers = [name for names in result.choice.float_layers.values() for name in names]
+    worst = ", ".join(f"{cost.layer} ({cost.score_error:.2g})" for cost in result.ranking[:SHOWN])
+    count = len(float_layers)
+    last = next(trial for trial in reversed(result.trials) if trial.float_layers == count)
     drop = last.judgement.auroc.drop
     gate = f"AUROC drop {100 * drop:.2f} points" if drop is not None else "AUROC not defined"
     lines = [
         f"costliest INT8 layers, by mean score error: {worst}",
-        f"kept in float: {', '.join(kept) or 'none'} ({len(kept)} of {len(found.ranking)}); "
-        f"{gate}, {len(last.judgement.flips)} verdicts of {found.images} flip",
+        f"kept in float: {', '.join(float_layers) or 'none'} "
+        f"({count} of {len(result.ranking)}); "
+        f"{gate}, {len(last.judgement.flips)} verdicts of {result.images} flip",
     ]
     lines += [
         f"{cost.engine}: {cost.bytes / 2**20:.2f} MiB, {cost.ms_per_frame:.1f} ms a frame "
         "on this machine"
-        for cost in found.engines
+        for cost in result.engines
     ]
     return "\n".join(lines)

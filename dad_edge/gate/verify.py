@@ -62,7 +62,8 @@ def verify(
         engine: name of the engine.
         images: what to compare on.
         progress: called with the images compared and the number of all.
-        reference: what is right, such as the run on PyTorch; the bundle's FP32 graphs if None.
+        reference: the inspector that counts as right, such as the run on PyTorch; the bundle's
+            FP32 graphs if None.
 
     Returns:
         The report; the outcome of its judgement says what the gate decided.
@@ -77,13 +78,13 @@ def verify(
     assert sidecar is not None, "an engine was named"
     reference = reference or open_graphs(bundle)
     with open_choice(choice) as candidate:
-        seen = observe(reference, candidate, images, progress)
+        comparison = observe(reference, candidate, images, progress)
         proof = None
-        if all(row.known for row in seen.rows):
+        if all(row.known for row in comparison.rows):
             frames = frames_of_proof(images)
             proof = make_proof(frames, reference, candidate, sidecar.precision, bundle.model)
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
-    judgement = judge(seen, images, sidecar.precision, tolerance)
+    judgement = judge(comparison, images, sidecar.precision, tolerance)
     report = GateReport(
         engine=engine,
         backend=candidate.backend,
@@ -94,13 +95,13 @@ def verify(
         judgement=judgement,
     )
     if judgement.outcome == "failed":
-        layers = costliest_layers(bundle, images, sidecar, seen, progress)
+        layers = costliest_layers(bundle, images, sidecar, comparison, progress)
         step = next_step(sidecar.precision, engine)
         report = replace(report, costliest_layers=layers, next_step=step)
     elif judgement.outcome == "not judged":
         report = replace(report, next_step=how_to_judge(judgement, engine))
     folder = bundle.path / REPORTS / engine
-    drawable = [pair for pair in seen.worst if np.isfinite(mask_error(*pair[1:]))]
+    drawable = [pair for pair in comparison.worst if np.isfinite(mask_error(*pair[1:]))]
     if drawable:
         write_picture(folder / PICTURE, worst_sheet(engine, drawable, candidate.threshold))
     write_json(folder / GATE_REPORT, report_json(report))
@@ -139,7 +140,7 @@ def store_proof(bundle: Bundle, engine: str, images: Images) -> None:
 
 
 def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
-    """Frames by which an engine can prove itself later: a good part first, then defects."""
+    """Frames that an engine can prove itself on later: a good part first, then defects."""
     good: list[NDArray[np.uint8]] = []
     defective: list[NDArray[np.uint8]] = []
     for sample in images.read():
@@ -150,7 +151,7 @@ def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:
 
 
 def open_reference(bundle: Bundle, checkpoint: Path | None) -> Inspector:
-    """What engines are compared with, at the bundle's own threshold.
+    """The inspector that engines are compared with, at the bundle's own threshold.
 
     Args:
         bundle: a checked bundle.
@@ -159,7 +160,7 @@ def open_reference(bundle: Bundle, checkpoint: Path | None) -> Inspector:
 
     Raises:
         MissingDependency: PyTorch is not installed.
-        ModelError: the run does not fit its recipe, or the bundle was made of other settings.
+        ModelError: the run does not fit its recipe, or the bundle was made with other settings.
     """
     graphs = open_graphs(bundle)
     if checkpoint is None:
@@ -186,9 +187,9 @@ def compare(
     tolerance: Tolerance,
     progress: Progress = silent,
 ) -> Judgement:
-    """Inspect every image under both and judge the differences; nothing is written."""
-    seen = observe(reference, candidate, images, progress)
-    return judge(seen, images, precision, tolerance)
+    """Inspect every image with both inspectors and judge the differences; nothing is written."""
+    comparison = observe(reference, candidate, images, progress)
+    return judge(comparison, images, precision, tolerance)
 
 
 def observe(
@@ -197,42 +198,43 @@ def observe(
     images: Images,
     progress: Progress = silent,
 ) -> Comparison:
-    """Inspect every image under both."""
-    seen = Comparison()
+    """Inspect every image with both inspectors."""
+    comparison = Comparison()
     for sample in images.read():
         expected, actual = reference.inspect(sample.frame), candidate.inspect(sample.frame)
-        row = seen.add(sample, expected, actual)
+        row = comparison.add(sample, expected, actual)
         marked = sample.mask is not None or not sample.defective
         if marked and row.sound:
             truth = truth_on(expected.score_map, sample.mask, candidate.ignore)
-            seen.reference_pixels.update(expected.score_map, truth)
-            seen.engine_pixels.update(actual.score_map, truth)
+            comparison.reference_pixels.update(expected.score_map, truth)
+            comparison.engine_pixels.update(actual.score_map, truth)
             if truth.any():
-                seen.marked.add(row.digest)
-        progress(len(seen.rows), len(images))
-    return seen
+                comparison.marked.add(row.digest)
+        progress(len(comparison.rows), len(images))
+    return comparison
 
 
 def costliest_layers(
     bundle: Bundle,
     images: Images,
     sidecar: Sidecar,
-    seen: Comparison,
+    comparison: Comparison,
     progress: Progress = silent,
 ) -> tuple[LayerCost | LayerError, ...]:
     """Layers that the precision of an engine costs most in, worst first, each with its errors.
 
-    In INT8 by what quantizing each layer alone does to the scores; in FP16 by where most error
-    arises on the image that differs most. None in FP32, whose graphs are the reference's own.
+    An INT8 layer costs what its quantization alone does to the scores. In FP16 those layers come
+    first in which most error arises, on the image that differs most. FP32 has none: its graphs are
+    the reference's own.
     """
     if sidecar.precision == "int8":
         parts = ((sample.defective, sample.frame) for sample in images.read())
         ranking = rank_layers(bundle, pick_frames(parts, frames_for(bundle)), progress)
         chosen = sidecar.layers.float_layers
-        kept = {(network, name) for network, names in chosen.items() for name in names}
-        return tuple(c for c in ranking if (c.network, c.layer) not in kept)[:WORST]
+        in_float = {(network, name) for network, names in chosen.items() for name in names}
+        return tuple(c for c in ranking if (c.network, c.layer) not in in_float)[:WORST]
     if sidecar.precision == "fp16":
-        return tuple(layer_errors(bundle, seen.worst[0][0].frame)[:WORST])
+        return tuple(layer_errors(bundle, comparison.worst[0][0].frame)[:WORST])
     return ()
 
 
@@ -243,13 +245,13 @@ def runnable(bundle: Bundle) -> list[str]:
         ModelError: there is none.
     """
     names = list_engines(bundle)
-    found = [name for name in names if why_not_here(read_sidecar(bundle, name)) is None]
-    if not found:
+    runnable_names = [name for name in names if why_not_here(read_sidecar(bundle, name)) is None]
+    if not runnable_names:
         raise ModelError(
             f"{bundle.path} has no engine that can run here; it has: {', '.join(names) or 'none'}.",
             "make one with 'dad-edge build --precision fp16 --runtime onnxruntime'",
         )
-    return found
+    return runnable_names
 
 
 def next_step(precision: Precision, engine: str) -> str:

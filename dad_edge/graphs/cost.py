@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _SHAPE_CONSTANT = 4096  # bytes; larger initializers are weights, whose values no shape depends on
-GROUPS = ("stem and head", "down", "middle", "up", "attention", "segmenter", "other")
-"""Parts of the networks that layers are counted in."""
+LayerGroup = Literal["stem and head", "down", "middle", "up", "attention", "segmenter", "other"]
+"""Part of the networks that a layer is counted in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,18 +18,17 @@ class LayerCost:
 
     name: str
     op: str
-    group: str
-    """One of `GROUPS`."""
+    group: LayerGroup
     outputs: tuple[str, ...]
     """Names of the tensors that it makes."""
     shape: tuple[int, ...]
-    """Of the first of them; empty where it is not known."""
+    """Shape of the first of them; empty where it is not known."""
     flop: int = 0
-    """Two for each multiply-add of Conv, ConvTranspose, MatMul and Gemm; 0 for other nodes."""
+    """Operations: two for each multiply-add of Conv, ConvTranspose, MatMul and Gemm, else 0."""
     weights: int = 0
     """Elements of weights that such a layer reads."""
     activations: int = 0
-    """Elements that it reads and writes beside them."""
+    """Elements that it reads and writes besides."""
 
 
 def layer_costs(path: Path, rows: int) -> list[LayerCost]:
@@ -68,7 +67,7 @@ def layer_costs(path: Path, rows: int) -> list[LayerCost]:
             d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim
         ]
     costs: list[LayerCost] = []
-    group = "other"
+    group: LayerGroup = "other"
     for node in graph.node:
         # A node without a weight of its own belongs to the layer before it.
         group = _group_of(node, weights) or group
@@ -81,23 +80,28 @@ def count_gflop(path: Path, rows: int) -> float:
     return sum(layer.flop for layer in layer_costs(path, rows)) / 1e9
 
 
-def _group_of(node: Any, weights: set[str]) -> str | None:
+def _group_of(node: Any, weights: set[str]) -> LayerGroup | None:
     """The group that the name of a node's weight says, or None."""
     for name in node.input:
         if name not in weights or "." not in name:
             continue
-        parts = name.split(".")
+        parts: list[str] = name.split(".")
         if parts[0] == "segmenter":
             return "segmenter"
         if "attention" in parts:
             return "attention"
-        return parts[1] if parts[1] in ("down", "middle", "up") else "stem and head"
+        match parts[1]:
+            case "down" | "middle" | "up" as side:
+                return side
+        return "stem and head"
     return None
 
 
-def _cost_of(node: Any, group: str, shapes: dict[str, list[int]], weights: set[str]) -> LayerCost:
+def _cost_of(
+    node: Any, group: LayerGroup, shapes: dict[str, list[int]], weights: set[str]
+) -> LayerCost:
     result = shapes.get(node.output[0], [])
-    known = LayerCost(
+    free = LayerCost(
         name=node.name or node.output[0],
         op=node.op_type,
         group=group,
@@ -105,7 +109,7 @@ def _cost_of(node: Any, group: str, shapes: dict[str, list[int]], weights: set[s
         shape=() if 0 in result else tuple(result),
     )
     if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
-        return known
+        return free
     operands = [shapes.get(name, []) for name in (*node.input[:2], node.output[0])]
     if any(not shape or 0 in shape for shape in operands):
         raise ValueError(f"shape of {node.op_type} '{node.name}' is not known")
@@ -114,11 +118,11 @@ def _cost_of(node: Any, group: str, shapes: dict[str, list[int]], weights: set[s
         size for name, size in zip(node.input[:2], sizes, strict=False) if name in weights
     )
     return LayerCost(
-        name=known.name,
-        op=known.op,
+        name=free.name,
+        op=free.op,
         group=group,
-        outputs=known.outputs,
-        shape=known.shape,
+        outputs=free.outputs,
+        shape=free.shape,
         flop=2 * _multiply_adds(node, operands),
         weights=constant,
         activations=sum(sizes) - constant,

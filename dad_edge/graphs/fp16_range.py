@@ -1,6 +1,6 @@
 """Whether FP16 can hold every activation of a bundle, for any image.
 
-Asked of the FP32 graphs on extreme frames, because a runtime on a CPU computes FP16 graphs in FP32
+The FP32 graphs are run on extreme frames, because a runtime on a CPU computes FP16 graphs in FP32
 and would not overflow. Peaks are reduced inside the graph, right behind every layer.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.errors import ModelError
 from dad_edge.graphs.quantize import LARGEST_FP16, load_graph
-from dad_edge.image.framing import plan, views
+from dad_edge.image.framing import plan_views, views
 from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
 MARGIN = 4.0
-"""How many times the peak on the extreme frames FP16 must be able to hold."""
+"""FP16 must be able to hold this many times the peak on the extreme frames."""
 _PEAK = "_peak"
 
 
@@ -69,10 +69,10 @@ def activation_peaks(bundle: Bundle) -> dict[str, tuple[float, str]]:
                     peaks[key] = (peak, frame)
 
     for label, frame in extreme_frames(model.image_size).items():
-        image, x_t = ops.inject(views(frame, plan(frame.shape, model)), 0)
-        found = denoiser.run({"x_t": x_t})
-        keep(DENOISER, found, label)
-        keep(SEGMENTER, segmenter.run({"pair": ops.restore(x_t, found["noise"], image)}), label)
+        image, x_t = ops.inject(views(frame, plan_views(frame.shape, model)), 0)
+        outputs = denoiser.run({"x_t": x_t})
+        keep(DENOISER, outputs, label)
+        keep(SEGMENTER, segmenter.run({"pair": ops.restore(x_t, outputs["noise"], image)}), label)
     return dict(sorted(peaks.items(), key=lambda item: -item[1][0]))
 
 
@@ -80,7 +80,7 @@ def check_fp16_range(bundle: Bundle) -> None:
     """Refuse a bundle whose activations FP16 cannot hold.
 
     Raises:
-        ModelError: an activation leaves the range of FP16, or comes near it.
+        ModelError: an activation leaves the range of FP16, or comes near its limit.
     """
     for name, (peak, frame) in activation_peaks(bundle).items():
         if not peak * MARGIN <= LARGEST_FP16:

@@ -67,7 +67,7 @@ def _bad_qdq(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def _float_islands(model: onnx.ModelProto) -> Iterator[str]:
-    """Float work among quantized layers that nothing asks for."""
+    """Float operations among quantized layers that serve nothing."""
     makers = {name: node for node in model.graph.node for name in node.output}
 
     def is_dequantized(name: str) -> bool:

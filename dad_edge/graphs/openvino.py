@@ -1,4 +1,4 @@
-"""What OpenVINO needs of a graph: the same function, written so that it is fast and right there."""
+"""A graph as OpenVINO needs it: the same function, written so that OpenVINO is fast and right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UINT8_MIDDLE = 128
 
 
 def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A typed graph as OpenVINO should get it.
+    """A typed graph in the form that suits OpenVINO.
 
     Args:
         model: a graph of the bundle in any precision.
@@ -96,8 +96,8 @@ def _group_norms(graph: onnx.GraphProto) -> Iterator[_GroupNorm]:
             readers.setdefault(name, []).append(node)
 
     def only_reader(name: str, op_type: str) -> onnx.NodeProto | None:
-        found = readers.get(name, [])
-        return found[0] if len(found) == 1 and found[0].op_type == op_type else None
+        nodes = readers.get(name, [])
+        return nodes[0] if len(nodes) == 1 and nodes[0].op_type == op_type else None
 
     def constant_beside(node: onnx.NodeProto | None, name: str) -> NDArray[Any] | None:
         """The other input of a Mul or Add, if it is one number for each channel of an image."""

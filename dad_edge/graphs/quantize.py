@@ -34,8 +34,8 @@ FLOAT_INPUTS = {"Resize": (1, 2)}
 INT8_LIMIT = 127
 """Largest magnitude of a quantized value; -128 is left out, so that zero is in the middle."""
 PAIR_LIMITS: Mapping[Rest, int | None] = {"fp32": CPU_PAIR_LIMIT, "fp16": None}
-"""Largest sum of the magnitudes of two weights of a channel. What INT8 leaves alone is FP32 on CPUs
-and FP16 on GPUs, whose sums have 32 bits and need no limit."""
+"""Largest sum of the magnitudes of two weights of a channel, by the precision of the layers that
+INT8 leaves alone: FP32 on CPUs, FP16 on GPUs, whose sums have 32 bits and need no limit."""
 LARGEST_FP16 = 65504.0
 CALIBRATE = "run 'dad-edge calibrate --data FOLDER_OF_GOOD_PARTS'"
 
@@ -93,7 +93,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in FP16 between casts: inputs and outputs stay float32, so do `FLOAT_OPS`.
+    """The graph in FP16 between casts; inputs, outputs and `FLOAT_OPS` stay float32.
 
     The first convolution stays float32 too: in the segmenter it takes the small difference between
     the image and its estimate, which rounding both to FP16 would drown.
@@ -161,7 +161,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _retype_attributes(node: onnx.NodeProto) -> None:
-    """Float32 that a node makes by itself becomes FP16."""
+    """A float32 value that a node makes by itself becomes FP16."""
     from onnx import TensorProto, numpy_helper
 
     for attribute in node.attribute:
@@ -274,7 +274,8 @@ def inner_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 def layer_name(node: onnx.NodeProto) -> str:
     """Name of a convolution for people: that of its module, such as `denoiser.up.3.block.skip`."""
-    return node.input[1].removesuffix(".weight")
+    weight: str = node.input[1]
+    return weight.removesuffix(".weight")
 
 
 def _weight_steps(values: NDArray[Any], pair_limit: int | None) -> NDArray[np.float64]:
@@ -303,7 +304,8 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
     ups = np.rint((kernels - floors).sum(axis=2, keepdims=True))
     order = np.argsort(floors - kernels, axis=2, kind="stable")
     places = np.argsort(order, axis=2, kind="stable")
-    return (floors + (places < ups)).reshape(values.shape)
+    rounded: NDArray[np.float64] = floors + (places < ups)
+    return rounded.reshape(values.shape)
 
 
 def _scales(steps: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,10 +1,10 @@
 """The one place where a picture file becomes pixels: whole, upright, unscaled.
 
-OpenCV decodes. Pillow was measured beside it (1024×1024, milliseconds): JPEG 5 and 11, WebP 24
-and 44, TIFF 17 and 23, PNG 28 and 30, with the same pixels; and it reads 16-bit colour as 8 bits.
-What differs between OpenCV's flags, formats and versions is taken out of its hands: it is asked
-for the stored picture, and the orientation is applied here. Only TIFF is turned by every version
-of OpenCV itself.
+OpenCV decodes. Pillow is slower with the same pixels (milliseconds of OpenCV and of Pillow at
+1024×1024: JPEG 5 and 11, WebP 24 and 44, TIFF 17 and 23, PNG 28 and 30), and it reads 16-bit
+colour as 8 bits. OpenCV's flags treat orientations differently by format and version. So OpenCV is
+asked for the stored picture, and the orientation is applied here. Every version of OpenCV itself
+turns a TIFF, and nothing else.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Picture:
         return image if self.header.format == "TIFF" else turn(image, self.header.orientation)
 
     def labels(self) -> Pixels:
-        """The pixels, but of a picture with a palette the numbers in it, not the colours: (H,W).
+        """The pixels, or for a picture with a palette its numbers and not its colours: (H,W).
 
         Raises:
             DataError: the file is damaged.
@@ -82,13 +82,13 @@ class Picture:
 def open_picture(path: Path | str) -> Picture:
     """Read a picture file and check what it declares.
 
-    Decided: the content tells the format, not the suffix. EXIF and TIFF orientations are
+    The content tells the format, not the suffix. EXIF and TIFF orientations are
     followed. A JPEG or PNG without its end marker is refused, as decoders fill what is missing.
     A file of several pictures (pages, animation) is refused; reduced copies beside the first
     picture are not counted. Black pictures are read like all others.
 
     Raises:
-        DataError: the file is missing, truncated, too large, or not a picture that is read.
+        DataError: the file is missing, truncated or too large, or its format is not read.
     """
     path = Path(path)
     content = _read(path)
@@ -198,7 +198,7 @@ def _damaged(path: Path) -> DataError:
 
 
 def out_of_memory(path: Path | str) -> DataError:
-    """What is said of a picture that does not fit into memory."""
+    """The error for a picture that does not fit into memory."""
     return DataError(
         f"the memory is not enough to read image {path}.",
         "close other programs, or cut the image into smaller ones",

@@ -1,4 +1,4 @@
-"""Which part of a frame every view shows, where it lies on the map, and what is not inspected.
+"""Which part of a frame each view shows, where it lies on the map, and what is not inspected.
 
 The one definition for training, calibration and the line. A view is what the networks see at once.
 Tiles lie on a canvas: the frame itself, or with `keep_aspect` the frame continued to the right and
@@ -33,7 +33,7 @@ Box = tuple[slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ViewPlan:
     """Where the views of frames of one size lie."""
 
     canvas: tuple[int, int]
@@ -49,7 +49,7 @@ class Plan:
 
 
 @lru_cache(maxsize=16)
-def plan(frame_shape: tuple[int, ...], model: ModelConfig) -> Plan:
+def plan_views(frame_shape: tuple[int, ...], model: ModelConfig) -> ViewPlan:
     """Lay the views over a frame.
 
     Args:
@@ -71,7 +71,7 @@ def plan(frame_shape: tuple[int, ...], model: ModelConfig) -> Plan:
         for axis, length, total in zip(on_map, canvas, whole, strict=True)
     ]
     ramps = [_ramps(axis, size) for axis in starts]
-    return Plan(
+    return ViewPlan(
         canvas,
         shape,
         tuple((y, x) for y in on_canvas[0] for x in on_canvas[1]),
@@ -85,13 +85,13 @@ def is_plain(framing: FramingConfig) -> bool:
     return framing.tiles == (1, 1) and not framing.keep_aspect
 
 
-def views(frame: NDArray[np.uint8], plan: Plan) -> list[NDArray[np.uint8]]:
+def views(frame: NDArray[np.uint8], plan: ViewPlan) -> list[NDArray[np.uint8]]:
     """The views of a frame (H,W,3) that the plan is for: (h,w,3) each, in the frame's pixels."""
     canvas = on_canvas(frame, plan)
     return [canvas[box] for box in plan.frame_boxes]
 
 
-def on_canvas(frame: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+def on_canvas(frame: NDArray[np.uint8], plan: ViewPlan) -> NDArray[np.uint8]:
     """The frame with its padding: border pixels repeated to the right and below."""
     below, right = (plan.canvas[axis] - frame.shape[axis] for axis in (0, 1))
     if not below and not right:
@@ -99,7 +99,7 @@ def on_canvas(frame: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
     return np.pad(frame, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
-def merge(parts: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
+def merge(parts: NDArray[np.float32], plan: ViewPlan) -> NDArray[np.float32]:
     """One map from the maps of all views, its padding cut off.
 
     Args:
@@ -140,7 +140,7 @@ def scaled_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
     return np.asarray(scaled, bool)
 
 
-def split_mask(mask: Mask, plan: Plan, outside: bool) -> list[Mask]:
+def split_mask(mask: Mask, plan: ViewPlan, outside: bool) -> list[Mask]:
     """Cut a mask of the merged map into the views.
 
     Args:

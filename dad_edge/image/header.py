@@ -1,4 +1,4 @@
-"""What a picture file says of itself before it is decoded: format, size, depth, orientation.
+"""What a picture file declares before it is decoded: format, size, depth, orientation.
 
 Pillow reads most headers and all EXIF data; OpenCV decodes the pixels, because Pillow reduces
 16-bit colour to 8 bits (see `dad_edge.image.decode`).
@@ -102,7 +102,7 @@ def read_header(content: bytes, name: str) -> Header:
             f"copy the file again or remove it; {formats}",
         )
     try:
-        with warnings.catch_warnings():  # Pillow's words on damaged metadata
+        with warnings.catch_warnings():  # Pillow warns of damaged metadata
             warnings.simplefilter("ignore")
             return _READERS[match.lastgroup](content)
     except DataError as error:
@@ -216,9 +216,9 @@ def _tiff_pages(content: bytes) -> list[dict[int, Any]]:
     start = file.read(16 if b"+" in content[2:4] else 8)
     directory = TiffImagePlugin.ImageFileDirectory_v2(start)
     pages: list[dict[int, Any]] = []
-    seen = set()
-    while directory.next and directory.next not in seen and len(pages) < _MOST_PAGES:
-        seen.add(directory.next)
+    offsets = set()
+    while directory.next and directory.next not in offsets and len(pages) < _MOST_PAGES:
+        offsets.add(directory.next)
         file.seek(directory.next)
         directory.load(file)
         pages.append(dict(directory))
@@ -232,7 +232,7 @@ def _first(tags: dict[int, Any], tag: int, default: int) -> Any:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation that EXIF data names; damaged data name none."""
+    """The orientation that EXIF data name; damaged data name none."""
     tags = Image.Exif()
     try:
         tags.load(exif)

@@ -23,11 +23,11 @@ _log = logging.getLogger(__name__)
 def read_mask(path: Path) -> Mask:
     """Read which pixels a mask marks: every label but 0, whatever the depth and colours.
 
-    Decided: of a picture with a palette the number counts, not the colour; number 0 marks
-    nothing. Of a picture that is transparent in part, the visible pixels are marked that are not
-    black, or all visible ones where they are all black. Transparency that is the same everywhere
-    tells nothing. A lossy picture (JPEG) has blurred values: those above half of full white are
-    marked, and a warning names it.
+    In a picture with a palette the number counts, not the colour; number 0 marks nothing. In a
+    picture that is partly transparent, the visible pixels that are not black are marked, or all
+    visible ones where they are all black. Transparency that is the same everywhere says nothing.
+    A lossy picture (JPEG) has blurred values: those above half of full white are marked, and a
+    warning names the picture.
 
     Returns:
         (H,W) bool, upright as `read_frame` reads it.

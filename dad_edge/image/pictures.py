@@ -55,7 +55,7 @@ class InspectedImage:
     """(H,W) uint8, above 0 on true defects; None where no truth is known."""
 
     def is_rejected(self, threshold: float) -> bool:
-        """Whether the part is rejected: its score is above the threshold."""
+        """Whether the part is rejected, its score being above the threshold."""
         return self.score > threshold
 
     def outcome(self, threshold: float) -> str:
@@ -122,7 +122,8 @@ def heat_overlay(frame: Picture, heat: Picture) -> Picture:
         heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
     colour = cv2.applyColorMap(heat, cv2.COLORMAP_TURBO).astype(np.float32)
     opacity = np.minimum(heat.astype(np.float32) * (1.5 / 255), 0.75)[..., None]
-    return np.rint(frame * (1 - opacity) + colour * opacity).astype(np.uint8)
+    blended: NDArray[np.float32] = np.rint(frame * (1 - opacity) + colour * opacity)
+    return blended.astype(np.uint8)
 
 
 def heat_legend(width: int, height: int) -> Picture:

@@ -30,7 +30,7 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
     """Read an image file as a frame.
 
     Grey images are repeated to three channels, transparency is dropped, and values are scaled by
-    a constant, never by their content; `dad_edge.image.decode` says what is read and what not.
+    a constant, never by their content. `dad_edge.image.decode` says which files are read.
 
     Args:
         path: of a PNG, JPEG, BMP, TIFF, WebP or PNM picture.
@@ -101,12 +101,12 @@ def as_frame(image: NDArray[Any], name: str, bit_depth: int | None = None) -> ND
 
 
 def depth_of(largest: int) -> BitDepth | None:
-    """The narrowest usual bit depth that holds a value; None where it takes all 16 bits."""
+    """The smallest usual bit depth that holds a value; None where the value needs all 16 bits."""
     return next((bits for bits in NARROW_DEPTHS if largest < 2**bits), None)
 
 
 def _to_eight_bits(values: NDArray[np.uint16], name: str, bit_depth: int | None) -> NDArray[Any]:
-    """Scale 16-bit values by the depth that they have by agreement."""
+    """Scale 16-bit values by the bit depth that the model was trained with."""
     depth, largest = bit_depth or 16, int(values.max())
     white = 2**depth - 1
     if largest > white:
@@ -222,5 +222,5 @@ def to_mask(mask: NDArray[Any], size: int | tuple[int, int]) -> NDArray[np.bool_
     plane = mask if mask.ndim == 2 else mask.max(axis=2)
     marked = (plane != 0).astype(np.float32)
     cover = _resize_plane(marked, (size, size) if isinstance(size, int) else size)
-    found = cover >= 0.5
-    return found if found.any() or not marked.any() else cover >= cover.max()
+    covered = cover >= 0.5
+    return covered if covered.any() or not marked.any() else cover >= cover.max()

@@ -1,1 +1,1 @@
-"""Training."""
+"""Training: from images of good parts to a run that can be evaluated and exported."""

@@ -33,12 +33,12 @@ def batches(
     """The batches of these steps, in order; their arrays are CPU tensors.
 
     Beside a GPU, worker processes draw the synthetic anomalies so that it never waits for them;
-    on the CPU the cores have nothing to spare and the batch is made in between. The content is
-    the same either way.
+    on the CPU all cores are busy, and the batch is made between two steps. The content is the same
+    either way.
 
     Args:
         images: draws the batch of a step.
-        steps: which ones.
+        steps: numbers of the steps.
         rows: of the global batch.
         device: where the networks compute.
     """
@@ -52,7 +52,7 @@ def batches(
 def load(
     images: TrainingSet, steps: range, rows: slice, workers: int, pinned: bool = False
 ) -> Iterator[Batch]:
-    """`batches` with a number of worker processes, into pinned memory or not."""
+    """`batches` with a number of worker processes, and into pinned memory if asked."""
     loader: DataLoader[Batch] = DataLoader(
         _Rows(images, rows),
         batch_size=None,

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dad_edge.data.digest import digest_items
-from dad_edge.data.layouts import images_in, list_items
+from dad_edge.data.folder import images_in
+from dad_edge.data.layouts import list_items
 from dad_edge.errors import UsageError
 from dad_edge.files import sha256_of
 
@@ -25,18 +26,18 @@ class Origin:
     """Digest of the texture images; empty where textures are drawn."""
 
     def to_metadata(self) -> dict[str, str]:
-        """As it is kept with the state of a run."""
+        """The values that are kept with the state of a run."""
         return asdict(self)
 
     def refuse_other(self, metadata: Mapping[str, str], folder: Path) -> None:
         """Refuse to resume a run that learned from other images.
 
         Args:
-            metadata: of the run's state; one that an earlier version wrote says nothing of them.
+            metadata: of the run's state; a state of an earlier version says nothing of the images.
             folder: of the run, for the error's sentence.
 
         Raises:
-            UsageError: the images or textures are others.
+            UsageError: the images or textures are not the same.
         """
         different = {
             name: value

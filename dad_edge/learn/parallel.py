@@ -29,7 +29,7 @@ class Processes:
         return self.rank == 0
 
     def rows(self, batch_size: int) -> slice:
-        """Rows of the global batch that are this process's: every `count`-th.
+        """Rows of the global batch that belong to this process: every `count`-th.
 
         Raises:
             UsageError: the processes would not all get as many normal as synthetic images.
@@ -43,7 +43,7 @@ class Processes:
         return slice(self.rank, None, self.count)
 
     def largest(self, values: Sequence[float]) -> list[float]:
-        """The largest of each value over all processes, so that they decide alike."""
+        """The largest of each value over all processes, so that all of them decide the same."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
     def mean(self, values: Sequence[float]) -> list[float]:
@@ -104,6 +104,11 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
+def _sum_over_processes(value: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(value)  # type: ignore[no-untyped-call]
+    return total
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """BatchNorm with the statistics of all processes; PyTorch's own works on GPUs only."""
 
@@ -114,16 +119,17 @@ class SharedBatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         count = dist.get_world_size() * x_BCHW.numel() // x_BCHW.shape[1]
-        mean_C = _SumOverProcesses.apply(x_BCHW.sum(dim=(0, 2, 3))) / count
+        mean_C = _sum_over_processes(x_BCHW.sum(dim=(0, 2, 3))) / count
         centred = x_BCHW - mean_C[:, None, None]
-        variance_C = _SumOverProcesses.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        variance_C = _sum_over_processes(centred.square().sum(dim=(0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             momentum = self.momentum or 0.0
             self.running_mean.lerp_(mean_C, momentum)
             self.running_var.lerp_(variance_C * count / (count - 1), momentum)
         scale_C = self.weight * torch.rsqrt(variance_C + self.eps)
-        return centred * scale_C[:, None, None] + self.bias[:, None, None]
+        normal: Tensor = centred * scale_C[:, None, None] + self.bias[:, None, None]
+        return normal
 
 
 def _synchronise(module: nn.Module) -> None:

@@ -32,10 +32,10 @@ class Preview:
 
 
 def preview(images: TrainingSet, name: str, rows: int = ROWS) -> Preview:
-    """Draw the first synthetic images that a training on these images sees.
+    """Draw the first synthetic images that a training run on these images would see.
 
     Args:
-        images: as training gets them.
+        images: the training set.
         name: of the data set, for the heading.
         rows: synthetic images to show.
     """
@@ -72,10 +72,10 @@ def write_preview(shown: Preview, file: Path) -> None:
     """Write the sheet as a picture.
 
     Raises:
-        DataError: the name's ending is of no picture.
+        DataError: the name does not end like that of a picture.
         StorageError: the file cannot be written.
     """
-    if not cv2.haveImageWriter(printable(file.name)):  # OpenCV crashes on bytes that are no text
+    if not cv2.haveImageWriter(printable(file.name)):  # OpenCV crashes on bytes that are not UTF-8
         raise DataError(f"{file} does not name a picture.", "end --out in .png")
     write_picture(file, shown.sheet)
 

@@ -1,4 +1,4 @@
-"""Which recipe a run uses."""
+"""Which recipe a training run uses."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def prepare_recipe(
         recipe: of a new run.
         folder: of the run.
         resume: continue the run that lies there, with its own settings.
-        size: that the run to resume should have; any if None.
+        size: the size that the run to resume should have; any if None.
         epochs: a new limit of a resumed run; its own if None.
         max_minutes: likewise.
 
@@ -96,7 +96,7 @@ def prepare_recipe(
 
 
 def refuse_earlier_run(folder: Path) -> None:
-    """Keep a run that was saved in a folder.
+    """Refuse to replace a run that was saved in a folder.
 
     Raises:
         UsageError: there is one.

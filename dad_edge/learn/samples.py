@@ -1,4 +1,4 @@
-"""Pictures of what a network in training sees and answers."""
+"""Pictures of what a network sees and answers during training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLE_STEP = 1_000_000_007
 
 
 class SampleSheet:
-    """Writes one sheet a save: the same images each time, so that progress can be seen."""
+    """Writes one sheet at every save, with the same images each time, so that progress shows."""
 
     def __init__(self, images: TrainingSet, folder: Path) -> None:
         self._batch = images.batch(SAMPLE_STEP)

@@ -17,7 +17,7 @@ from dad_edge.config import Recipe
 from dad_edge.data.dataset import TrainingSet
 from dad_edge.errors import Interrupted, ModelError, writing
 from dad_edge.files import sole_writer, write_json
-from dad_edge.image.framing import Mask
+from dad_edge.image.masks import Mask
 from dad_edge.learn.batches import batches
 from dad_edge.learn.origin import Origin
 from dad_edge.learn.parallel import Processes, processes_of

@@ -1,8 +1,8 @@
 """Child processes that run this package and import nothing from the current folder.
 
 Python looks for modules in the current folder first where it is started with `-c` or `-m`: a
-`cv2.py` that lies in a folder of images would be run. The spawn of `multiprocessing` is no way out,
-since it imports `multiprocessing` itself like that.
+`cv2.py` that lies in a folder of images would be run. `multiprocessing` with its method `spawn`
+does not help, since it imports itself the same way.
 """
 
 from __future__ import annotations

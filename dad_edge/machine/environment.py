@@ -39,7 +39,7 @@ _JETPACK_OF_L4T = {"32": "4", "35": "5", "36": "6", "38": "7", "39": "7"}
 _TOOL_TIMEOUT_S = 10
 
 
-def describe(root: Path = Path("/")) -> dict[str, Any]:
+def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     """Describe this machine and this installation, without host name, user or paths.
 
     Args:
@@ -67,8 +67,8 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Versions of this project and of the installed packages that change a measurement."""
-    found = {"dad-edge": __version__} | {name: _version(name) for name in PACKAGES}
-    return {name: version for name, version in found.items() if version}
+    versions = {"dad-edge": __version__} | {name: _version(name) for name in PACKAGES}
+    return {name: version for name, version in versions.items() if version}
 
 
 def _version(distribution: str) -> str | None:
@@ -83,16 +83,16 @@ def commit() -> str | None:
 
     An installed package that merely lies inside some other checkout has none.
     """
-    here = Path(__file__)
-    if run_tool("git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name) is None:
+    file = Path(__file__)
+    if run_tool("git", "-C", str(file.parent), "ls-files", "--error-unmatch", file.name) is None:
         return None
-    head = run_tool("git", "-C", str(here.parent), "rev-parse", "HEAD")
-    changes = run_tool("git", "-C", str(here.parent), "status", "--porcelain", "-uno")
+    head = run_tool("git", "-C", str(file.parent), "rev-parse", "HEAD")
+    changes = run_tool("git", "-C", str(file.parent), "status", "--porcelain", "-uno")
     return f"{head}+changes" if head and changes else head
 
 
 def fingerprint(root: Path = Path("/")) -> dict[str, Any]:
-    """What decides how this machine computes: processor, its instructions, GPU and versions.
+    """What decides how this machine computes: processor, instructions, GPU and versions.
 
     Args:
         root: where the file system starts.
@@ -120,7 +120,7 @@ def usable_cores() -> int:
 
 
 def shared_memory_mib(root: Path = Path("/")) -> int | None:
-    """Memory in MiB where CPU and GPU share it, which is on a Jetson; None elsewhere.
+    """Memory in MiB that CPU and GPU share, as on a Jetson; None elsewhere.
 
     Args:
         root: where the file system starts.
@@ -130,7 +130,7 @@ def shared_memory_mib(root: Path = Path("/")) -> int | None:
 
 
 def peak_memory_mib() -> float:
-    """Largest memory of this process so far, in MiB, without that of the process it came from."""
+    """Largest memory of this process so far, in MiB; that of its parent does not count."""
     # ru_maxrss is passed on from parent to child, through exec too.
     match = re.search(r"^VmHWM:\s+(\d+) kB", read_text(Path("/proc/self/status")), re.MULTILINE)
     kib = int(match.group(1)) if match else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -138,7 +138,7 @@ def peak_memory_mib() -> float:
 
 
 def user_cache() -> Path:
-    """Where this program keeps what it can make again: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Folder for what this program can make again: ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "dad-edge"
 
@@ -148,12 +148,12 @@ def run_tool(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def read_text(path: Path) -> str:

@@ -84,7 +84,7 @@ def describe_nvidia(root: Path = Path("/")) -> dict[str, Any]:
         `driver_version` and `cuda_version` (text or None), `gpus` (a list), and `reason`, the
         sentence that says why there is no usable GPU, or None.
     """
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "driver_version": _kernel_driver_version(root),
         "cuda_version": None,
         "gpus": [],
@@ -92,18 +92,18 @@ def describe_nvidia(root: Path = Path("/")) -> dict[str, Any]:
     }
     cuda = load_driver()
     if cuda is None:
-        found["reason"] = (
+        facts["reason"] = (
             "the kernel driver is loaded but libcuda.so.1 is not here"
-            if found["driver_version"]
+            if facts["driver_version"]
             else "no NVIDIA driver: libcuda.so.1 is not here"
         )
-        return found
+        return facts
     try:
-        found["cuda_version"] = driver_cuda_version(cuda)
-        found["gpus"] = list_gpus(cuda)
+        facts["cuda_version"] = driver_cuda_version(cuda)
+        facts["gpus"] = list_gpus(cuda)
     except CudaProblem as problem:
-        found["reason"] = str(problem)
-    return found
+        facts["reason"] = str(problem)
+    return facts
 
 
 def _kernel_driver_version(root: Path) -> str | None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from dad_edge.machine.environment import usable_cores
 
 BUSY_SHARE = 0.05
-"""A machine is called loaded when others use more than this share of its cores."""
+"""A machine is called loaded when other programs use more than this share of its cores."""
 STOLEN_SHARE = 0.01
 """... or when its host withholds more than this share of their time."""
 
@@ -34,11 +34,11 @@ class Load:
     stolen_share: float | None
     """Share of CPU time that the host of a virtual machine gave to others."""
     load_average: tuple[float, float, float]
-    """Over 1, 5 and 15 minutes, when the measurement began."""
+    """Load average over 1, 5 and 15 minutes when the measurement began."""
     cores: int
     """Cores that this process may use."""
     loaded: bool
-    """Whether the figures were taken beside other work."""
+    """Whether other work ran during the measurement."""
 
 
 def own_seconds() -> float:
@@ -47,7 +47,7 @@ def own_seconds() -> float:
 
 
 class LoadWatch:
-    """Context manager around a measurement; `load` is there once it has ended."""
+    """Context manager around a measurement; `load` exists once the context has ended."""
 
     load: Load
 

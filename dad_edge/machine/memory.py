@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Keep freed memory for the next allocation instead of giving it back to the system.
 
     PyTorch on a CPU allocates and frees the results of every layer. By default glibc gives large
-    ones back at once, and the system must clear the same pages again in every call, more or fewer
-    of them by what the process did before.
+    ones back at once, and the system must clear the same pages again in every call. How many
+    depends on what the process did before.
 
     Returns:
         Whether it could be set; False with a C library other than glibc.

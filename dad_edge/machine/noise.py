@@ -1,4 +1,4 @@
-"""Silence of C libraries that write to stderr by themselves, as those of PNG and JPEG do."""
+"""Silence for C libraries that write to stderr by themselves, as those of PNG and JPEG do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _STDERR = 2
 class Noise:
     """Takes stderr away from C libraries for as long as one of them decodes a picture.
 
-    Only a program whose own messages go through another descriptor may do so. It says that by
-    setting `can_be_dropped`; a library does not touch the stderr of its user.
+    Only a program whose own messages go through another descriptor may do so, and it sets
+    `can_be_dropped`. A library must not touch the stderr of its user.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Noise:
 
     @contextmanager
     def dropped(self) -> Iterator[None]:
-        """What is written to stderr meanwhile is lost, whichever threads decode."""
+        """Lose what is written to stderr meanwhile, whichever threads decode."""
         if not self.can_be_dropped:
             yield
             return
@@ -51,4 +51,4 @@ def _point_at_nothing() -> None:
 
 
 NOISE = Noise()
-"""That of this process."""
+"""The one of this process."""

@@ -18,9 +18,9 @@ _NUMBERS = {
     "power_w": "power.draw",
     "power_limit_w": "power.limit",
 }
-"""Field → what nvidia-smi calls it, for all that are numbers."""
+"""Field → its name in nvidia-smi, for all fields that are numbers."""
 _WORDS = {"state": "pstate", "reasons": "clocks_throttle_reasons.active"}
-"""The same for what is read otherwise, and stands behind them."""
+"""The same for fields that are no numbers; nvidia-smi prints them last."""
 _THROTTLE_REASONS = {
     0x04: "power limit",
     0x08: "hardware slowdown",
@@ -28,12 +28,12 @@ _THROTTLE_REASONS = {
     0x40: "heat (hardware)",
     0x80: "power brake",
 }
-"""Bits of NVML's clock event reasons that mean less than the asked clock."""
+"""Bits of NVML's clock event reasons that mean a lower clock than was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuSensors:
-    """What one NVIDIA GPU tells; None for what it does not know."""
+    """What one NVIDIA GPU reports; None for what it does not know."""
 
     clock_mhz: float | None = None
     """Of its multiprocessors."""
@@ -50,14 +50,14 @@ class GpuSensors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sensors:
-    """What a device tells about itself; None for what it does not tell."""
+    """What a device reports about itself; None for what it does not report."""
 
     cpu_mhz: float | None = None
     """Mean clock over the cores."""
     cpu_max_mhz: float | None = None
     """Mean over the cores of their highest clock."""
     temperature_c: float | None = None
-    """Of the hottest zone in degrees Celsius."""
+    """Temperature of the hottest zone in degrees Celsius."""
     hottest: str | None = None
     """Name of that zone."""
     cpu_throttled: float | None = None
@@ -69,7 +69,7 @@ class Sensors:
 
 
 def read_sensors(root: Path = Path("/")) -> Sensors:
-    """What the device tells about itself at this moment.
+    """What the device reports about itself at this moment.
 
     Args:
         root: where the file system starts.

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 
 def unwind_on_signals() -> None:
-    """Outside of a `StopRequest`, let SIGTERM and SIGHUP leave by the same doors as Ctrl-C.
+    """Outside of a `StopRequest`, let SIGTERM and SIGHUP end the program as Ctrl-C does.
 
-    What is under way cleans up, and the exit code is 128 and the signal's number.
+    Whatever is under way cleans up; the exit code is 128 plus the signal's number.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if _is_heeded(number):
@@ -23,7 +23,7 @@ def _unwind(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _is_heeded(number: signal.Signals) -> bool:
-    """Whether a signal ends this program: `nohup` has SIGHUP ignored, and it stays so."""
+    """Whether a signal ends this program; under `nohup` SIGHUP is ignored and stays so."""
     return number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
@@ -31,7 +31,7 @@ class StopRequest:
     """While active, a signal is only noted; Ctrl-C after another signal interrupts at once.
 
     A closed terminal sends SIGHUP, and its shell often sends it once more, as service managers may
-    do after SIGTERM. Only Ctrl-C is surely the wish of a person who does not want to wait.
+    do after SIGTERM. Only Ctrl-C surely comes from a person who does not want to wait.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

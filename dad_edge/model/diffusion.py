@@ -33,17 +33,17 @@ def alpha_bar_table(schedule: ScheduleConfig) -> NDArray[np.float64]:
 
 def corrupt(image: A, noise: A, alpha_bar: A | float) -> A:
     """x_t = √ᾱ · x_0 + √(1-ᾱ) · ε (Eq. 2)."""
-    return alpha_bar**0.5 * image + (1 - alpha_bar) ** 0.5 * noise  # type: ignore[operator]
+    return alpha_bar**0.5 * image + (1 - alpha_bar) ** 0.5 * noise  # type: ignore[operator, no-any-return]
 
 
 def one_step_estimate(x_t: A, noise: A, alpha_bar: A | float) -> A:
     """x̂0 = (x_t - √(1-ᾱ) · ε̂) / √ᾱ (Eq. 5), not clamped."""
-    return (x_t - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5  # type: ignore[operator]
+    return (x_t - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5  # type: ignore[operator, no-any-return]
 
 
 def clamp(estimate: A) -> A:
     """x̂0 limited to the range that the segmenter sees."""
-    return estimate.clip(*CLAMP)  # type: ignore[attr-defined]
+    return estimate.clip(*CLAMP)  # type: ignore[attr-defined, no-any-return]
 
 
 def guided_noise(
@@ -61,4 +61,4 @@ def guided_noise(
         weight: w.
     """
     guide = corrupt(estimate_m, noise_n, alpha_bar_n)
-    return noise_n - weight * (1 - alpha_bar_n) ** 0.5 * (guide - x_n)  # type: ignore[operator]
+    return noise_n - weight * (1 - alpha_bar_n) ** 0.5 * (guide - x_n)  # type: ignore[operator, no-any-return]

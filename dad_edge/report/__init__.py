@@ -1,1 +1,1 @@
-"""What a test set says about a model."""
+"""What a test set says about a model: figures, and a report for people and machines."""

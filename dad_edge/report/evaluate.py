@@ -1,4 +1,4 @@
-"""Every image of a split through the inspector: figures, examples and what made them."""
+"""Inspects every image of a split, and keeps figures, examples and what made them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from dad_edge.bundle import MANIFEST, PACKAGED, REPORTS, Bundle
 from dad_edge.config import GOOD, ModelConfig, read_recipe
 from dad_edge.data.digest import digest_items
-from dad_edge.data.layouts import Item, Split, find_layout, list_items
+from dad_edge.data.layouts import find_layout, list_items
+from dad_edge.data.listing import Item, Split
 from dad_edge.data.truth import read_truth, truth_on
 from dad_edge.errors import ModelError, printable, require
 from dad_edge.files import sha256_of
 from dad_edge.image.framing import IGNORE
 from dad_edge.image.pictures import InspectedImage
 from dad_edge.image.preprocess import read_frame, to_frame
-from dad_edge.machine.environment import describe
+from dad_edge.machine.environment import describe_machine
 from dad_edge.progress import Progress, silent
 from dad_edge.report.examples import pick_examples, small_copy
 from dad_edge.report.metrics import PixelMetrics, auroc_figure, best_f1_threshold, kind_table
@@ -73,7 +74,7 @@ def bundle_candidate(
 
     Args:
         bundle: a checked bundle.
-        engine: name of a built engine; as `choose_engine` chooses if None.
+        engine: name of a built engine; the one that `choose_engine` takes if None.
         seed: key of the noise.
         threads: threads that compute; all usable cores if None.
     """
@@ -91,12 +92,11 @@ def bundle_candidate(
     )
 
 
-def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> Candidate:
+def checkpoint_candidate(run: Path, *, device: str = "auto") -> Candidate:
     """A training run on PyTorch.
 
     Args:
         run: folder that `dad-edge train` made.
-        seed: key of the noise.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -109,13 +109,13 @@ def checkpoint_candidate(run: Path, *, seed: int = 0, device: str = "auto") -> C
     from dad_edge.model.device import choose_device
     from dad_edge.runtime.cpu.engine_torch import open_torch_inspector
 
-    inspector = open_torch_inspector(run, seed=seed, device=str(choose_device(device)))
+    inspector = open_torch_inspector(run, device=str(choose_device(device)))
     digests = _digests(run, RECIPE, WEIGHTS)
     return Candidate(
         inspector,
         read_recipe(run / RECIPE).model,
         None,
-        seed,
+        0,
         Weights(form="checkpoint", name=run.resolve().name, sha256=digests),
         run / REPORTS,
     )
@@ -136,8 +136,8 @@ def evaluate(
     """Inspect every image of a split, one at a time, and measure.
 
     Pixel figures are on the score map, which covers the frame; ignored pixels count as good and
-    scored 0. A defective image whose defect is marked nowhere counts
-    in the image figures only; the report's context says how many there are.
+    scored 0. A defective image whose defect is not marked counts only in
+    the image figures; the report's context says how many there are.
 
     Args:
         candidate: what to evaluate.
@@ -209,7 +209,7 @@ def evaluate(
             ),
             seconds=round(seconds, 3),
             images_per_second=round(len(items) / seconds, 2),
-            environment=describe(),
+            environment=describe_machine(),
         ),
         examples=_examples(candidate, items, scores, threshold),
         scores=scores,
@@ -239,7 +239,7 @@ def _threshold(
 def _examples(
     candidate: Candidate, items: Sequence[Item], scores: Sequence[ImageScore], threshold: float
 ) -> dict[Group, list[InspectedImage]]:
-    """Pictures of the images worth a look: chosen by score, and only those inspected again."""
+    """Pictures of the images worth a look, which are chosen by score and inspected again."""
     item_of = {item.name: item for item in items}
     return {
         group: [_pictures(candidate, item_of[image.name]) for image in images]

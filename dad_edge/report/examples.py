@@ -22,12 +22,12 @@ def pick_examples(
 ) -> dict[Group, list[ImageScore]]:
     """The worst, borderline and best images of a test set.
 
-    - worst: missed defects and false alarms in turn, each from the farthest off;
+    - worst: missed defects and false alarms in turn, those farthest off first;
     - borderline: the closest to the threshold on either side;
     - best: the surest defects and the surest good parts in turn.
 
-    An image is listed once, in the first of these lists that it belongs to. Of equals, the
-    earlier stays.
+    An image is listed once, in the first of these lists that it belongs to. Of two equal images the
+    earlier one is listed.
 
     Args:
         scores: every image, names all different.
@@ -39,12 +39,12 @@ def pick_examples(
         return abs(image.score - threshold)
 
     def farthest(*, defective: bool, rejected: bool) -> list[ImageScore]:
-        own = (
+        matching = (
             image
             for image in scores
             if (image.kind != GOOD) == defective and (image.score > threshold) == rejected
         )
-        return sorted(own, key=distance, reverse=True)
+        return sorted(matching, key=distance, reverse=True)
 
     lists: dict[Group, list[ImageScore]] = {
         "worst": _in_turn(
@@ -69,7 +69,7 @@ def _in_turn(first: Sequence[ImageScore], second: Sequence[ImageScore]) -> list[
 
 
 def small_copy(image: InspectedImage) -> InspectedImage:
-    """A copy with pictures of at most `KEPT_SIDE` pixels a side, thin defects still marked."""
+    """A copy with pictures of at most `KEPT_SIDE` pixels a side; thin defects stay marked."""
     mask = image.mask
     if mask is not None:
         # Averaging keeps every trace of a defect that a nearest pixel would lose.

@@ -71,8 +71,8 @@ def why_undefined(labels: ArrayLike) -> str | None:
 def best_f1_threshold(scores: ArrayLike, labels: ArrayLike) -> float | None:
     """The image threshold of highest F1 on these very scores, halfway between two of them.
 
-    It has seen the labels that it is judged by, so it flatters the model: for reports without a
-    calibrated threshold, never for a line. Of equals, the highest threshold is taken.
+    It has seen the labels that it is judged by, so it flatters the model. It serves reports without
+    a calibrated threshold, never a line. Of equal thresholds the highest is taken.
 
     Args:
         scores: (N,) finite numbers, higher is more anomalous.
@@ -89,9 +89,9 @@ def best_f1_threshold(scores: ArrayLike, labels: ArrayLike) -> float | None:
     if not good.any() or not defect.any() or good.size < 2:
         return None
     distinct = np.unique(np.asarray(scores, dtype=np.float64))
-    found = np.cumsum(defect[::-1])[:-1]
-    flagged = found + np.cumsum(good[::-1])[:-1]
-    best = int(np.argmax(2 * found / (flagged + defect.sum())))
+    hits = np.cumsum(defect[::-1])[:-1]
+    flagged = hits + np.cumsum(good[::-1])[:-1]
+    best = int(np.argmax(2 * hits / (flagged + defect.sum())))
     return float(distinct[-1 - best] + distinct[-2 - best]) / 2
 
 
@@ -109,17 +109,17 @@ def kind_table(
     score_of = np.asarray(scores, dtype=np.float64)
     rows = []
     for kind in sorted(set(kinds), key=lambda name: (name != GOOD, name)):
-        own = kind_of == kind
-        rejected = int((score_of[own] > threshold).sum())
-        images = int(own.sum())
-        against = own | (kind_of == GOOD)
+        of_kind = kind_of == kind
+        rejected = int((score_of[of_kind] > threshold).sum())
+        images = int(of_kind.sum())
+        against = of_kind | (kind_of == GOOD)
         is_good = kind == GOOD
         rows.append(
             KindFigures(
                 kind=kind,
                 images=images,
-                image_auroc=None if is_good else auroc_figure(score_of[against], own[against]),
-                mean_score=float(score_of[own].mean()),
+                image_auroc=None if is_good else auroc_figure(score_of[against], of_kind[against]),
+                mean_score=float(score_of[of_kind].mean()),
                 detected_at_threshold=None if is_good else rejected,
                 missed=None if is_good else images - rejected,
                 false_alarms=rejected if is_good else None,
@@ -270,9 +270,9 @@ def _average_precision(good: NDArray[np.int64], defect: NDArray[np.int64]) -> fl
     recall_steps = _shares(defect[::-1])
     if recall_steps is None or not good.sum():
         return None
-    found = np.cumsum(defect[::-1])
-    flagged = found + np.cumsum(good[::-1])
-    precision = found / np.maximum(flagged, 1)
+    hits = np.cumsum(defect[::-1])
+    flagged = hits + np.cumsum(good[::-1])
+    precision = hits / np.maximum(flagged, 1)
     return float(min((recall_steps * precision).sum(), 1.0))
 
 

@@ -20,7 +20,7 @@ class Figure:
     """One measured figure, or the reason why there is none."""
 
     value: float | None = None
-    """In [0,1]; None where the test set cannot define it."""
+    """The value in [0,1]; None where the test set cannot define it."""
     undefined: str | None = None
     """What the test set lacks, in a few words; given exactly where there is no value."""
 
@@ -169,7 +169,7 @@ class Context:
     images_per_second: float
     """Images in a second of that time."""
     environment: Mapping[str, Any]
-    """This machine and installation, as `dad_edge.machine.environment.describe` says it."""
+    """This machine and installation, as `dad_edge.machine.environment.describe_machine` says it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,1 +1,1 @@
-"""Frames in, verdicts out."""
+"""Frames in, verdicts out: engines, inspectors, and how one is chosen and opened."""

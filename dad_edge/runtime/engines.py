@@ -1,4 +1,4 @@
-"""Engines of a bundle: what is there, and whether it fits this machine and this bundle."""
+"""The engines of a bundle, and whether each fits this machine and this bundle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dad_edge.runtime.sidecar import (
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""
 UNCALIBRATED = 0.5
-"""Threshold of image scores and pixels where none was calibrated: the middle of their range."""
+"""Threshold of images and pixels where none was calibrated: the middle of the range of scores."""
 
 _PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """The order in which engines are tried where none is named."""
@@ -42,13 +42,13 @@ class EngineChoice:
 
     bundle: Bundle
     sidecar: Sidecar | None
-    """Of an engine that fits this machine and the bundle; None for the FP32 graphs on the CPU."""
+    """Sidecar of an engine that fits machine and bundle; None for the FP32 graphs on the CPU."""
     thresholds: Thresholds | None
     """The thresholds that hold for it; None where nothing was calibrated."""
     thresholds_origin: str
     """Where they come from, in words."""
     passed_over: tuple[str, ...] = ()
-    """Engines that would have gone before it and were not taken, each with the reason."""
+    """Engines that come before it in order and were not taken, each with the reason."""
 
     @property
     def name(self) -> str | None:
@@ -67,7 +67,7 @@ class EngineChoice:
 
 
 def with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
-    """An engine that fits, or the bundle's own FP32 graphs, at the thresholds that hold for it."""
+    """An engine that fits, or the bundle's FP32 graphs, with the thresholds that hold for it."""
     thresholds, origin = thresholds_for(bundle, sidecar.name if sidecar else None)
     return EngineChoice(bundle, sidecar, thresholds, origin)
 
@@ -75,20 +75,20 @@ def with_thresholds(bundle: Bundle, sidecar: Sidecar | None) -> EngineChoice:
 def engines_here(bundle: Bundle) -> list[Sidecar]:
     """Engines that this machine can run and that the accuracy gate did not reject.
 
-    Those of its GPU if there are any, else those of its CPU; the likely best first. Engines that do
-    not fit the bundle any more are left out, as are those of another version of this program.
+    These are the engines for its GPU if there are any, else those for its CPU; the likely best
+    comes first. Engines that no longer fit the bundle, and those of other versions, are left out.
 
     Raises:
-        ModelError: there are engines for its GPU and none of them fits the bundle any more: a line
-            that had a GPU does not fall back to the CPU unsaid.
+        ModelError: there are engines for its GPU and none of them fits the bundle any more. A line
+            that had a GPU must not fall back to the CPU without a word.
     """
-    here = [
+    entries = [
         (name, sidecar, _differences(bundle, name, sidecar))
         for name, sidecar in _readable(bundle)
         if sidecar.gate.passed is not False and why_not_here(sidecar) is None
     ]
-    on_gpu = [entry for entry in here if entry[1].runtime not in CPU_RUNTIMES]
-    fitting = [entry for entry in on_gpu or here if not entry[2]]
+    on_gpu = [entry for entry in entries if entry[1].runtime not in CPU_RUNTIMES]
+    fitting = [entry for entry in on_gpu or entries if not entry[2]]
     if on_gpu and not fitting:
         _refuse(*min(on_gpu, key=lambda entry: _preference(entry[1])))
     return sorted((sidecar for _, sidecar, _ in fitting), key=_preference)
@@ -99,7 +99,7 @@ def _preference(sidecar: Sidecar) -> tuple[bool, int, str]:
 
 
 def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:
-    """The engines of a bundle but those of another version of this program or with damage."""
+    """The engines of a bundle, except those of other versions of this program and damaged ones."""
     for name in list_engines(bundle):
         try:
             sidecar = read_sidecar(bundle, name)
@@ -117,13 +117,13 @@ def why_not_here(sidecar: Sidecar) -> str | None:
     for module in ("cuda", "cuda.bindings", MODULES[sidecar.runtime]):
         if importlib.util.find_spec(module) is None:
             return f"package '{module}' is not installed"
-    found = describe_nvidia()
-    if not found["gpus"]:
-        return str(found["reason"])
+    nvidia = describe_nvidia()
+    if not nvidia["gpus"]:
+        return str(nvidia["reason"])
     differences = plan_differences(
         sidecar,
         version=str(load_tensorrt(sidecar.runtime).__version__),
-        capability=found["gpus"][0]["compute_capability"],
+        capability=nvidia["gpus"][0]["compute_capability"],
         platform=this_platform(),
     )
     return "; ".join(differences) or None
@@ -137,7 +137,7 @@ def cpu_runtime_version(runtime: RuntimeName) -> str:
 
 
 def rows_of(model: ModelConfig, graph: str) -> int:
-    """Rows that one frame is in the input of a graph."""
+    """Number of rows that one frame takes in the input of a graph."""
     guided = graph == SEGMENTER and model.fusion == "norm_guided"
     down, across = model.framing.tiles
     return down * across * (1 if guided else len(model.lambdas))
@@ -163,7 +163,7 @@ def check_engine(bundle: Bundle, name: str) -> Sidecar:
 
 
 def _refuse(name: str, sidecar: Sidecar, differences: list[str]) -> None:
-    """Raise where an engine differs from what it has to be."""
+    """Raise an error if an engine differs from what it has to be."""
     if differences:
         raise ModelError(
             f"engine '{name}' does not fit: {'; '.join(differences)}.",
@@ -172,30 +172,30 @@ def _refuse(name: str, sidecar: Sidecar, differences: list[str]) -> None:
 
 
 def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
-    found = []
+    differences = []
     if sidecar.runtime in CPU_RUNTIMES:
         version = cpu_runtime_version(sidecar.runtime)
         if sidecar.runtime_version != version:
             runtime = CPU_RUNTIMES[sidecar.runtime]
-            found.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
+            differences.append(f"built with {runtime} {sidecar.runtime_version}, here is {version}")
     if sidecar.name != name:
-        found.append(f"its folder is named '{name}', its sidecar says '{sidecar.name}'")
+        differences.append(f"its folder is named '{name}', its sidecar says '{sidecar.name}'")
     for graph, digest in bundle.onnx_digests.items():
         if sidecar.onnx_sha256.get(graph) != digest:
-            found.append(f"built from another {graph}")
+            differences.append(f"built from another {graph}")
     ranges = bundle.manifest.sha256.get(CALIBRATION)
     if sidecar.precision == "int8" and sidecar.calibration_sha256 != ranges:
-        found.append(f"built from another {CALIBRATION}")
+        differences.append(f"built from another {CALIBRATION}")
     if sidecar.can_saturate:
-        found.append("its weights are too large for CPUs without VNNI instructions")
+        differences.append("its weights are too large for CPUs without VNNI instructions")
     folder = bundle.path / ENGINES / name
     for graph in (DENOISER, SEGMENTER):
         file = sidecar.files.get(graph)
         path = folder / (file.name if file else graph)
         if file is None or not path.is_file() or sha256_of(path) != file.sha256:
-            found.append(f"{path.name} is missing or was changed")
+            differences.append(f"{path.name} is missing or was changed")
     for kernel, digest in sidecar.kernels.items():
         path = folder / KERNEL_FOLDER / Path(kernel).name
         if not path.is_file() or sha256_of(path) != digest:
-            found.append(f"{path.name} is missing or was changed")
-    return found
+            differences.append(f"{path.name} is missing or was changed")
+    return differences

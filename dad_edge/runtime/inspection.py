@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
-from dad_edge.image.framing import Mask, Plan, ignored_at, merge
+from dad_edge.image.framing import ViewPlan, ignored_at, merge
+from dad_edge.image.masks import Mask
 from dad_edge.runtime.seams import Inspection, Pooled, Verdict
 
 STAGES = ("inject", "denoise", "restore", "segment", "pool")
@@ -90,7 +91,7 @@ class Inspector(ABC):
         self.close()
 
     def _results(
-        self, plans: Sequence[Plan], computed: Computed, *, final: bool
+        self, plans: Sequence[ViewPlan], computed: Computed, *, final: bool
     ) -> list[Inspection]:
         """One result a frame.
 

@@ -1,4 +1,4 @@
-"""Which engine of a bundle inspects here: the fastest that proves itself on this machine."""
+"""Chooses the engine of a bundle that inspects here: the fastest that proves itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dad_edge.runtime.sidecar import Sidecar, judge_command
 LOG = logging.getLogger(__name__)
 
 WORTH_IT = 0.9
-"""Share of the FP32 graphs' time that an engine has to stay below to be taken in their place."""
+"""An engine takes the place of the FP32 graphs if it needs less than this share of their time."""
 
 
 def open_inspector(
@@ -37,13 +37,13 @@ def open_inspector(
     fresh_noise: bool = False,
     threads: int | None = None,
 ) -> Inspector:
-    """An inspector for a bundle: the fastest that is known to be right on this machine.
+    """An inspector for a bundle, on the fastest engine that proves itself on this machine.
 
-    It has the thresholds that hold for the engine.
+    It judges by the thresholds that hold for that engine.
 
     Args:
         bundle: the bundle's folder, or a bundle that is open already.
-        engine: name of a built engine; as `choose_engine` chooses if None.
+        engine: name of a built engine; the one that `choose_engine` takes if None.
         seed: key of the noise.
         fresh_noise: new noise for every frame; by default the same part always gets the same score.
         threads: threads that compute on a CPU; all usable cores if None.
@@ -69,19 +69,19 @@ def choose_engine(bundle: Bundle, name: str | None = None) -> EngineChoice:
 
     Args:
         bundle: a checked bundle.
-        name: of a built engine. If None, of the engines that the accuracy gate accepted and that
-            prove themselves on this machine, the fastest here: an engine for its GPU if there is
-            one, else one for its CPU or, where none is clearly faster, the FP32 graphs.
+        name: name of a built engine. If None, the fastest of the engines that the accuracy gate
+            accepted and that prove themselves on this machine: one for its GPU if there is one,
+            else one for its CPU, or the FP32 graphs where no engine is clearly faster.
 
     Raises:
         ModelError: the engine does not fit, or the accuracy gate rejected it.
-        DeviceError: the engine cannot run here, or nothing here gives the right results.
+        DeviceError: the engine cannot run here, or nothing on this machine gives the right results.
     """
     return _best(bundle) if name is None else _named(bundle, name)
 
 
 def choose_to_judge(bundle: Bundle, name: str) -> EngineChoice:
-    """An engine that fits, whatever the accuracy gate said of it: to judge it again.
+    """An engine that fits, to be judged again whatever the accuracy gate said of it.
 
     Raises:
         ModelError: the engine does not fit.
@@ -141,7 +141,7 @@ def _best(bundle: Bundle) -> EngineChoice:
 
 
 def _why_not_by_itself(sidecar: Sidecar) -> str | None:
-    """Why an engine that fits is not taken unless it is named, or None."""
+    """Why an engine that fits is taken only where it is named; None if it may be taken unnamed."""
     judge = f"'{judge_command(sidecar.name)}'"
     if sidecar.gate.passed is None:
         return f"the accuracy gate has not judged it; {judge} does"
@@ -154,7 +154,7 @@ def _graphs_ms(graphs: EngineChoice, sidecar: Sidecar) -> float:
     """Milliseconds of a frame in the FP32 graphs, by the proof of an engine.
 
     Raises:
-        DeviceError: the FP32 graphs do not give here what they gave where the proof was made.
+        DeviceError: the FP32 graphs give other results here than where the proof was made.
     """
     folder = graphs.bundle.path / ENGINES / sidecar.name
     proof_sha256 = sidecar.proof_sha256 or ""
@@ -168,15 +168,15 @@ def _graphs_ms(graphs: EngineChoice, sidecar: Sidecar) -> float:
 
 
 def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None) -> Outcome:
-    """What became of a proof on this machine, now or earlier.
+    """The outcome of a proof on this machine, now or earlier.
 
     Args:
-        choice: what has to prove itself.
+        choice: the choice that has to prove itself.
         proof_sha256: digest of the proof.
-        folder: of the engine whose proof it is; its own if None.
+        folder: folder of the engine whose proof it is; that of the choice if None.
     """
-    what = _digest(choice)
-    if (earlier := remembered(what, proof_sha256)) is not None:
+    digest = _digest(choice)
+    if (earlier := remembered(digest, proof_sha256)) is not None:
         return earlier
     sidecar = choice.sidecar
     folder = folder or choice.bundle.path / ENGINES / str(choice.name)
@@ -185,7 +185,7 @@ def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None)
     clock = time.process_time if on_cpu else time.perf_counter
     with open_choice(choice) as inspector:
         outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof, clock)
-    remember(what, proof_sha256, outcome)
+    remember(digest, proof_sha256, outcome)
     return outcome
 
 

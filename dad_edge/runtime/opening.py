@@ -1,4 +1,4 @@
-"""Opens what was chosen of a bundle: its engines on their runtime, behind an inspector."""
+"""Opens what was chosen of a bundle: engines on their runtime, as an inspector."""
 
 from __future__ import annotations
 
@@ -47,13 +47,9 @@ def open_choice(
     )
 
 
-def open_graphs(
-    bundle: Bundle, *, seed: int = 0, fresh_noise: bool = False, threads: int | None = None
-) -> Inspector:
+def open_graphs(bundle: Bundle, *, seed: int = 0, threads: int | None = None) -> Inspector:
     """An inspector that runs the bundle's own graphs in FP32 on the CPU, to judge others by."""
-    return open_choice(
-        with_thresholds(bundle, None), seed=seed, fresh_noise=fresh_noise, threads=threads
-    )
+    return open_choice(with_thresholds(bundle, None), seed=seed, threads=threads)
 
 
 def open_graph(

@@ -1,8 +1,8 @@
-"""What an engine has to answer: a few frames with their FP32 results, kept beside the engine.
+"""The proof of an engine: a few frames with their FP32 results, kept beside the engine.
 
 An engine that was judged on one machine may run on another, whose processor or driver computes
 wrongly with it: 8-bit products that saturate where newer instructions are missing, a GPU with a
-fault. So it proves itself where it runs, before the first part.
+fault. So it proves itself on every machine, before it inspects the first part.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ PROOF = "proof.npz"
 FRAMES = 3
 """Frames of a proof."""
 _TIMED_S = 0.3
-"""Seconds in which frames are timed; at least one is."""
+"""Frames are timed for so many seconds, and at least one frame is."""
 _ALLOWED: dict[Precision, tuple[float, float]] = {
     "fp32": (1e-3, 1e-3),
     "fp16": (2e-2, 1e-2),
     "int8": (0.05, 0.01),
 }
-"""Difference of a map's pixel and of a score that machines may have between them.
+"""By how much a pixel of a map, and a score, may differ between machines.
 
-FP32 and FP16: ten times and twice what the accuracy gate allows of the same numbers. INT8: on top
-of twice the difference that the engine had where it was judged, see `Proof.allowed`.
+In FP32 that is ten times, and in FP16 twice, what the accuracy gate allows. In INT8 it is added to
+twice the difference that the engine had where it was judged.
 """
 _UNSEEN_INT8 = (0.5, 0.1)
 """The same for an INT8 engine that has not run where it was built."""
@@ -50,7 +50,7 @@ _UNSEEN_INT8 = (0.5, 0.1)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Proof:
-    """Frames and what is right for them."""
+    """Frames and their right results."""
 
     frames: tuple[NDArray[np.uint8], ...]
     """(H,W,3) uint8 BGR each, small."""
@@ -66,7 +66,7 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of a proof on one machine."""
+    """The outcome of a proof on one machine."""
 
     reason: str | None = None
     """Why it failed; None if it passed."""
@@ -75,7 +75,7 @@ class Outcome:
     score_error: float
     """Largest difference of a score."""
     frame_ms: float
-    """Milliseconds of a frame, the fastest of some; of processor time on a CPU."""
+    """Milliseconds of the fastest of a few frames; of processor time on a CPU."""
 
     @property
     def passed(self) -> bool:
@@ -92,20 +92,20 @@ def make_proof(
     """A proof for an engine.
 
     Args:
-        frames: (H,W,3) uint8 BGR of the product; the first `FRAMES` are taken, made small.
+        frames: (H,W,3) uint8 BGR of the product; the first `FRAMES` are taken and made small.
         reference: inspects in FP32.
-        engine: the engine on the machine that judges it; None where it cannot run there.
+        engine: the engine on the machine that judges it; None where it cannot run on it.
         precision: of the engine.
         model: settings of the bundle.
 
     Raises:
-        ModelError: the reference itself answers with what is not a number.
+        ModelError: a result of the reference itself is not a number.
     """
     small = tuple(_shrunk(frame, model) for frame in frames[:FRAMES])
     right = [reference.inspect(frame) for frame in small]
     if not all(np.isfinite(inspection.score) for inspection in right):
         raise ModelError(
-            "the FP32 graphs answer with what is not a number.", "train and export the model again"
+            "a score of the FP32 graphs is not a number.", "train and export the model again"
         )
     bare = Proof(
         frames=small,
@@ -119,8 +119,8 @@ def make_proof(
         if engine is None:
             mask, score = _UNSEEN_INT8
         else:
-            seen = prove(engine, bare)
-            mask, score = mask + 2 * seen.mask_error, score + 2 * seen.score_error
+            outcome = prove(engine, bare)
+            mask, score = mask + 2 * outcome.mask_error, score + 2 * outcome.score_error
     return replace(bare, allowed_mask=mask, allowed_score=score)
 
 
@@ -156,7 +156,7 @@ def prove(
 
 
 def _frame_ms(inspector: Inspector, frame: NDArray[np.uint8], clock: Callable[[], float]) -> float:
-    """Milliseconds of the fastest of some frames; other programs only ever make them slower."""
+    """Milliseconds of the fastest of a few frames: other programs only make frames slower."""
     frame_s = float("inf")
     end = time.perf_counter() + _TIMED_S
     while frame_s == float("inf") or time.perf_counter() < end:
@@ -227,7 +227,7 @@ def remembered(what: str, proof_sha256: str) -> Outcome | None:
     """A proof that passed on this machine earlier.
 
     Args:
-        what: digest of everything that computed.
+        what: digest of everything that takes part in the computation.
         proof_sha256: digest of the proof.
     """
     path = _memory(what, proof_sha256)
@@ -237,9 +237,9 @@ def remembered(what: str, proof_sha256: str) -> Outcome | None:
 
 
 def remember(what: str, proof_sha256: str, outcome: Outcome) -> None:
-    """Keep a proof that passed; one that failed is tried again each time.
+    """Remember a proof that passed; a proof that failed is tried again each time.
 
-    A cache that cannot be written costs time only.
+    If the cache cannot be written, only time is lost.
     """
     if outcome.passed:
         with suppress(DadEdgeError, OSError):
@@ -247,18 +247,18 @@ def remember(what: str, proof_sha256: str, outcome: Outcome) -> None:
 
 
 def _memory(what: str, proof_sha256: str) -> Path:
-    """The file of one engine on one machine."""
+    """The cache file of one engine on one machine."""
     key = json.dumps([what, proof_sha256, fingerprint()], sort_keys=True)
     return user_cache() / "proofs" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _worst(errors: Sequence[float]) -> float:
-    """The largest of some errors; what is not a number is larger than all."""
+    """The largest of some errors; a value that is not a number counts as the largest."""
     return max(error if np.isfinite(error) else float("inf") for error in errors)
 
 
 def _shrunk(frame: NDArray[np.uint8], model: ModelConfig) -> NDArray[np.uint8]:
-    """The frame, or where it is larger than the model looks at, a small picture of it."""
+    """The frame, made smaller where it is larger than what the model looks at."""
     side = model.image_size * max(model.framing.tiles)
     scale = side / max(frame.shape[:2])
     if scale >= 1:

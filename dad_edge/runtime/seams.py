@@ -79,7 +79,7 @@ class DeviceEngine(Protocol):
     element: Element
     """Type of both tensors."""
     max_rows: int | None
-    """Largest number of rows (images of the network) at once; None where any number will do."""
+    """Largest number of rows (images of the network) at once; None where there is no limit."""
 
     def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
         """Prepare the network for tensors of so many rows at these addresses.
@@ -91,7 +91,7 @@ class DeviceEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the network back; what was bound runs no more."""
+        """Give the network back; functions from `bind` may not be called any more."""
         ...
 
 
@@ -104,7 +104,7 @@ class Inspection:
     verdict: Verdict
     """`invalid` where the score is not a number; such a part is never good."""
     score_map: NDArray[np.float32]
-    """(h,w) float32 in [0,1], covers the frame; (S,S) without tiles and padding."""
+    """(h,w) float32 in [0,1] that covers the frame; (S,S) without tiles and padding."""
     heat: NDArray[np.uint8]
     """(h,w) uint8, fixed scale."""
     image: NDArray[np.float32]

@@ -18,22 +18,22 @@ from dad_edge.files import is_file_name, sha256_of, write_json
 SIDECAR = "engine.json"
 ENGINE_THRESHOLDS = "thresholds.json"
 OF_ENGINE = f"{ENGINE_THRESHOLDS} of the engine"
-"""Where thresholds come from that an engine has of its own."""
+"""Where an engine's own thresholds come from, in words."""
 KERNEL_FOLDER = "kernels"
 """Folder in an engine's folder with the CUDA kernels for its GPUs."""
 SIDECAR_FORMAT = 2
 GATE_REPORT = "verify.json"
-"""What the accuracy gate found, in the folder of the engine's reports."""
+"""The report of the accuracy gate, in the folder of the engine's reports."""
 
 GateOutcome = Literal["passed", "failed", "not judged"]
-"""What the accuracy gate says; an engine that is not judged runs only where it is named."""
+"""Outcome of the accuracy gate; an engine that is not judged runs only where it is named."""
 
 CPU_PAIR_LIMIT = 128
 """Largest sum of the magnitudes of two weights of a channel in INT8 engines for CPUs.
 
 Without VNNI instructions a CPU adds the products of two weights with two unsigned 8-bit activations
-in 16 bits, which saturate at 32767. Which weights make a pair depends on the kernel; 255 * 128 fits
-for all of them.
+in 16 bits, which saturate at 32767. Which two weights are added depends on the kernel; 255 * 128
+fits whichever they are.
 """
 
 _VERSION = re.compile(r"\d[\w.+!-]{0,60}", re.ASCII)
@@ -48,14 +48,14 @@ def _check_file_name(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuilderOptions:
-    """How a TensorRT builder works; what is left out is the builder's own choice."""
+    """Options of a TensorRT builder; None leaves the choice to the builder."""
 
     workspace_mib: int | None = None
-    """Limit of its scratch memory in MiB; also that of the kernels it may choose."""
+    """Limit of the builder's scratch memory in MiB, and of that of the kernels it may choose."""
     optimization_level: int | None = None
-    """0 to 5: how long it looks for fast kernels; TensorRT's own default is 3."""
+    """0 to 5: how long the builder looks for fast kernels; TensorRT's own default is 3."""
     hardware_compatible: bool = False
-    """One plan for every GPU from Ampere on, slower than one for the GPU; not on a Jetson."""
+    """One plan for every GPU from Ampere on, slower than a plan for one GPU; not on a Jetson."""
     version_compatible: bool = False
     """The plan runs on later versions of the same major version too, and is larger."""
 
@@ -75,7 +75,7 @@ class EngineFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerChoice:
-    """Which layers of an INT8 engine are not INT8, and what that was to achieve."""
+    """Which layers of an INT8 engine are not INT8, and the limit that they were chosen for."""
 
     float_layers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Graph of the bundle → its layers that stay float, costliest first."""
@@ -88,12 +88,12 @@ class Gate:
     """What the accuracy gate said about an engine."""
 
     passed: bool | None = None
-    """None while it has not run, or where it could not judge."""
+    """Whether the engine passed; None while the gate has not run, or where it could not judge."""
     reason: str = "the accuracy gate has not run"
 
     @property
     def outcome(self) -> GateOutcome:
-        """What it said, in words."""
+        """What the gate said, in words."""
         if self.passed is None:
             return "not judged"
         return "passed" if self.passed else "failed"
@@ -118,17 +118,17 @@ class Sidecar:
     kernels: dict[str, str] = field(default_factory=dict)
     """File in `kernels/` → sha256: the CUDA kernels, compiled for the engine's GPUs."""
     profiles: tuple[tuple[int, int, int], ...] = ()
-    """Smallest, best and largest number of frames in a batch, of every optimisation profile of
-    both plans in their order; empty where any number will do. A profile's rows are so many times
-    those of one frame."""
+    """Smallest, best and largest number of frames in a batch for every optimisation profile of
+    both plans, in order; empty where there is no limit. The rows of a profile are that number
+    times the rows of one frame."""
     options: BuilderOptions = field(default_factory=BuilderOptions)
     """A version-compatible plan needs `engine_host_code_allowed` to be opened."""
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
     layers: LayerChoice = field(default_factory=LayerChoice)
     pair_limit: int | None = None
-    """Largest sum of the magnitudes of two weights of a channel of INT8; None without a limit, as
-    in engines for GPUs and in those of older versions."""
+    """Largest sum of the magnitudes of two INT8 weights of a channel; None without a limit, as in
+    engines for GPUs and engines of older versions."""
     build_seconds: float
     peak_memory_mib: float
     """Largest memory of a process that built one of the networks."""
@@ -155,7 +155,7 @@ class Sidecar:
 
     @property
     def can_saturate(self) -> bool:
-        """Whether its sums overflow on some CPUs; ONNX Runtime computes these graphs in float."""
+        """Whether its sums overflow on some CPUs; ONNX Runtime computes such graphs in float."""
         is_exposed = (self.runtime, self.precision) == ("openvino", "int8")
         return is_exposed and (self.pair_limit is None or self.pair_limit > CPU_PAIR_LIMIT)
 
@@ -170,7 +170,7 @@ def list_engines(bundle: Bundle) -> list[str]:
 
 
 def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
-    """What an engine is.
+    """The sidecar of an engine.
 
     Raises:
         ModelError: there is no such engine, or its sidecar is damaged.
@@ -193,9 +193,9 @@ def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
 
 
 def _with_figures(bundle: Bundle, name: str, gate: Gate) -> Gate:
-    """The gate, which has not judged an engine whose report has no figure of accuracy.
+    """The gate's outcome, which is "not judged" for a report without a figure of accuracy.
 
-    Earlier versions let an engine pass of which they could measure nothing.
+    Earlier versions let an engine pass although they could measure nothing.
     """
     path = bundle.path / REPORTS / name / GATE_REPORT
     if not gate.passed or not path.is_file():
@@ -230,10 +230,10 @@ class EngineThresholds:
 
 def write_engine_thresholds(bundle: Bundle, name: str, thresholds: Thresholds) -> None:
     """Put thresholds into an engine's folder, valid while the bundle's own stay as they are."""
-    found = EngineThresholds(
+    record = EngineThresholds(
         thresholds=thresholds, beside_sha256=sha256_of(bundle.path / THRESHOLDS)
     )
-    write_json(bundle.path / ENGINES / name / ENGINE_THRESHOLDS, to_mapping(found))
+    write_json(bundle.path / ENGINES / name / ENGINE_THRESHOLDS, to_mapping(record))
 
 
 def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None, str]:
@@ -252,10 +252,10 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
         return None, "not calibrated"
     if path is None or not path.is_file():
         return bundle.thresholds, f"{THRESHOLDS} of the bundle"
-    own = from_mapping(EngineThresholds, read_json(path), str(path))
-    if own.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
+    record = from_mapping(EngineThresholds, read_json(path), str(path))
+    if record.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
         return bundle.thresholds, f"{THRESHOLDS} of the bundle, which was changed since"
-    return own.thresholds, OF_ENGINE
+    return record.thresholds, OF_ENGINE
 
 
 def plan_differences(
@@ -269,20 +269,24 @@ def plan_differences(
         capability: compute capability of the GPU there, such as `8.7`.
         platform: system and processor there, such as `Linux-aarch64`.
     """
-    found = []
+    differences = []
     built, here = _numbers(sidecar.runtime_version), _numbers(version)
     newer = sidecar.options.version_compatible and built[:1] == here[:1] and built <= here
     if built != here and not newer:
-        found.append(f"built with {sidecar.runtime} {sidecar.runtime_version}, here is {version}")
+        differences.append(
+            f"built with {sidecar.runtime} {sidecar.runtime_version}, here is {version}"
+        )
     if sidecar.options.hardware_compatible:
         if _numbers(capability) < (8, 0):
-            found.append(f"built for GPUs from compute capability 8.0 on, here is {capability}")
+            differences.append(
+                f"built for GPUs from compute capability 8.0 on, here is {capability}"
+            )
     elif capability not in capabilities_of(sidecar):
         listed = " and ".join(capabilities_of(sidecar))
-        found.append(f"built for compute capability {listed}, here is {capability}")
+        differences.append(f"built for compute capability {listed}, here is {capability}")
     if sidecar.platform != platform:
-        found.append(f"built for {sidecar.platform}, here is {platform}")
-    return found
+        differences.append(f"built for {sidecar.platform}, here is {platform}")
+    return differences
 
 
 def this_platform() -> str:

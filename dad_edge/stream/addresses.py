@@ -1,11 +1,11 @@
-"""Addresses of cameras as they may be printed and logged: without what is secret in them."""
+"""Addresses of cameras as they may be printed and logged, without secrets."""
 
 from __future__ import annotations
 
 import re
 
 HIDDEN = "…"
-"""Stands for what is not shown."""
+"""Takes the place of what is not shown."""
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>[^\s'\"]*)")
 
@@ -13,8 +13,8 @@ _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>[^\s'\"]*)")
 def without_secrets(uri: str) -> str:
     """The address of a source without user, password, query and values in its path.
 
-    An `@` behind the first `/`, `?` or `#` can belong to the path or to a password that holds
-    such a character. Nothing but the scheme is shown then, for no rule tells the two apart.
+    An `@` behind the first `/`, `?` or `#` can belong to the path, or to a password that holds
+    such a character. No rule tells the two apart, so only the scheme is shown then.
 
     Args:
         uri: with a scheme, such as ``rtsp://user:password@host/path?token=x``.
@@ -32,7 +32,7 @@ def without_secrets(uri: str) -> str:
 
 
 def has_unclear_password(uri: str) -> bool:
-    """Whether an `@` lies where a password that holds `/`, `?` or `#` would have put it."""
+    """Whether an `@` lies where it would if the password held `/`, `?` or `#`."""
     return without_secrets(uri).endswith(f"://{HIDDEN}")
 
 
@@ -50,6 +50,6 @@ def _shown(match: re.Match[str]) -> str:
 
 
 def _without_user(text: str) -> str:
-    """A mistyped address or a path: what lies before an `@` is hidden if it may be a password."""
+    """A mistyped address or a path; what lies before an `@` is hidden if it may be a password."""
     user, at, rest = text.rpartition("@")
     return f"{HIDDEN}@{re.split(r'[?#]', rest)[0]}" if at and ":" in user else text

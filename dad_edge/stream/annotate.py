@@ -37,7 +37,7 @@ class Annotator:
         self._panel: tuple[int, int] | None = None
 
     def draw(self, result: Result) -> Picture:
-        """(H,W,3) uint8 BGR, both sides even: frame with outlines | heat map, under a banner."""
+        """(H,W,3) uint8 BGR with even sides: the outlined frame and the heat map under a banner."""
         frame, inspection = result.frame, result.inspection
         self._panel = self._panel or _panel_size(frame.image)
         width, height = self._panel
@@ -81,7 +81,7 @@ def outline(picture: Picture, score_map: NDArray[np.float32], threshold: float) 
         picture: (H,W,3) uint8 BGR.
         score_map: (S,S) float32 in [0,1]; resized to the picture. What is not a number counts
             as above.
-        threshold: outlined are scores above it.
+        threshold: pixels with scores above it are outlined.
 
     Returns:
         (H,W,3) uint8 BGR, a new picture.
@@ -107,7 +107,7 @@ def _panel_size(image: Picture) -> tuple[int, int]:
 
 
 def _fit(image: Picture, panel: tuple[int, int]) -> Picture:
-    """The frame as large as it fits into a panel, its shape kept."""
+    """The frame as large as fits into a panel, in its own shape."""
     scale = min(panel[0] / image.shape[1], panel[1] / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

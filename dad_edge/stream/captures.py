@@ -29,14 +29,14 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpe
 
 _CAMERA_FPS = 30.0
 _FAILED_READS = 10
-"""Failed reads in a row that end a source. Behind its end every read fails at once; a transmission
-error spoils a frame and, in a compressed video, a few that build on it."""
+"""So many failed reads in a row end a source. Behind its end every read fails at once; an error of
+transmission spoils a frame and, in a compressed video, the few that build on it."""
 _SILENCE_S = 10.0
-"""A live source is over after the first failed read that comes so long after its last picture: a
-camera that is gone can take that long for every read."""
+"""A live source is over at the first failed read that comes so long after its last picture, because
+a camera that is gone can take that long for every read."""
 
 _TOLERATED_MISSING_FRAMES = 2
-"""Frames fewer than promised that are not worth a word."""
+"""If fewer frames than this are missing, nothing is said."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,18 +105,22 @@ def open_camera(number: int) -> Source:
         number: of its device, `/dev/video<number>`.
 
     Raises:
-        DataError: it is not there, or cannot be opened.
+        DataError: it does not exist, or cannot be opened.
     """
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         devices = sorted(str(p) for p in Path("/dev").glob("video*"))
-        wanted = f"/dev/video{number}"
-        if wanted in devices:
+        device = f"/dev/video{number}"
+        if device in devices:
             raise DataError(
-                f"camera {number} ({wanted}) exists but cannot be opened.",
+                f"camera {number} ({device}) exists but cannot be opened.",
                 "end the program that uses it, or add yourself to the group 'video'",
             )
-        present = f"found are {', '.join(devices)}" if devices else "no /dev/video* device exists"
+        present = (
+            f"the cameras here are {', '.join(devices)}"
+            if devices
+            else "no /dev/video* device exists"
+        )
         raise DataError(
             f"there is no camera {number}: {present}.",
             "plug in a camera, name another number, or use --source demo://",
@@ -128,7 +132,7 @@ def open_device(device: str) -> Source:
     """A camera by the name of its device, such as ``/dev/video0`` or ``/dev/v4l/by-id/…``.
 
     Raises:
-        DataError: it is no camera, is not there, or cannot be opened.
+        DataError: it is not a camera, does not exist, or cannot be opened.
     """
     match = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(device))
     if match is None:
@@ -175,17 +179,17 @@ class _Pictures:
         name = f"{self._name}#{index:06d}"
         try:
             image = self._grab()
-        except Exception as error:  # whatever a decoder makes of damaged bytes
+        except Exception as error:  # a decoder may raise anything on damaged bytes
             return Unreadable(name, index, now(), _unreadable(name, str(error) or repr(error)))
         if image is None:
             return Unreadable(name, index, now(), _unreadable(name, "it is damaged or missing"))
         return Frame(image, name, index, now())
 
     def next_run(self, patience_s: float = math.inf) -> list[Frame | Unreadable]:
-        """The next picture behind those that failed; no picture after too many failures.
+        """The next picture after reads that failed; no picture after too many failures.
 
         Args:
-            patience_s: time after which one more failure is one too many.
+            patience_s: after so many seconds without a picture the next failure is the end.
         """
         run: list[Frame | Unreadable] = []
         started = time.monotonic()
@@ -211,7 +215,7 @@ def _unreadable(name: str, reason: str) -> DataError:
 
 
 def _live(name: str, capture: cv2.VideoCapture) -> Source:
-    """A source without an end: when it ends, that is an error."""
+    """A source without an end; if it ends, that is an error."""
     pictures = _Pictures(capture, name)
 
     def frames() -> Frames:
@@ -233,7 +237,7 @@ def _live(name: str, capture: cv2.VideoCapture) -> Source:
 
 
 def _capture_of(path: Path) -> cv2.VideoCapture:
-    """OpenCV takes names in UTF-8 only; any other file is opened here and named by its number."""
+    """OpenCV takes only names in UTF-8. Any other file is opened here and named by its number."""
     try:
         if os.fsencode(path) == str(path).encode():
             return cv2.VideoCapture(str(path))

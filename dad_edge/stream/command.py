@@ -52,7 +52,7 @@ def stream(
     Args:
         uri: as `open_source` takes it; None if the user named none.
         open_bundle: opens the bundle once the arguments are known to fit.
-        engine: name of a built engine; as `choose_engine` chooses if None.
+        engine: name of a built engine; the one that `choose_engine` takes if None.
         out: folder for `results.jsonl` and the video; created if needed.
         video: write `annotated.mp4` into `out`.
         window: show annotated frames in a window.
@@ -91,7 +91,7 @@ def stream(
             )
         threshold = inspector.threshold
         annotator = Annotator(threshold, choice.pixel_threshold)
-        header = describe(choice, inspector, source, seed=seed, fresh_noise=fresh_noise)
+        header = run_header(choice, inspector, source, seed=seed, fresh_noise=fresh_noise)
         sinks: list[Sink] = [WindowSink(annotator)] if window else []
         if out is not None:
             sinks.append(JsonLinesSink.create(out / RESULTS, header, threshold))
@@ -108,14 +108,14 @@ def stream(
 
 
 def _refuse_results(out: Path) -> None:
-    """Keep the results of an earlier run."""
+    """Refuse to replace the results of an earlier run."""
     for target in (out / RESULTS, out / VIDEO):
         if target.exists():
             raise holds_results(target)
 
 
 def announce(choice: EngineChoice, inspector: Inspector) -> None:
-    """Log what runs, and where its thresholds come from."""
+    """Log which backend runs, and where its thresholds come from."""
     _log.info("backend: %s", inspector.backend)
     if choice.thresholds is None:
         _log.warning(
@@ -127,10 +127,10 @@ def announce(choice: EngineChoice, inspector: Inspector) -> None:
         _log.info("thresholds: %s", choice.thresholds_origin)
 
 
-def describe(
+def run_header(
     choice: EngineChoice, inspector: Inspector, source: Source, *, seed: int, fresh_noise: bool
 ) -> dict[str, Any]:
-    """What the results of a run depend on, for the first line of the log."""
+    """Everything that the results of a run depend on, for the first line of the log."""
     bundle = choice.bundle
     return {
         "source": source.name,
@@ -154,5 +154,5 @@ def describe(
 
 
 def _total(source: Source, max_frames: int | None) -> int | None:
-    known = [n for n in (source.length, max_frames) if n is not None]
-    return min(known, default=None)
+    limits = [n for n in (source.length, max_frames) if n is not None]
+    return min(limits, default=None)

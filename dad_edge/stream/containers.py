@@ -1,8 +1,8 @@
 """Whether a video file is as long as its own container says.
 
-The number of frames in a container is often an estimate from its duration, so too few frames are
-no proof of damage. The sizes of its parts are no estimates: a part that would end behind the end
-of the file says that the file was cut off.
+The number of frames in a container is often estimated from its duration, so too few frames do not
+prove damage. The sizes of its parts are exact: if a part would end behind the end of the file, the
+file was cut off.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes the end of a cut-off video file lacks.
+    """How many bytes are missing at the end of a video file that was cut off.
 
     Known for MP4 and QuickTime, AVI, and Matroska and WebM.
 
     Returns:
-        0 where nothing is missing, where the file is of another kind or says nothing about its
-        size, and where it cannot be read.
+        0 where nothing is missing, where the file is of another kind or does not declare its size,
+        and where it cannot be read.
     """
     try:
         size = path.stat().st_size
@@ -39,7 +39,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def has_index(path: Path) -> bool:
-    """Whether the file lists its frames, as MP4, QuickTime and AVI do: no estimate then."""
+    """Whether the file lists its frames, as MP4, QuickTime and AVI do, and so needs no estimate."""
     try:
         with path.open("rb") as file:
             start = file.read(12)
@@ -53,7 +53,7 @@ def _is_avi(start: bytes) -> bool:
 
 
 def _measure_of(start: bytes) -> Callable[[BinaryIO, int], int]:
-    """What tells the declared size of a file that starts so."""
+    """The function that reads the declared size of a file that starts like this."""
     if start[4:8] in _BOX_TYPES:
         return _end_of_boxes
     if _is_avi(start):
@@ -105,7 +105,7 @@ def _end_of_segment(file: BinaryIO, size: int) -> int:
 
 
 def _variable_size(file: BinaryIO) -> int | None:
-    """A size of RFC 8794; None where it is unknown, as of a recording under way."""
+    """A size of RFC 8794; None where it is unknown, as in a recording that is still under way."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -26,7 +26,7 @@ from dad_edge.machine.signals import StopRequest
 from dad_edge.runtime.inspector import choose_engine
 from dad_edge.runtime.opening import open_choice
 from dad_edge.stream.annotate import Annotator
-from dad_edge.stream.command import RESULTS, VIDEO, announce, describe
+from dad_edge.stream.command import RESULTS, VIDEO, announce, run_header
 from dad_edge.stream.dashboard import TerminalSink
 from dad_edge.stream.loop import run_stream
 from dad_edge.stream.records import JsonLinesSink
@@ -42,7 +42,7 @@ _SHEET_ROWS = 12
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What a run over the demo line gave."""
+    """The result of a run over the demo line."""
 
     summary: Summary
     caught: dict[str, tuple[int, int]]
@@ -50,7 +50,7 @@ class DemoResult:
     inspection_fps: float
     """Frames a second of the inspection alone, from its median latency."""
     files: dict[str, str]
-    """What was written: content → path."""
+    """Files that were written: content → path."""
 
     def as_record(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -146,7 +146,7 @@ def run_demo(bundle: Bundle, out: Path, parts: int = 60) -> DemoResult:
             "contact sheet": out / SHEET,
             "log": out / RESULTS,
         }
-        header = describe(choice, inspector, source, seed=0, fresh_noise=False)
+        header = run_header(choice, inspector, source, seed=0, fresh_noise=False)
         truth = TruthSink()
         sinks = [
             JsonLinesSink.create(files["log"], header, inspector.threshold, replace=True),

@@ -1,4 +1,4 @@
-"""What a source gives: frames, and word of what could not be read."""
+"""What a source gives: frames, and reports of pictures that could not be read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Source:
     name: str
     """As named by the user, without what is secret in it."""
     frames: Frames
-    """To be read and closed by one thread."""
+    """The frames; one thread reads and closes them."""
     live: bool = False
     """Whether frames that come too fast may be dropped for newer ones."""
     length: int | None = None
@@ -63,5 +63,5 @@ class Source:
 
 
 def now() -> datetime:
-    """The time that a frame is read at."""
+    """The time at which a frame is read."""
     return datetime.now(timezone.utc)

@@ -16,12 +16,12 @@ class Handover(Generic[T]):
         """
         Args:
             size: items that may wait.
-            newest_only: a new item takes the place of the one that waits, except of those that
-                are kept.
+            newest_only: a new item takes the place of the one that waits, unless that one is
+                to be kept.
         """
         self.dropped = 0
         self._items: deque[tuple[T, bool]] = deque()
-        """Each with whether it is kept."""
+        """The items that wait, each with whether it is to be kept."""
         self._size = size
         self._newest_only = newest_only
         self._ended = False
@@ -33,7 +33,7 @@ class Handover(Generic[T]):
 
         Args:
             item: what to hand over.
-            keep: never drop this one for a newer one, nor another one for it.
+            keep: this item is never dropped for a newer one, and no other one is dropped for it.
         """
         with self._changed:
             if self._newest_only and not self._ended and not keep:

@@ -36,11 +36,11 @@ _log = logging.getLogger(__name__)
 
 
 class Inspects(Protocol):
-    """What the loop needs of an inspector."""
+    """The part of an inspector that the loop needs."""
 
     @property
     def depth(self) -> int:
-        """Submissions that may be on their way at once."""
+        """Submissions that may be under way at once."""
         ...
 
     def submit(self, frames: Sequence[NDArray[np.uint8]]) -> Any:
@@ -119,7 +119,7 @@ class _Run:
         self._results: Handover[Result | Unreadable] = Handover(_RESULTS_WAITING)
         self._inspected = threading.Event()
         self._on_their_way: deque[Callable[[], Result]] = deque()
-        """Each waits for a frame that was begun, oldest first."""
+        """Functions that wait for a frame whose inspection has begun, oldest first."""
 
     def run(self, max_frames: int | None) -> Summary:
         self._started = time.perf_counter()
@@ -144,7 +144,7 @@ class _Run:
         """Reader thread."""
         try:
             for item in self._source.frames:
-                # A live source drops frames for newer ones, but never the word of a failed read.
+                # A live source drops frames for newer ones, but never the report of a failed read.
                 keep = isinstance(item, Unreadable)
                 if not self._frames.put((item, time.perf_counter()), keep=keep):
                     break
@@ -184,7 +184,7 @@ class _Run:
                 break
             if self._results.error is not None:
                 return
-            # A result on its way waits for the next frame only where that one is there already.
+            # A result that is under way waits for the next frame only if that one is there already.
             item = self._frames.get(0.0 if self._on_their_way else _POLL_S)
             if item is not None:
                 taken += 1
@@ -200,7 +200,7 @@ class _Run:
         self._finish(0)
 
     def _take(self, item: Frame | Unreadable, read_at: float) -> bool:
-        """Start the inspection of a frame and finish what is before it; False if none is wanted."""
+        """Start to inspect a frame and finish those before it; False if no more are wanted."""
         if isinstance(item, Unreadable):
             self._summary.unreadable += 1
             self.first_unreadable = self.first_unreadable or item.error
@@ -220,7 +220,7 @@ class _Run:
         return self._finish(self._inspector.depth - 1)
 
     def _finish(self, left: int) -> bool:
-        """Hand over results until so many are left on their way; False if none is wanted."""
+        """Hand over results until only so many are under way; False if no more are wanted."""
         while len(self._on_their_way) > left:
             if not self._results.put(self._on_their_way.popleft()()):
                 return False

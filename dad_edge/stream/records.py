@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 class JsonLinesSink(Sink):
     """One JSON object a line: a header, a record for each frame, a summary.
 
-    Every line is written at once and whole; where the disk fills up in the middle of one, what
-    was written of it is taken back.
+    Every line is written at once and whole. If the disk fills up in the middle of a line, the part
+    that was written is taken back.
     """
 
     def __init__(self, file: BinaryIO, name: str, threshold: float) -> None:
@@ -136,7 +136,7 @@ class StdoutSink(JsonLinesSink):
         Args:
             header: what the results depend on, written into the first line.
             threshold: image threshold.
-            only: whether nothing else takes the results, so that the run ends with the reader.
+            only: whether nothing else takes the results; the run then ends when the reader leaves.
 
         Raises:
             StorageError: stdout is a file that cannot be written.

@@ -33,13 +33,13 @@ class Summary:
     unreadable: int = 0
     """Pictures that could not be read."""
     dropped: int = 0
-    """Frames of a live source that gave way to newer ones."""
+    """Frames of a live source that were dropped for newer ones."""
     smaller_than_model: int = 0
     """Frames that had to be enlarged for the model."""
     seconds: float = 0.0
     """Wall time from the first read to the last result written."""
     fps: float = 0.0
-    """`frames / seconds`: end to end, with reading and writing."""
+    """Frames per second, `frames / seconds`, end to end with reading and writing."""
     latency_ms: dict[str, float] = field(default_factory=dict)
     """p50 and p95 of the latest frames, from frame in hand to verdict."""
     stage_ms: dict[str, float] = field(default_factory=dict)

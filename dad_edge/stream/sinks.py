@@ -62,11 +62,11 @@ class VideoSink(Sink):
         self._writer = None
         with self._named_for_opencv() as name:
             check = cv2.VideoCapture(name)
-        kept = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
+        frames = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
         check.release()
-        if kept < self._written:
+        if frames < self._written:
             raise StorageError(
-                f"{self._target} is incomplete: {kept:.0f} of {self._written} frames are in it.",
+                f"{self._target} is incomplete: {frames:.0f} of {self._written} frames are in it.",
                 "check the free space of the disk, then run the command again",
             )
 
@@ -85,7 +85,7 @@ class VideoSink(Sink):
 
     @contextmanager
     def _named_for_opencv(self) -> Iterator[str]:
-        """The file's name through its folder's number: OpenCV takes names in UTF-8 only."""
+        """The file's name by the number of its open folder: OpenCV takes only names in UTF-8."""
         folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             yield f"/proc/self/fd/{folder}/{self._target.name}"
@@ -93,7 +93,7 @@ class VideoSink(Sink):
             os.close(folder)
 
     def _repeats(self, timestamp: float) -> int:
-        """How often to write a frame so that the video of a live source keeps real time."""
+        """How many times to write a frame, so that the video of a live source keeps real time."""
         if not self._source.live:
             return 1
         due = round((timestamp - self._first_time) * self._source.fps) + 1
@@ -137,7 +137,7 @@ class WindowSink(Sink):
 
 
 def _why_no_window() -> str:
-    """What a process that tries to open a window says, or nothing if it can."""
+    """Why a process that tries to open a window cannot; empty if it can."""
     try:
         probe = subprocess.run(
             python_command(_PROBE), capture_output=True, timeout=_PROBE_S, check=False

@@ -71,7 +71,7 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
 
 
 def demo_source(parts: int | None = None, seed: int = 0, defect_rate: float = 0.25) -> Source:
-    """The demo line, endless unless `parts` limits it; the truth of every part is known.
+    """The demo line, which is endless unless `parts` limits it; the truth of every part is known.
 
     Raises:
         UsageError: a value is out of range.
@@ -121,7 +121,7 @@ def _open_path(named: str, bit_depth: int | None) -> Source:
 
 
 def _missing(named: str) -> DataError:
-    """A path that is not there, with the mistake that is likely behind it."""
+    """The error for a path that does not exist, with the most likely mistake."""
     shown = without_secrets(named)
     if re.match(r"[A-Za-z]:[\\/]", named):
         inside = f"/mnt/{named[0].lower()}/" + named[3:].replace("\\", "/").lstrip("/")
@@ -164,7 +164,7 @@ def _open_images(uri: str, root: Path, paths: list[Path], bit_depth: int | None)
                 continue
             except DataError as error:
                 damage = error
-            except Exception as error:  # no memory for what a header declares, a share that fails
+            except Exception as error:  # such as a lack of memory, or a network share that fails
                 reason = str(error).strip().rstrip(".") or type(error).__name__
                 damage = DataError(
                     f"image {path} cannot be read: {reason}.", "copy the file again or remove it"

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from dad_edge.bench.case import recipe_model
 from dad_edge.bench.cost import model_cost, total
-from dad_edge.bench.devices import DEVICES, DeviceName
+from dad_edge.bench.devices import DEVICES
+from dad_edge.bench.names import DeviceName
 from dad_edge.bench.predict import ASSUMED_SHARES, SIZE_COSTS, predict, prediction_table
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
 from dad_edge.cli import main as cli

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dad_edge.data.demo import KINDS, Sample, draw, line, part_seed, write_dataset
+from dad_edge.data.demo import KINDS, DrawnPart, draw, line, part_seed, write_dataset
 from dad_edge.data.demo.dataset import SPLITS
 from dad_edge.errors import DataError, StorageError, UsageError
 
@@ -161,7 +161,7 @@ def test_line_repeats_and_keeps_its_defect_rate() -> None:
 
 
 def test_line_starts_with_the_same_part_each_time() -> None:
-    first: Sample = next(line(9, size=64))
+    first: DrawnPart = next(line(9, size=64))
     assert np.array_equal(first.image, next(line(9, size=64)).image)
     assert not np.array_equal(first.image, next(line(10, size=64)).image)
 

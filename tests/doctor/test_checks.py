@@ -11,7 +11,8 @@ from rich.console import Console
 from dad_edge.bundle import ENVIRONMENT_VARIABLE, SEGMENTER, THRESHOLDS, Bundle
 from dad_edge.cli import main as cli
 from dad_edge.doctor import checks as doctor
-from dad_edge.doctor.checks import Check, doctor_table, examine
+from dad_edge.doctor.checks import Check, examine
+from dad_edge.doctor.table import doctor_table
 from dad_edge.machine import windows
 
 NOTHING: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _line(report: doctor.Report, name: str) -> Check:
+def _line(report: doctor.Diagnosis, name: str) -> Check:
     return next(check for check in report.checks if check.name == name)
 
 

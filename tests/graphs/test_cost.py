@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dad_edge.bundle import DENOISER, PACKAGED, SEGMENTER, Bundle
-from dad_edge.graphs.cost import GROUPS, count_gflop, layer_costs
+from dad_edge.graphs.cost import LayerGroup, count_gflop, layer_costs
 
 
 def _save(
@@ -81,7 +82,7 @@ def test_traffic_is_weights_once_and_what_goes_in_and_out(tmp_path: Path) -> Non
 
 def test_layers_are_grouped_by_the_part_of_the_network_they_belong_to() -> None:
     layers = layer_costs(PACKAGED / DENOISER, 2) + layer_costs(PACKAGED / SEGMENTER, 2)
-    gflop = dict.fromkeys(GROUPS, 0.0)
+    gflop = dict.fromkeys(get_args(LayerGroup), 0.0)
     for layer in layers:
         gflop[layer.group] += layer.flop / 1e9
     assert gflop["segmenter"] == pytest.approx(count_gflop(PACKAGED / SEGMENTER, 2))

@@ -18,7 +18,7 @@ from dad_edge.image.framing import (
     ignored_at,
     merge,
     on_canvas,
-    plan,
+    plan_views,
     read_ignore,
     split_mask,
     views,
@@ -50,29 +50,29 @@ def framed_bundle(bundle: Bundle, framing: FramingConfig, ignore: np.ndarray | N
 def test_views_cover_the_canvas_and_a_constant_merges_to_itself(
     framing: FramingConfig, shape: tuple[int, int, int]
 ) -> None:
-    of = plan(shape, framed(framing))
-    seen = np.zeros(of.canvas, int)
-    for box in of.frame_boxes:
+    plan = plan_views(shape, framed(framing))
+    seen = np.zeros(plan.canvas, int)
+    for box in plan.frame_boxes:
         seen[box] += 1
     assert seen.min() >= 1
     count = framing.tiles[0] * framing.tiles[1]
-    merged = merge(np.full((count, 3, 32, 32), 0.3, np.float32), of)
-    assert merged.shape == (3, *of.shape)
+    merged = merge(np.full((count, 3, 32, 32), 0.3, np.float32), plan)
+    assert merged.shape == (3, *plan.shape)
     np.testing.assert_allclose(merged, 0.3, rtol=0, atol=1e-7)
-    assert all(view.size for view in views(np.zeros(shape, np.uint8), of))
+    assert all(view.size for view in views(np.zeros(shape, np.uint8), plan))
 
 
 def test_a_smooth_picture_is_put_together_again() -> None:
-    of = plan((60, 60, 3), framed(FramingConfig(tiles=(2, 2), overlap=0.125)))
+    plan = plan_views((60, 60, 3), framed(FramingConfig(tiles=(2, 2), overlap=0.125)))
     ramp = np.add.outer(np.arange(60.0), 2 * np.arange(60.0)).astype(np.float32)
-    assert of.shape == (60, 60)
-    parts = np.stack([ramp[box] for box in of.frame_boxes])
-    np.testing.assert_allclose(merge(parts, of), ramp, atol=1e-4)
+    assert plan.shape == (60, 60)
+    parts = np.stack([ramp[box] for box in plan.frame_boxes])
+    np.testing.assert_allclose(merge(parts, plan), ramp, atol=1e-4)
 
 
 def test_overlap_passes_linearly_from_one_tile_to_the_next() -> None:
-    of = plan((60, 32, 3), framed(FramingConfig(tiles=(2, 1))))
-    merged = merge(np.stack([np.zeros((32, 32)), np.ones((32, 32))]).astype(np.float32), of)
+    plan = plan_views((60, 32, 3), framed(FramingConfig(tiles=(2, 1))))
+    merged = merge(np.stack([np.zeros((32, 32)), np.ones((32, 32))]).astype(np.float32), plan)
     np.testing.assert_allclose(merged[28:32, 0], [0.125, 0.375, 0.625, 0.875])
     assert not merged[:28].any()
     assert (merged[32:] == 1).all()
@@ -80,17 +80,17 @@ def test_overlap_passes_linearly_from_one_tile_to_the_next() -> None:
 
 def test_padding_repeats_the_border_and_keeps_the_shape() -> None:
     frame = np.arange(40 * 100 * 3, dtype=np.uint32).reshape(100, 40, 3).astype(np.uint8)
-    of = plan(frame.shape, framed(FramingConfig(keep_aspect=True)))
-    canvas = on_canvas(frame, of)
+    plan = plan_views(frame.shape, framed(FramingConfig(keep_aspect=True)))
+    canvas = on_canvas(frame, plan)
     assert canvas.shape == (100, 100, 3)
-    assert of.shape == (32, 13)
+    assert plan.shape == (32, 13)
     np.testing.assert_array_equal(canvas[:, :40], frame)
     np.testing.assert_array_equal(canvas[:, 99], frame[:, 39])
 
 
 def test_a_mask_is_cut_as_the_views_are() -> None:
-    of = plan((100, 40, 3), framed(FramingConfig(keep_aspect=True)))
-    (part,) = split_mask(np.zeros(of.shape, bool), of, outside=True)
+    plan = plan_views((100, 40, 3), framed(FramingConfig(keep_aspect=True)))
+    (part,) = split_mask(np.zeros(plan.shape, bool), plan, outside=True)
     assert part[:, 13:].all()
     assert not part[:, :13].any()
 

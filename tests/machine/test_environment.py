@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dad_edge.machine.environment import commit, describe
+from dad_edge.machine.environment import commit, describe_machine
 
 
 def make_jetson(root: Path) -> None:
@@ -35,7 +35,7 @@ def put_tool(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_this_machine_is_described_without_its_name() -> None:
-    found = describe()
+    found = describe_machine()
     assert found["python"] == platform.python_version()
     assert found["cpu"]["usable_cores"] >= 1
     assert found["memory_gib"] > 0
@@ -48,7 +48,7 @@ def test_a_jetson_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.Monk
     root = tmp_path / "root"
     make_jetson(root)
     put_tool(tmp_path / "bin", "nvpmodel", "echo 'NV Power Mode: 15W'; echo 0", monkeypatch)
-    found = describe(root)
+    found = describe_machine(root)
     assert found["jetson"] == {
         "model": "NVIDIA Jetson Orin Nano Developer Kit",
         "l4t": "36.4.3",
@@ -64,13 +64,13 @@ def test_a_jetson_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.Monk
 def test_another_board_is_no_jetson(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B\0")
-    assert describe(tmp_path)["jetson"] is None
+    assert describe_machine(tmp_path)["jetson"] is None
 
 
 def test_a_failing_power_tool_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_jetson(tmp_path / "root")
     put_tool(tmp_path / "bin", "nvpmodel", "exit 1", monkeypatch)
-    assert describe(tmp_path / "root")["jetson"]["power_mode"] is None
+    assert describe_machine(tmp_path / "root")["jetson"]["power_mode"] is None
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def _write(path: Path, picture: np.ndarray) -> None:
 def test_the_file_is_that_of_before_to_the_byte(
     data: Path, tmp_path: Path, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dad_edge.report.evaluate.describe", lambda: ENVIRONMENT)
+    monkeypatch.setattr("dad_edge.report.evaluate.describe_machine", lambda: ENVIRONMENT)
     monkeypatch.setattr("dad_edge.report.evaluate.digest_items", lambda _: "11" * 32)
     model = ModelConfig()
     inspector = BrightnessInspector(model, 0.5, None)

@@ -6,9 +6,9 @@ into that geometry, by code that shares nothing with the anomaly synthesis used 
 
 from dad_edge.data.demo.dataset import line, part_seed, write_dataset
 from dad_edge.data.demo.defects import KINDS
-from dad_edge.data.demo.draw import Sample, draw
+from dad_edge.data.demo.draw import DrawnPart, draw
 
 PRODUCT = "demo flange"
 """Class name of a bundle that is trained on it."""
 
-__all__ = ["KINDS", "PRODUCT", "Sample", "draw", "line", "part_seed", "write_dataset"]
+__all__ = ["KINDS", "PRODUCT", "DrawnPart", "draw", "line", "part_seed", "write_dataset"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dad_edge.data.demo.defects import KINDS
-from dad_edge.data.demo.draw import Sample, draw
+from dad_edge.data.demo.draw import DrawnPart, draw
 from dad_edge.errors import DataError, UsageError, writing
 from dad_edge.image.pictures import write_picture
 from dad_edge.progress import Progress, silent
@@ -19,10 +19,10 @@ _BASE = 1 << 40
 
 
 def part_seed(split: str, seed: int, index: int) -> int:
-    """Give the seed of one part; no two of (split, seed, index) share one.
+    """The seed of one part; no two combinations of split, base seed and index share one.
 
-    The splits interleave, index by index, inside a block of 2**40 seeds for each base seed, so a
-    part of the line is never one that was trained or tested on, whatever base seeds were used.
+    The splits interleave, index by index, inside a block of 2**40 seeds for each base seed. So a
+    part of the line was never trained or tested on, whatever base seeds were used.
 
     Raises:
         UsageError: the base seed is negative.
@@ -84,8 +84,8 @@ def write_dataset(
     return {f"{split}/{kind}": count for (split, kind), count in plan.items()}
 
 
-def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[Sample]:
-    """Send parts down the line without end, the same ones each time.
+def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[DrawnPart]:
+    """Parts on the line without end, the same ones each time.
 
     Args:
         seed: base seed, 0 or more.
@@ -102,7 +102,7 @@ def line(seed: int = 0, defect_rate: float = 0.25, size: int = 256) -> Iterator[
     first = part_seed("line", seed, 0)
     fate = np.random.default_rng((first, 3))
 
-    def parts() -> Iterator[Sample]:
+    def parts() -> Iterator[DrawnPart]:
         for index in itertools.count():
             kind = KINDS[int(fate.integers(len(KINDS)))]
             defective = bool(fate.random() < defect_rate)

@@ -37,7 +37,7 @@ class Mark:
     gain: Field | None = None
     """Factor on the metal's reflectance."""
     rough: Field | None = None
-    """0 keeps the tool marks' direction, 1 scatters alike in every direction."""
+    """0 keeps the direction of the tool marks, 1 scatters light evenly in every direction."""
     tint: Field | None = None
     """(H,W,3) factor on the metal's colour, BGR."""
     shadow: Field | None = None
@@ -292,9 +292,9 @@ def _contamination(scene: Scene, surface: Surface, rng: np.random.Generator) -> 
     move[:, 2] = lift * px * np.cos(away), lift * px * np.sin(away)
     cast = np.asarray(cv2.warpAffine(opacity, move, shape), np.float32)
     shadow = np.float32(0.6) * _blur(cast, 1.1 * px) * surface.cover
-    # A dark fibre across a dark bore is there, but no camera sees it.
-    seen = (surface.cover > 0.5) | (colour.max(axis=2) > 0.1)
-    footprint = (((opacity > 0.3) & seen) | (shadow > 0.25)).astype(np.float32)
+    # No camera sees a dark fibre across a dark bore.
+    visible = (surface.cover > 0.5) | (colour.max(axis=2) > 0.1)
+    footprint = (((opacity > 0.3) & visible) | (shadow > 0.25)).astype(np.float32)
     return Mark(footprint, shadow=shadow, debris=(colour, opacity))
 
 

@@ -19,7 +19,7 @@ _MIN_CONTRAST = 11.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class DrawnPart:
     """A picture of one part and the truth about it."""
 
     image: npt.NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Sample:
     """``"good"`` or one of ``KINDS``."""
 
 
-def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
+def draw(seed: int, kind: str = "good", size: int = 256) -> DrawnPart:
     """Draw one part; the same arguments give the same bytes, in any order of calls.
 
     The scene and the camera's noise depend on the seed alone, so a defective picture equals the
@@ -54,7 +54,7 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
     streak = streaks(scene, surface)
     clean = _expose(scene, _shade(scene, surface, streak, None))
     if kind == "good":
-        return Sample(_develop(clean, seed), np.zeros((size, size), np.uint8), kind)
+        return DrawnPart(_develop(clean, seed), np.zeros((size, size), np.uint8), kind)
 
     number = KINDS.index(kind)
     best: tuple[float, Field, npt.NDArray[np.uint8]] | None = None
@@ -64,17 +64,17 @@ def draw(seed: int, kind: str = "good", size: int = 256) -> Sample:
         worked = surface if mark.skip_hole is None else machine(scene, mark.skip_hole)
         exposed = _expose(scene, _shade(scene, worked, streak, mark))
         mask = np.where(mark.footprint > 0.5, 255, 0).astype(np.uint8)
-        seen = _visibility(clean, exposed, mask, size)
-        if best is None or seen > best[0]:
-            best = (seen, exposed, mask)
-        if seen >= 1:
+        visibility = _visibility(clean, exposed, mask, size)
+        if best is None or visibility > best[0]:
+            best = (visibility, exposed, mask)
+        if visibility >= 1:
             break
     assert best is not None
-    return Sample(_develop(best[1], seed), best[2], kind)
+    return DrawnPart(_develop(best[1], seed), best[2], kind)
 
 
 def _visibility(clean: Field, exposed: Field, mask: npt.NDArray[np.uint8], size: int) -> float:
-    """How far a defect is above the smallest area and contrast wanted; 1 is enough."""
+    """Area or contrast of a defect as a share of the least that is wanted; 1 is enough."""
     inside = mask > 0
     area = int(inside.sum()) * (256 / size) ** 2
     if area == 0:
@@ -141,7 +141,7 @@ def _corner_distance(size: int) -> Field:
 
 
 def _expose(scene: Scene, picture: Field) -> Field:
-    """Pass linear light through the lens: defocus, vignette, exposure."""
+    """Pass linear light through the lens, with defocus, vignette and exposure."""
     soft = cv2.GaussianBlur(picture, (0, 0), scene.defocus * scene.pixel)
     falloff = np.float32(scene.exposure) * (
         1 - np.float32(scene.vignette) * _corner_distance(scene.size)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DataError
-from dad_edge.image.framing import Mask, is_plain, plan, views
+from dad_edge.image.framing import is_plain, plan_views, views
+from dad_edge.image.masks import Mask
 from dad_edge.runtime.inspection import STAGES, Computed, Inspector, all_finite
 from dad_edge.runtime.seams import Engine, Inspection, Ops, Pooled
 
@@ -59,8 +60,10 @@ class HostInspector(Inspector):
         def tick() -> None:
             clock.append(time.perf_counter())
 
-        plans = [plan(frame.shape, self._ops.model) for frame in frames]
-        parts = [part for frame, of in zip(frames, plans, strict=True) for part in views(frame, of)]
+        plans = [plan_views(frame.shape, self._ops.model) for frame in frames]
+        parts = [
+            part for frame, plan in zip(frames, plans, strict=True) for part in views(frame, plan)
+        ]
         injected = self._ops.inject(parts, self._counter)
         tick()
         noise = self._denoiser.run({"x_t": injected.x_t})["noise"]

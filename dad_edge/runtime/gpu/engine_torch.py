@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from dad_edge.errors import UsageError, require
-from dad_edge.image.framing import Mask
+from dad_edge.image.masks import Mask
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.gpu.driver import Device, closed_on_error
 from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
 from dad_edge.errors import DataError, DeviceError, ModelError
-from dad_edge.image.framing import Mask, ignored_at, is_plain
+from dad_edge.image.framing import ignored_at, is_plain
+from dad_edge.image.masks import Mask
 from dad_edge.runtime.gpu.driver import Device
 from dad_edge.runtime.gpu.frames import Geometry, describe
 from dad_edge.runtime.gpu.lane import Batch, Lane, plan_of

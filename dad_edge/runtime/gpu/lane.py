@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dad_edge.config import ModelConfig
 from dad_edge.errors import DataError
-from dad_edge.image.framing import Plan, is_plain, plan
+from dad_edge.image.framing import ViewPlan, is_plain, plan_views
 from dad_edge.runtime.gpu.driver import Device, Event, Graph, Owned, Stream
 from dad_edge.runtime.gpu.frames import DeviceFrame, Geometry, HostFrame
 from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
@@ -305,7 +305,7 @@ class Lane:
         return times
 
 
-def plan_of(geometry: Geometry, model: ModelConfig) -> Plan:
+def plan_of(geometry: Geometry, model: ModelConfig) -> ViewPlan:
     """The views of a frame.
 
     Raises:
@@ -315,7 +315,7 @@ def plan_of(geometry: Geometry, model: ModelConfig) -> Plan:
         raise DataError(
             "NV12 frames cannot be tiled or padded.", "convert them to BGR, or use grey frames"
         )
-    return plan((geometry.height, geometry.width), model)
+    return plan_views((geometry.height, geometry.width), model)
 
 
 def _places(sizes: dict[str, int]) -> dict[str, int]:

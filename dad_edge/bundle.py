@@ -17,6 +17,7 @@ from dad_edge.errors import ModelError, UsageError
 from dad_edge.files import is_file_name, new_folder, sha256_of, write_json
 from dad_edge.image.framing import IGNORE, Mask, ignore_in
 from dad_edge.image.pictures import write_picture
+from dad_edge.image.scene import Scene
 from dad_edge.model.diffusion import alpha_bar_table
 
 FORMAT_VERSION = 1
@@ -83,6 +84,8 @@ class Thresholds:
     """Number of normal images the thresholds come from."""
     normal_score_quantiles: dict[str, float]
     """Scores of the normal images at these quantiles."""
+    scene: Scene | None = None
+    """Frames outside of it are `invalid`, whatever their score; None checks nothing."""
 
     def __post_init__(self) -> None:
         shares = {

@@ -81,6 +81,8 @@ def open_case(case: Case, frames: Sequence[Frame]) -> Subject:
             inspectors = [opening.enter_context(opener()) for _ in range(case.cameras)]
             pool = opening.enter_context(ThreadPoolExecutor(case.cameras))
             call = _at_once([_batches(one, frames, case) for one in inspectors], pool)
+        for inspector in inspectors:
+            inspector.scene = None  # it would be in the times of some engines and not of others
         return Subject(
             call=call,
             networks=_resident_networks(case) if case.device == "cuda" else None,

@@ -72,14 +72,12 @@ def look_at(
         ignored: (h,w), True where nothing is inspected but not everywhere; None where all is.
         value_range: value of black and value of white.
     """
-    grey = np.ascontiguousarray(image.mean(axis=0, dtype=np.float32))
+    sums = image[0] + image[1]  # a mean over the first axis takes ten times as long
+    sums += image[2]
     seen = None if ignored is None else np.logical_not(ignored).astype(np.uint8)
-    mean, deviation = cv2.meanStdDev(grey, mask=seen)
+    mean, deviation = (float(each[0, 0]) / 3 for each in cv2.meanStdDev(sums, mask=seen))
     low, high = value_range
-    return Look(
-        (float(mean[0, 0]) - low) / (high - low),
-        float(deviation[0, 0]) / (high - low),
-    )
+    return Look((mean - low) / (high - low), deviation / (high - low))
 
 
 def scene_around(looks: Sequence[Look]) -> Scene:

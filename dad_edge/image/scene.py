@@ -72,6 +72,7 @@ def look_at(
         ignored: (h,w), True where nothing is inspected but not everywhere; None where all is.
         value_range: value of black and value of white.
     """
+    assert image.size, "the scene is measured on what the networks saw"
     sums = image[0] + image[1]  # a mean over the first axis takes ten times as long
     sums += image[2]
     seen = None if ignored is None else np.logical_not(ignored).astype(np.uint8)

@@ -18,6 +18,7 @@ from dad_edge.files import is_file_name, new_folder, sha256_of, write_json
 from dad_edge.image.framing import IGNORE, ignore_in
 from dad_edge.image.masks import Mask
 from dad_edge.image.pictures import write_picture
+from dad_edge.image.scene import Scene
 from dad_edge.model.diffusion import alpha_bar_table
 
 FORMAT_VERSION = 1
@@ -84,6 +85,8 @@ class Thresholds:
     """Number of normal images the thresholds come from."""
     normal_score_quantiles: dict[str, float]
     """Scores of the normal images at these quantiles."""
+    scene: Scene | None = None
+    """Frames outside of it are `invalid`, whatever their score; None checks nothing."""
 
     def __post_init__(self) -> None:
         shares = {

@@ -137,6 +137,21 @@ def test_thresholds_may_be_edited(tiny_bundle: Bundle) -> None:
         ({"image_threshold": -0.1}, r"image_threshold must lie in \[0, 1\], got -0.1"),
         ({"image_threshold": 10**400}, "out of range"),
         ({"pixel_threshold": 1.01}, r"pixel_threshold must lie in \[0, 1\]"),
+        (
+            {"scene": {"brightness": [0.8, 0.2], "contrast": [0, 1]}},
+            r"json\.scene: brightness must be two numbers in \[0, 1\], the smaller one first",
+        ),
+        (
+            {"scene": {"brightness": [20, 80], "contrast": [0, 1]}},
+            r"brightness must be two numbers in \[0, 1\]",
+        ),
+        ({"scene": {"brightness": [0, 1]}}, r"json\.scene: key 'contrast' is missing"),
+        (
+            {"scene": {"brightness": [0, 1], "contrast": [0, 1], "colour": [0, 1]}},
+            r"json\.scene: unknown key 'colour'",
+        ),
+        ({"scene": {"brightness": [0.5], "contrast": [0, 1]}}, r"json\.scene\.brightness: "),
+        ({"scene": 0.5}, r"json\.scene: "),
         ({"target_false_reject_rate": 1}, "target_false_reject_rate must lie between 0 and 1"),
         ({"target_false_reject_rate": 0}, "target_false_reject_rate must lie between 0 and 1"),
         ({"smallest_supported_rate": -1}, "smallest_supported_rate must lie between 0 and 1"),

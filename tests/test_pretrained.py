@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dad_edge.bundle import PACKAGED, open_bundle
-from dad_edge.data.demo.dataset import write_dataset
+from dad_edge.data.demo.dataset import line, write_dataset
+from dad_edge.image.preprocess import to_image
+from dad_edge.image.scene import look_at, why_outside
 from dad_edge.report.evaluate import bundle_candidate, evaluate
 from dad_edge.report.results import Summary
 
@@ -40,6 +44,19 @@ def test_it_finds_the_drawn_defects(summary: Summary, figure: str, least: float)
     value = getattr(summary, figure).value
     assert value is not None
     assert value >= least
+
+
+def test_its_scene_holds_the_drawn_parts_and_no_black_frame() -> None:
+    thresholds = open_bundle(PACKAGED).thresholds
+    assert thresholds is not None
+    assert thresholds.scene is not None
+    size, value_range = open_bundle(PACKAGED).model.image_size, (0.0, 1.0)
+    for part in islice(line(seed=3, defect_rate=0.5), 100):
+        image = to_image(part.image, size, value_range)
+        assert why_outside(look_at(image, None, value_range), thresholds.scene) is None
+    for level in (0.0, 0.5, 1.0):
+        plain = np.full((3, size, size), level, np.float32)
+        assert why_outside(look_at(plain, None, value_range), thresholds.scene)
 
 
 def test_the_package_holds_nothing_else() -> None:

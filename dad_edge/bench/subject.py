@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -23,8 +23,8 @@ from dad_edge.image.pictures import Picture
 from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import check_engine
 from dad_edge.runtime.inspection import Inspector
-from dad_edge.runtime.inspector import open_inspector
-from dad_edge.runtime.opening import open_graphs
+from dad_edge.runtime.inspector import choose_engine
+from dad_edge.runtime.opening import open_choice, open_graphs
 from dad_edge.runtime.sidecar import list_engines
 
 RUNTIMES: dict[str, RuntimeName] = {
@@ -160,11 +160,18 @@ def _prepare(case: Case, threads: int) -> Callable[[], Inspector]:
         return lambda: _torch_inspector(case)
     bundle = case.bundle or untrained_bundle(case.model)
     if case.built is not None:
-        return lambda: open_inspector(bundle, engine=case.built, threads=threads)
+        built = case.built
+        return lambda: _open_engine(bundle, built, threads)
     if case.engine == "ONNX Runtime" and case.precision == "fp32":
         return lambda: open_graphs(bundle, threads=threads)
     place, name = built_engine(bundle, case)
-    return lambda: open_inspector(place, engine=name, threads=threads)
+    return lambda: _open_engine(place, name, threads)
+
+
+def _open_engine(bundle: Bundle, name: str, threads: int) -> Inspector:
+    """An engine as the line opens it but for the scene, which no engine has a part in."""
+    choice = replace(choose_engine(bundle, name), scene=None)
+    return open_choice(choice, threads=threads)
 
 
 def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:

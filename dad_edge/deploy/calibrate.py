@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,14 @@ from dad_edge.deploy.coverage import select, thumbnail
 from dad_edge.deploy.ranges import M, MinMax, Observer
 from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.files import sha256_of
-from dad_edge.image.framing import plan_views, views
+from dad_edge.image.framing import ignored_at, plan_views, views
 from dad_edge.image.preprocess import read_frame
+from dad_edge.image.scene import Look, Scene, look_at, scene_around
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.opening import open_graphs
+from dad_edge.runtime.seams import Inspection
 
 RANGE_IMAGES = 64
 """Largest number of images that the activation ranges are taken from."""
@@ -85,7 +87,7 @@ def calibrate(
     range_items: Sequence[Item] | None = None,
     progress: Progress = silent,
 ) -> tuple[Thresholds, Calibration]:
-    """Find thresholds and activation ranges, and write both into the bundle.
+    """Find thresholds, the range of the scene and activation ranges; write them into the bundle.
 
     Args:
         bundle: a checked bundle in a folder that may be written; its ignore mask is written too.
@@ -120,15 +122,20 @@ def calibrate(
     inspector = open_graphs(bundle)
     scores: list[float] = []
     peaks: list[float] = []
+    looks: list[Look] = []
     pictures: list[NDArray[np.float32]] = []
     for item in items:
         frame = read_frame(item.path, depth)
-        score, peak = score_and_peak(inspector, item, frame)
-        scores.append(score)
-        peaks.append(peak)
+        inspection = inspect_part(inspector, item, frame)
+        scores.append(inspection.score)
+        peaks.append(peak_of(inspection))
+        ignored = ignored_at(bundle.ignore, inspection.score_map.shape)
+        looks.append(look_at(inspection.image, ignored, bundle.model.value_range))
         pictures.append(thumbnail(frame))
         tick()
-    thresholds = thresholds_from(scores, peaks, false_reject_rate)
+    thresholds = replace(
+        thresholds_from(scores, peaks, false_reject_rate), scene=scene_around(looks)
+    )
     chosen = range_items or [items[i] for i in select(np.stack(pictures), RANGE_IMAGES)]
     frames = (read_frame(item.path, depth) for item in chosen)
     calibration = Calibration(
@@ -143,21 +150,24 @@ def calibrate(
     return thresholds, calibration
 
 
-def score_and_peak(
-    inspector: Inspector, item: Item, frame: NDArray[np.uint8]
-) -> tuple[float, float]:
-    """Score of a good part and the highest pixel of its score map.
+def inspect_part(inspector: Inspector, item: Item, frame: NDArray[np.uint8]) -> Inspection:
+    """What an inspector says of a good part.
 
     Raises:
         ModelError: the score is not a finite number.
     """
     inspection = inspector.inspect(frame)
-    if inspection.verdict == "invalid":
+    if not math.isfinite(inspection.score):
         raise ModelError(
             f"the score of {item.path} is not a finite number.",
             "train or export the model again; its weights are damaged",
         )
-    return inspection.score, float(inspection.score_map.max())
+    return inspection
+
+
+def peak_of(inspection: Inspection) -> float:
+    """The highest pixel of a score map."""
+    return float(inspection.score_map.max())
 
 
 def thresholds_from(scores: Sequence[float], peaks: Sequence[float], rate: float) -> Thresholds:
@@ -185,6 +195,7 @@ def in_words(thresholds: Thresholds, calibration: Calibration) -> str:
         f"image threshold {thresholds.image_threshold:.4g}, "
         f"pixel threshold {thresholds.pixel_threshold:.4g}, from {rate.images} images; "
         f"smallest false-reject rate that so many support: {rate.smallest:.3g}",
+        *([_scene_in_words(thresholds.scene)] if thresholds.scene else []),
         f"activation ranges from {len(calibration.images)} images",
         "note: images that the model was trained on give thresholds that are too low; "
         "use good parts it has not seen",
@@ -195,6 +206,15 @@ def in_words(thresholds: Thresholds, calibration: Calibration) -> str:
             "the largest score is the threshold"
         )
     return "\n".join(lines)
+
+
+def _scene_in_words(scene: Scene) -> str:
+    ranges = scene.brightness, scene.contrast
+    brightness, contrast = (f"{low:.3g} to {high:.3g}" for low, high in ranges)
+    return (
+        f"frames with a brightness outside of {brightness} or a contrast outside of {contrast} "
+        "are invalid"
+    )
 
 
 def read_manifest(path: Path, items: Sequence[Item]) -> list[Item]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dad_edge.bundle import Bundle, Thresholds
 from dad_edge.data.layouts import list_items
 from dad_edge.data.listing import Item
-from dad_edge.deploy.calibrate import score_and_peak, thresholds_from
+from dad_edge.deploy.calibrate import inspect_part, peak_of, thresholds_from
 from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sha256_of
 from dad_edge.image.preprocess import read_frame
@@ -106,7 +106,8 @@ def derive_thresholds(
     with open_choice(choose_to_judge(bundle, engine)) as inspector:
         for item in items:
             frame = read_frame(item.path, bundle.model.bit_depth)
-            scored.append(score_and_peak(inspector, item, frame))
+            inspection = inspect_part(inspector, item, frame)
+            scored.append((inspection.score, peak_of(inspection)))
             progress(len(scored), len(items))
     scores, peaks = zip(*scored, strict=True)
     thresholds = thresholds_from(scores, peaks, bundle.thresholds.target_false_reject_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ def evaluate(
     Pixel figures are on the score map, which covers the frame; ignored pixels count as good and
     scored 0. A defective image whose defect is not marked counts only in
     the image figures; the report's context says how many there are.
+    An image that shows no part, by its brightness or contrast, keeps its score and is named.
 
     Args:
         candidate: what to evaluate.
@@ -156,17 +158,20 @@ def evaluate(
     items = list_items(root, split)
     pixels = PixelMetrics()
     scores: list[ImageScore] = []
+    outside_scene: dict[str, str] = {}
     unmarked = 0
     started = time.perf_counter()
     for item in items:
         frame = read_frame(item.path, candidate.model.bit_depth)
         mask = read_truth(item, frame)
         inspection = candidate.inspector.inspect(frame)
-        if inspection.verdict == "invalid":
+        if not math.isfinite(inspection.score):
             raise ModelError(
                 f"the score of {item.path} is {inspection.score}.",
                 "train again with a lower learning rate, or choose a higher precision",
             )
+        if inspection.reason is not None:
+            outside_scene[item.name] = inspection.reason
         scores.append(ImageScore(name=item.name, kind=item.kind, score=inspection.score))
         if item.kind != GOOD and mask is None:
             unmarked += 1
@@ -213,6 +218,7 @@ def evaluate(
         ),
         examples=_examples(candidate, items, scores, threshold),
         scores=scores,
+        outside_scene=outside_scene,
     )
 
 

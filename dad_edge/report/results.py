@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dad_edge.image.pictures import InspectedImage
@@ -192,12 +192,14 @@ class Report:
     """Pictures of the images worth a look."""
     scores: Sequence[ImageScore]
     """Every image of the test set, without pictures."""
+    outside_scene: Mapping[str, str] = field(default_factory=dict)
+    """Image that the line calls invalid whatever its score → why, in a few words."""
 
 
 def report_data(report: Report) -> dict[str, Any]:
     """The content of report.json: plain values, without pictures."""
     summary = asdict(report.summary)
-    return {
+    data = {
         "schema_version": SCHEMA_VERSION,
         "title": report.title,
         "summary": {name: figure["value"] for name, figure in summary.items()},
@@ -213,6 +215,9 @@ def report_data(report: Report) -> dict[str, Any]:
         },
         "scores": [asdict(score) for score in report.scores],
     }
+    if report.outside_scene:
+        data["outside_scene"] = dict(report.outside_scene)
+    return data
 
 
 def context_data(context: Context) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from rich.text import Text
 
 from dad_edge.report.results import Report
 
+_NAMED = 5
+"""Images outside of the scene that are named; the report names them all."""
+
 
 def report_tables(report: Report) -> Group:
     """The figures of a report and its table of kinds, readable at 80 columns."""
@@ -40,4 +43,12 @@ def report_tables(report: Report) -> Group:
     ]
     if unmarked := data.defective_without_mask:
         lines.append(f"Pixel figures leave out {unmarked} defective images without a mask.")
+    if outside := report.outside_scene:
+        lines.append(
+            f"Invalid whatever their score, and rejected at the line: {len(outside)} images."
+        )
+        named = [f"  {name}: {reason}" for name, reason in outside.items()]
+        lines += named[:_NAMED]
+        if left := named[_NAMED:]:
+            lines.append(f"  and {len(left)} more, which the report names.")
     return Group(figures, kinds, *map(Text, lines))

@@ -12,6 +12,7 @@ from dad_edge.bundle import CALIBRATION, DENOISER, ENGINES, SEGMENTER, Bundle, T
 from dad_edge.config import ModelConfig, Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
+from dad_edge.image.scene import Scene
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.runtime.cpu.engine_openvino import openvino_version
 from dad_edge.runtime.gpu.tensorrt_api import MODULES, load_tensorrt
@@ -49,6 +50,8 @@ class EngineChoice:
     """Where they come from, in words."""
     passed_over: tuple[str, ...] = ()
     """Engines that come before it in order and were not taken, each with the reason."""
+    scene: Scene | None = None
+    """What a frame has to look like; None where scores are judged and not parts."""
 
     @property
     def name(self) -> str | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dad_edge.config import ModelConfig
 from dad_edge.image.framing import ViewPlan, ignored_at, merge
 from dad_edge.image.masks import Mask
+from dad_edge.image.scene import Scene, look_at, why_outside
 from dad_edge.runtime.seams import Inspection, Pooled, Verdict
 
 STAGES = ("inject", "denoise", "restore", "segment", "pool")
@@ -42,6 +43,8 @@ class Inspector(ABC):
         """
         self.threshold = threshold
         self.ignore = ignore
+        self.scene: Scene | None = None
+        """Frames that look otherwise are `invalid`, whatever their score; None checks nothing."""
         self._model = model
 
     @property
@@ -104,7 +107,10 @@ class Inspector(ABC):
         if final:
             pooled = computed.pooled
             rows = (pooled.scores, pooled.score_map, pooled.heat, computed.image, computed.restored)
-            found = [self._inspection(*row) for row in zip(*rows, strict=True)]
+            ignored = None
+            if self.scene is not None and self.ignore is not None:
+                ignored = ignored_at(self.ignore, computed.image.shape[2:])
+            found = [self._inspection(*row, ignored) for row in zip(*rows, strict=True)]
         else:
             found, first = [], 0
             for of in plans:
@@ -115,7 +121,8 @@ class Inspector(ABC):
                 score = top_mean(score_map[~ignored][None], self._model.top_k)[0]
                 score_map[ignored] = 0
                 pictures = merge(computed.image[own], of), merge(computed.restored[own], of)
-                found.append(self._inspection(score, score_map, heat_of(score_map), *pictures))
+                heat = heat_of(score_map)
+                found.append(self._inspection(score, score_map, heat, *pictures, ignored))
         computed.stage_ms["pool"] += (time.perf_counter() - started) * 1e3
         for inspection in found:
             inspection.stage_ms.update(computed.stage_ms)
@@ -128,16 +135,28 @@ class Inspector(ABC):
         heat: NDArray[np.uint8],
         image: NDArray[np.float32],
         restored: NDArray[np.float32],
+        ignored: Mask | None,
     ) -> Inspection:
+        reason = self._why_invalid(score, image, ignored)
         return Inspection(
             score=float(score),
-            verdict=verdict_of(score, self.threshold),
+            verdict=verdict_of(score, self.threshold) if reason is None else "invalid",
             score_map=score_map,
             heat=heat,
             image=image,
             restored=restored,
             stage_ms={},
+            reason=reason,
         )
+
+    def _why_invalid(
+        self, score: float, image: NDArray[np.float32], ignored: Mask | None
+    ) -> str | None:
+        if not math.isfinite(score):
+            return "the score is not a number"
+        if self.scene is None:
+            return None
+        return why_outside(look_at(image, ignored, self._model.value_range), self.scene)
 
 
 def verdict_of(score: float, threshold: float) -> Verdict:

@@ -65,7 +65,7 @@ def open_inspector(
 
 
 def choose_engine(bundle: Bundle, name: str | None = None) -> EngineChoice:
-    """The engine of a bundle that inspects here, with its thresholds.
+    """The engine of a bundle that inspects here, with its thresholds and its check of the scene.
 
     Args:
         bundle: a checked bundle.
@@ -77,11 +77,14 @@ def choose_engine(bundle: Bundle, name: str | None = None) -> EngineChoice:
         ModelError: the engine does not fit, or the accuracy gate rejected it.
         DeviceError: the engine cannot run here, or nothing on this machine gives the right results.
     """
-    return _best(bundle) if name is None else _named(bundle, name)
+    choice = _best(bundle) if name is None else _named(bundle, name)
+    return replace(choice, scene=bundle.thresholds.scene if bundle.thresholds else None)
 
 
 def choose_to_judge(bundle: Bundle, name: str) -> EngineChoice:
     """An engine that fits, to be judged again whatever the accuracy gate said of it.
+
+    It gives every frame its score and checks no scene.
 
     Raises:
         ModelError: the engine does not fit.

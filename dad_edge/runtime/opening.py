@@ -32,9 +32,18 @@ def open_choice(
     fresh_noise: bool = False,
     threads: int | None = None,
 ) -> Inspector:
-    """An inspector with the engine and the thresholds of a choice; see `open_inspector`."""
+    """An inspector with the engine, thresholds and scene of a choice; see `open_inspector`."""
     if choice.sidecar is not None and choice.sidecar.runtime not in CPU_RUNTIMES:
-        return _open_on_gpu(choice, choice.sidecar, seed, fresh_noise)
+        inspector: Inspector = _open_on_gpu(choice, choice.sidecar, seed, fresh_noise)
+    else:
+        inspector = _open_on_cpu(choice, seed, fresh_noise, threads)
+    inspector.scene = choice.scene
+    return inspector
+
+
+def _open_on_cpu(
+    choice: EngineChoice, seed: int, fresh_noise: bool, threads: int | None
+) -> HostInspector:
     bundle = choice.bundle
     denoiser, segmenter = _cpu_engines(bundle, choice.sidecar, threads)
     return HostInspector(

@@ -102,7 +102,7 @@ class Inspection:
     score: float
     """Mean of the K highest pixels of the score map."""
     verdict: Verdict
-    """`invalid` where the score is not a number; such a part is never good."""
+    """`invalid` where the score is not a number or means nothing; such a part is never good."""
     score_map: NDArray[np.float32]
     """(h,w) float32 in [0,1] that covers the frame; (S,S) without tiles and padding."""
     heat: NDArray[np.uint8]
@@ -113,3 +113,5 @@ class Inspection:
     """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0."""
     stage_ms: dict[str, float]
     """Milliseconds of each step, shared by the frames of a batch."""
+    reason: str | None = None
+    """Why the verdict is `invalid`, in a few words; None for other verdicts."""

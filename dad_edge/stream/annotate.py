@@ -64,8 +64,8 @@ class Annotator:
         draw_text(canvas, frame.name, (124, 25), 15, INK, bold=True, room=room)
         score, threshold = side_by_side(inspection.score, self._threshold, 3)
         detail = f"score {score}, rejected above {threshold}"
-        if inspection.verdict == "invalid":
-            detail = "the score is not a number"
+        if inspection.reason is not None:
+            detail = inspection.reason
         draw_text(canvas, detail, (124, 45), 12, MUTED, room=room)
         x = canvas.shape[1] // 2 + _GAP
         draw_text(canvas, "Heat map", (x, 25), 15, INK, bold=True)

@@ -55,7 +55,7 @@ class TerminalSink(Sink):
             frame.name,
             score_text(inspection.score, self._threshold, 4),
             f"{result.latency_ms:.1f} ms",
-            (frame.kind or "").replace("_", " "),
+            inspection.reason or (frame.kind or "").replace("_", " "),
         )
 
     def skip(self, missing: Unreadable) -> None:
@@ -75,7 +75,8 @@ class TerminalSink(Sink):
             return
         now = time.monotonic()
         if verdict != "good":
-            line = f"{verdict}: {name}" + (f", score {score}" if score else f": {note}")
+            line = f"{verdict}: {name}"
+            line += f", score {score}" if verdict == "defect" else f": {note}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         if now - self._said >= _PLAIN_PAUSE_S:
             self._said = now
@@ -99,8 +100,8 @@ class TerminalSink(Sink):
             f"score (reject > {threshold_text(self._threshold)})", justify="right", no_wrap=True
         )
         table.add_column("latency", justify="right", no_wrap=True)
-        known_truth = any(row[4] for row in self._latest)
-        table.add_column("truth" if known_truth else "", ratio=1, no_wrap=True)
+        noted = any(row[4] for row in self._latest)
+        table.add_column("note" if noted else "", ratio=1, no_wrap=True)
         for verdict, *cells in list(self._latest):
             table.add_row(Text(verdict, _STYLES[verdict]), *(Text(cell) for cell in cells))
         foot = Table.grid()

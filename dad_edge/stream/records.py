@@ -92,6 +92,8 @@ class JsonLinesSink(Sink):
         }
         if frame.kind is not None:
             record["kind"] = frame.kind
+        if inspection.reason is not None:
+            record["reason"] = inspection.reason
         self._line(record)
 
     def skip(self, missing: Unreadable) -> None:

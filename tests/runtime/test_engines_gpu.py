@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from fake_cuda import FakeDriver
@@ -18,12 +19,21 @@ from fake_tensorrt import make_plan, make_tensorrt
 from proofs import accept, outcome
 from small_networks import make_network_bundle, write_images, write_marked_data
 
-from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle
+from dad_edge.bundle import (
+    DENOISER,
+    ENGINES,
+    REPORTS,
+    SEGMENTER,
+    Bundle,
+    open_bundle,
+    write_thresholds,
+)
 from dad_edge.cli.learn import evaluate_command
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
 from dad_edge.gate.images import data_images
 from dad_edge.gate.verify import verify
+from dad_edge.image.scene import Scene
 from dad_edge.kernels import compile as kernel_compiler
 from dad_edge.kernels.compile import write_cubins
 from dad_edge.runtime import engines
@@ -119,6 +129,26 @@ def test_the_engine_of_this_gpu_is_what_runs(
             found = inspector.inspect(dark_frame)
         assert found.score == pytest.approx(expected.score, abs=2e-6)
     assert driver.left() == {}
+
+
+def test_the_line_on_this_gpu_knows_a_frame_without_a_part(
+    bundle: Bundle, cubins: Path, trt: ModuleType, tmp_path: Path
+) -> None:
+    """Whatever the line leaves on the GPU, the scene is measured."""
+    add_engine(bundle, cubins)
+    assert bundle.thresholds is not None
+    scene = Scene(brightness=(0.2, 0.8), contrast=(0.05, 0.4))
+    write_thresholds(bundle, replace(bundle.thresholds, image_threshold=1.0, scene=scene))
+    write_images(tmp_path / "line", 2)
+    (tmp_path / "line/000.png").write_bytes(
+        cv2.imencode(".png", np.zeros((48, 48, 3), np.uint8))[1].tobytes()
+    )
+    stream(str(tmp_path / "line"), lambda: open_bundle(bundle.path), out=tmp_path / "out")
+    lines = (tmp_path / "out/results.jsonl").read_text().splitlines()
+    header, black, part, _ = map(json.loads, lines)
+    assert "CUDA" in header["backend"]
+    assert (black["verdict"], part["verdict"]) == ("invalid", "good")
+    assert black["reason"].startswith("too dark")
 
 
 def test_a_plan_that_cannot_be_opened_leaves_nothing_behind(

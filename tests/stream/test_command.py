@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from dad_edge.bundle import PACKAGED, Bundle, open_bundle
+from dad_edge.data.layouts import list_items
+from dad_edge.deploy.calibrate import calibrate
 from dad_edge.errors import ReaderLeft, StorageError, UsageError
 from dad_edge.files import sole_writer
 from dad_edge.stream import command
@@ -47,6 +49,30 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def test_a_black_frame_is_invalid_with_its_reason(
+    tiny_bundle: Bundle, tmp_path: Path, dark_frame: np.ndarray
+) -> None:
+    good = dark_frame + 20
+    write_images(tmp_path / "good", {f"{index}.png": good for index in range(4)})
+    calibrate(tiny_bundle, list_items(tmp_path / "good", "train"))
+    write_images(tmp_path / "line", {"a.png": good, "b.png": np.zeros_like(good)})
+    done = run(
+        "--source", tmp_path / "line", "--bundle", tiny_bundle.path, "--out", tmp_path / "out",
+        "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "results.jsonl").read_text() == done.stdout
+    _, part, black, summary = records(done.stdout)
+    assert part["verdict"] == "good"
+    assert "reason" not in part
+    assert black["verdict"] == "invalid"
+    assert black["score"] < black["threshold"], "its score alone would have accepted it"
+    assert list(black)[-1] == "reason"
+    assert black["reason"].startswith("too dark: brightness 0, parts have ")
+    assert summary["verdicts"] == {"good": 1, "defect": 0, "invalid": 1}
+    assert f"invalid: b.png: {black['reason']}" in done.stderr
 
 
 def test_a_folder_is_inspected_and_a_damaged_image_is_reported_at_the_end(

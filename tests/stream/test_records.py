@@ -48,6 +48,7 @@ def test_json_lines_hold_header_frames_errors_and_summary(tmp_path: Path) -> Non
         "kind": "dent",
     }
     assert (second["score"], second["verdict"]) == (None, "invalid")
+    assert list(second.items())[-1] == ("reason", "the score is not a number")
     assert (missing["record"], missing["index"]) == ("error", 7)
     assert missing["error"] == "7.png is empty."
     assert (summary["record"], summary["frames"]) == ("summary", 2)

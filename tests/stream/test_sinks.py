@@ -152,6 +152,23 @@ def test_an_invalid_frame_is_drawn_as_rejected() -> None:
     assert colours[1] == colours[2] != colours[0]
 
 
+def test_the_banner_and_the_terminal_say_why_a_frame_is_invalid() -> None:
+    result = make_result()
+    dark, plain = (
+        replace(result, inspection=replace(result.inspection, verdict="invalid", reason=reason))
+        for reason in ("too dark: brightness 0", "too plain: contrast 0")
+    )
+    one, other = (Annotator(0.5, 0.5).draw(each) for each in (dark, plain))
+    assert (one != other).any(axis=(1, 2))[:56].any(), "in the banner"
+    assert (one == other)[56:].all()
+    for terminal in (False, True):
+        text = io.StringIO()
+        sink = TerminalSink(1, 0.5, Console(file=text, force_terminal=terminal, width=100))
+        sink.write(dark)
+        sink.close(Summary())
+        assert "too dark: brightness 0" in text.getvalue()
+
+
 def show(*, terminal: bool) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=100)

@@ -28,6 +28,7 @@ def make_result(
         image=np.zeros((3, 32, 32), np.float32),
         restored=np.zeros((3, 32, 32), np.float32),
         stage_ms={"inject": 1.0, "denoise": 2.00049},
+        reason=None if math.isfinite(score) else "the score is not a number",
     )
     image = np.full((*shape, 3), 90, np.uint8)
     frame = Frame(image, f"{index}.png", index, START + timedelta(seconds=seconds), "dent")

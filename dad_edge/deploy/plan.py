@@ -84,7 +84,7 @@ def build_plan(
         config.add_optimization_profile(profile)
     _set_options(trt, config, job.options)
     if job.runtime == "tensorrt-rtx":
-        _set_capabilities(trt, config, job.capabilities)
+        _set_rtx_options(trt, config, job.capabilities)
     elif job.timing_cache:
         _set_timing_cache(config, Path(job.timing_cache))
     monitor = _monitor(trt, stop, progress)
@@ -148,7 +148,9 @@ def _keep_timing_cache(config: Any, path: Path) -> None:
         write_whole(path, bytes(cache.serialize()))
 
 
-def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+def _set_rtx_options(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+    # Else a plan may allocate while it runs, which cannot be captured in a CUDA graph.
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     known = supported_capabilities(trt)
     for capability in capabilities:
         if capability not in known:

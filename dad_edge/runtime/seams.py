@@ -71,6 +71,19 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of a network over tensors at fixed addresses, on one stream."""
+
+    enqueue: Callable[[int], None]
+    """Enqueues it, given the address of the memory that it computes in. The second call and later
+    ones allocate nothing and wait for nothing."""
+    scratch_bytes: int = 0
+    """Size of that memory; between two passes other work may write to it."""
+    can_be_captured: Callable[[], bool] = lambda: True
+    """Whether calls after the first can be captured in a CUDA graph; ask it after the first."""
+
+
 class DeviceEngine(Protocol):
     """One network on a runtime that reads and writes device memory at fixed addresses."""
 
@@ -81,13 +94,8 @@ class DeviceEngine(Protocol):
     max_rows: int | None
     """Largest number of rows (images of the network) at once; None where any number will do."""
 
-    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
-        """Prepare the network for tensors of so many rows at these addresses.
-
-        Returns:
-            A function that enqueues one pass on the stream. The second call and later ones
-            allocate nothing and wait for nothing, so that they can be captured in a CUDA graph.
-        """
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Pass:
+        """Prepare the network for tensors of so many rows at these addresses, on a stream."""
         ...
 
     def close(self) -> None:

@@ -1,19 +1,19 @@
 """Engine on TensorRT 10.3 to 11.4 or TensorRT-RTX: one plan on given device memory.
 
 A plan is opened once. Every number of rows gets an execution context of its own, with its shape and
-its addresses set once, so that a pass is a single call that a CUDA graph can hold.
+its addresses set once, so that a pass is a single call that a CUDA graph can hold. Contexts have no
+memory of their own to compute in: they get the one piece that all passes take turns in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, tensorrt_logger
-from dad_edge.runtime.seams import Element
+from dad_edge.runtime.seams import Element, Pass
 
 _NAMES: dict[RuntimeName, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _REBUILD = "build the engine again on this device"
@@ -67,7 +67,7 @@ class TensorRtEngine:
         """Smallest, best and largest number of rows of every optimisation profile."""
         self.max_rows: int | None = max(most for _, _, most in self._profiles)
 
-    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Pass:
         context = self._context(rows, stream)
         sides = tuple(self._engine.get_tensor_shape(self._source))[1:]
         if not (
@@ -76,12 +76,20 @@ class TensorRtEngine:
             and context.set_tensor_address(self._target, target)
         ):
             self._fail(f"does not take {rows} rows")
+        scratch_bytes = int(context.update_device_memory_size_for_shapes())
+        if not scratch_bytes and self._logger.problems:
+            self._fail(f"does not say what memory {rows} rows need")
 
-        def enqueue() -> None:
+        def enqueue(scratch: int) -> None:
+            if scratch_bytes:
+                context.set_device_memory(scratch, scratch_bytes)
             if not context.execute_async_v3(stream):
                 self._fail("failed")
 
-        return enqueue
+        def can_be_captured() -> bool:
+            return not self._rtx or bool(context.is_stream_capturable(stream))
+
+        return Pass(enqueue, scratch_bytes, can_be_captured)
 
     def close(self) -> None:
         # The contexts are held by what `bind` returned; they keep the engine until they are gone.
@@ -120,13 +128,14 @@ class TensorRtEngine:
         return context
 
     def _new_context(self) -> Any:
-        engine = self._engine
+        engine, strategies = self._engine, self._trt.ExecutionContextAllocationStrategy
         if not self._rtx:
-            return engine.create_execution_context()
+            return engine.create_execution_context(strategies.USER_MANAGED)
         # By default it replaces its kernels while it runs; a CUDA graph would keep the first ones.
         settings = engine.create_runtime_config()
-        strategies = self._trt.DynamicShapesKernelSpecializationStrategy
-        settings.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        settings.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+        specialization = self._trt.DynamicShapesKernelSpecializationStrategy
+        settings.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
         return engine.create_execution_context(settings)
 
     def _fail(self, what: str) -> NoReturn:

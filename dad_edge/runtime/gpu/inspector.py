@@ -25,6 +25,7 @@ from dad_edge.runtime.gpu.driver import Device
 from dad_edge.runtime.gpu.frames import Geometry, describe
 from dad_edge.runtime.gpu.lane import Batch, Lane, plan_of
 from dad_edge.runtime.gpu.ops import CudaOps, PixelFormat
+from dad_edge.runtime.gpu.scratch import Scratch
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import DeviceEngine, Inspection
 
@@ -79,6 +80,7 @@ class FusedInspector(Inspector):
         self._fresh_noise = fresh_noise
         self._counter = 0
         self._streams = (device.stream(), device.stream())
+        self._scratch = Scratch(device, self._streams[1])
         self._batches: dict[int, Batch] = {}
         self._lanes: OrderedDict[_Key, list[Lane]] = OrderedDict()
         self._closed = False
@@ -93,7 +95,9 @@ class FusedInspector(Inspector):
 
     @property
     def backend(self) -> str:
-        return f"{self._ops.name} kernels on {self._device.name} + {self._engines[0].name}"
+        name = f"{self._ops.name} kernels on {self._device.name} + {self._engines[0].name}"
+        captured = all(lane.is_captured for lanes in self._lanes.values() for lane in lanes)
+        return name if captured else f"{name}, without a CUDA graph"
 
     @property
     def depth(self) -> int:
@@ -190,7 +194,7 @@ class FusedInspector(Inspector):
         views = sum(len(of.frame_boxes) for of in (plan_of(g, self._model) for g in key))
         batches = self._chunks(views)
         with self._device.all_or_nothing():
-            lanes.append(Lane(self._device, self._ops, key, batches, *self._streams))
+            lanes.append(Lane(self._device, self._ops, key, batches, self._scratch, *self._streams))
         return lanes[-1]
 
     def _chunks(self, views: int) -> list[Batch]:

@@ -7,7 +7,8 @@ the memory that they are copied to, that of their results, the events and the gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -20,8 +21,11 @@ from dad_edge.image.framing import Plan, is_plain, plan
 from dad_edge.runtime.gpu.driver import Device, Event, Graph, Owned, Stream
 from dad_edge.runtime.gpu.frames import DeviceFrame, Geometry, HostFrame
 from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
+from dad_edge.runtime.gpu.scratch import Scratch
 from dad_edge.runtime.inspection import STAGES, Computed
-from dad_edge.runtime.seams import DeviceEngine, Pooled
+from dad_edge.runtime.seams import DeviceEngine, Pass, Pooled
+
+_log = logging.getLogger(__name__)
 
 _ALIGNMENT = 256
 _HEADER = _ALIGNMENT
@@ -93,6 +97,11 @@ class Batch:
         self.denoise = denoiser.bind(rows, x_t, noise, stream.number)
         self.segment = segmenter.bind(segmented, pair, masks, stream.number)
 
+    @property
+    def passes(self) -> tuple[Pass, Pass]:
+        """Denoiser and segmenter."""
+        return self.denoise, self.segment
+
 
 class Lane:
     """Frames of given geometries on their way, at most one batch of them at a time."""
@@ -103,6 +112,7 @@ class Lane:
         ops: CudaOps,
         geometries: Sequence[Geometry],
         batches: Sequence[Batch],
+        scratch: Scratch,
         uploads: Stream,
         work: Stream,
     ) -> None:
@@ -112,6 +122,7 @@ class Lane:
             ops: the kernels.
             geometries: of the frames.
             batches: that their views pass through one after the other.
+            scratch: that their networks compute in.
             uploads: stream that frames are copied on.
             work: stream of everything else.
 
@@ -121,7 +132,8 @@ class Lane:
         self.busy = False
         self.plans = [plan_of(geometry, ops.model) for geometry in geometries]
         self._device, self._ops = device, ops
-        self._batches = batches
+        self._batches, self._scratch = batches, scratch
+        self._scratch_bytes = max(each.scratch_bytes for of in batches for each in of.passes)
         self._uploads, self._work = uploads, work
         self._canvases = [
             Geometry(*of.canvas, geometry.pixel_format)
@@ -133,6 +145,8 @@ class Lane:
         self._held: list[object] = []
         """Keeps frames in device memory alive while they are copied."""
         self._graph: Graph | None = None
+        self._prepared_with: int | None = None
+        """Address of the scratch memory at the first run and in the graph."""
         self._host = device.allocate_host(self._places["end"])
         self._owned.append(self._host)
         if device.integrated:
@@ -159,16 +173,21 @@ class Lane:
             DataError: a frame in device memory needs padding, or lies on another GPU.
         """
         self._write(frames, counter)
+        self._scratch.reserve(self._scratch_bytes)
         self._upload(frames)
-        if self._graph is None:
-            # A first run outside of the graph lets the runtimes do what they do only once.
-            self._enqueue(timed=False)
-            self._device.synchronize(self._work)
-            self._graph = self._device.capture(self._work, lambda: self._enqueue(timed=True))
-            self._owned.append(self._graph)
-        self._device.launch_graph(self._graph, self._work)
+        if self._prepared_with != self._scratch.address:
+            self._prepare()
+        if self._graph is not None:
+            self._device.launch_graph(self._graph, self._work)
+        else:
+            self._enqueue(self._device.record)
         self._device.record(self._done, self._work)
         self.busy = True
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether it runs as a CUDA graph; True before its first run."""
+        return self._prepared_with is None or self._graph is not None
 
     def finish(self) -> Computed:
         """Wait for the results; the lane is free again."""
@@ -189,6 +208,25 @@ class Lane:
             self._device.synchronize(stream)
         for owned in reversed(self._owned):
             owned.close()
+
+    def _prepare(self) -> None:
+        """Run once, which lets the runtimes do what they do only once, and capture the graph."""
+        device, work = self._device, self._work
+        if self._graph is not None:
+            self._owned.remove(self._graph)
+            self._graph.close()
+        self._graph = self._prepared_with = None
+        self._enqueue()
+        device.synchronize(work)
+        if all(each.can_be_captured() for batch in self._batches for each in batch.passes):
+            self._graph = device.capture(work, lambda: self._enqueue(device.record_in_graph))
+            self._owned.append(self._graph)
+        else:
+            _log.warning(
+                "the inference runtime cannot be captured in a CUDA graph; it runs without one, "
+                "which takes longer"
+            )
+        self._prepared_with = self._scratch.address
 
     def _write(self, frames: Sequence[HostFrame | DeviceFrame], counter: int) -> None:
         """Put counter and frames into page-locked memory, padded to their canvas."""
@@ -249,25 +287,29 @@ class Lane:
                 views.append(Pixels(address, pitch, height, width, canvas.pixel_format))
         return views
 
-    def _enqueue(self, *, timed: bool) -> None:
-        """Everything between the frames on the device and the results in page-locked memory."""
+    def _enqueue(self, record: Callable[[Event, Stream], None] | None = None) -> None:
+        """Everything between the frames on the device and the results in page-locked memory.
+
+        Args:
+            record: marks the ends of the stages; they are not marked if None.
+        """
         views, target = self._views(), self._results.address
         for batch, ticks in zip(self._batches, self._ticks, strict=True):
             own, views = views[: batch.count], views[batch.count :]
             marks = iter(ticks)
 
             def mark(marks: Iterator[Event] = marks) -> None:
-                if timed:
-                    self._device.record_in_graph(next(marks), self._work)
+                if record is not None:
+                    record(next(marks), self._work)
 
             mark()
             self._ops.inject(own, self._frames, batch.tensors, self._work)
             mark()
-            batch.denoise()
+            batch.denoise.enqueue(self._scratch.address)
             mark()
             self._ops.restore(batch.tensors, self._work)
             mark()
-            batch.segment()
+            batch.segment.enqueue(self._scratch.address)
             mark()
             self._ops.pool(batch.tensors, self._work)
             self._device.copy_out(target, batch.results, batch.places["end"], self._work)

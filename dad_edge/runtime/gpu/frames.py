@@ -1,7 +1,9 @@
 """Frames as the CUDA runtime takes them: NumPy arrays, or memory of a GPU library.
 
 CuPy, Numba and PyCUDA hand their memory over by `__cuda_array_interface__`, PyTorch and others by
-DLPack, which says what to wait for where an old interface does not. Rows may lie any number of
+DLPack, which says what to wait for where an old interface does not. An interface whose stream is
+None should mean that there is nothing to wait for, but PyCUDA gives None whatever is under way, so
+the default stream is waited for. Rows may lie any number of
 bytes apart; the pixels of a row have no gaps.
 """
 
@@ -50,7 +52,7 @@ class DeviceFrame:
     pitch: int
     """Bytes from row to row."""
     foreign_stream: int | None
-    """Stream that writes the frame, 1 the default one; None where there is nothing to wait for."""
+    """Stream that writes the frame, 1 the default one; None where it was waited for already."""
     owner: object
     """Keeps the memory alive."""
 
@@ -63,16 +65,20 @@ class HostFrame:
     pixels: NDArray[np.uint8]
 
 
-def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | DeviceFrame:
+def describe(
+    frame: Any, pixel_format: PixelFormat, stream: int, ordinal: int
+) -> HostFrame | DeviceFrame:
     """What a frame is and where it lies.
 
     Args:
         frame: (H,W,3) for `bgr` and `rgb`, (H,W) for `grey`, (3H/2,W) for `nv12`; uint8.
         pixel_format: of the frame.
         stream: handle of the CUDA stream that will read it.
+        ordinal: number of the GPU of that stream.
 
     Raises:
-        DataError: it is not such an array, or the pixels of its rows are not together.
+        DataError: it is not such an array, the pixels of its rows are not together, or it is known
+            to lie on another GPU.
     """
     if isinstance(frame, np.ndarray):
         return HostFrame(_geometry(frame.shape, str(frame.dtype), pixel_format), frame)
@@ -83,15 +89,26 @@ def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | 
         geometry = _geometry(interface["shape"], str(kind), pixel_format)
         pitch = _pitch(interface.get("strides"), geometry)
         address = int(interface["data"][0])
-        foreign = interface.get("stream", _DEFAULT_STREAM)
+        foreign = interface.get("stream") or _DEFAULT_STREAM
         return DeviceFrame(geometry, address, pitch, foreign, frame)
     if by_dlpack:
-        if frame.__dlpack_device__()[0] not in (_CUDA, _CUDA_MANAGED):
-            return describe(np.from_dlpack(frame), pixel_format, stream)
+        kind_of_device, number = frame.__dlpack_device__()
+        if kind_of_device not in (_CUDA, _CUDA_MANAGED):
+            return describe(np.from_dlpack(frame), pixel_format, stream, ordinal)
+        if kind_of_device == _CUDA and number != ordinal:  # before its library sees our stream
+            raise lies_elsewhere(number, ordinal)
         return _from_dlpack(frame.__dlpack__(stream=stream), pixel_format)
     raise DataError(
         f"a {type(frame).__name__} is not a frame.",
         "give a NumPy array, or device memory with __cuda_array_interface__ or __dlpack__",
+    )
+
+
+def lies_elsewhere(found: int, ordinal: int) -> DataError:
+    """The error of a frame on another GPU than that of the inspector, by their numbers."""
+    return DataError(
+        f"a frame lies on GPU {found}, the inspector runs on GPU {ordinal}.",
+        f"move it to GPU {ordinal}",
     )
 
 

@@ -148,7 +148,8 @@ class FusedInspector(Inspector):
         if not frames:
             raise DataError("no frame to inspect.", "give at least one frame")
         self._device.use()
-        described = [describe(f, pixel_format, self._streams[0].number) for f in frames]
+        place = self._streams[0].number, self._device.ordinal
+        described = [describe(frame, pixel_format, *place) for frame in frames]
         lane = self._lane(tuple(frame.geometry for frame in described))
         lane.start(described, self._counter)
         self._counter += self._fresh_noise

@@ -19,7 +19,7 @@ from dad_edge.config import ModelConfig
 from dad_edge.errors import DataError
 from dad_edge.image.framing import Plan, is_plain, plan
 from dad_edge.runtime.gpu.driver import Device, Event, Graph, Owned, Stream
-from dad_edge.runtime.gpu.frames import DeviceFrame, Geometry, HostFrame
+from dad_edge.runtime.gpu.frames import DeviceFrame, Geometry, HostFrame, lies_elsewhere
 from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
 from dad_edge.runtime.gpu.scratch import Scratch
 from dad_edge.runtime.inspection import STAGES, Computed
@@ -170,7 +170,8 @@ class Lane:
             counter: frame counter of the noise.
 
         Raises:
-            DataError: a frame in device memory needs padding, or lies on another GPU.
+            DataError: a frame in device memory needs padding, or lies on another GPU or in another
+                context.
         """
         self._write(frames, counter)
         self._scratch.reserve(self._scratch_bytes)
@@ -270,9 +271,12 @@ class Lane:
             )
         ordinal = self._device.ordinal_of(frame.address)
         if ordinal != self._device.ordinal:
+            raise lies_elsewhere(ordinal, self._device.ordinal)
+        if self._device.is_foreign(frame.address):
             raise DataError(
-                f"a frame lies on GPU {ordinal}, the inspector runs on GPU {self._device.ordinal}.",
-                f"move it to GPU {self._device.ordinal}",
+                "a frame lies in the memory of another CUDA context than the inspector's.",
+                "with PyCUDA, import pycuda.autoprimaryctx instead of pycuda.autoinit; with other "
+                "libraries, use the primary context of the GPU",
             )
 
     def _views(self) -> list[Pixels]:

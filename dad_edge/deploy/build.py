@@ -20,8 +20,9 @@ from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.fp16_range import check_fp16_range
 from dad_edge.graphs.openvino import for_openvino
 from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
-from dad_edge.kernels.compile import write_cubins
+from dad_edge.kernels.compile import AMPERE_PLUS, supported_architectures, write_cubins
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
+from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
@@ -221,6 +222,7 @@ def build(
             peaks.append(peak)
             check_stop(stop)
         digest = bundle.manifest.sha256.get(CALIBRATION)
+        gpu, multiprocessors = _gpu_of(target)
         sidecar = Sidecar(
             format=SIDECAR_FORMAT,
             runtime=target.runtime,
@@ -234,6 +236,8 @@ def build(
             profiles=target.profiles,
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
+            gpu=gpu,
+            multiprocessors=multiprocessors,
             layers=layers,
             pair_limit=PAIR_LIMITS[_rest(target)] if precision == "int8" else None,
             build_seconds=round(time.perf_counter() - started, 3),
@@ -250,7 +254,22 @@ def _kernels(target: Target, folder: Path, progress: Progress) -> dict[str, str]
         return {}
     progress(0.0, 1.0, "CUDA kernels")
     architectures = [f"sm_{capability.replace('.', '')}" for capability in target.capabilities]
+    if target.options.hardware_compatible:
+        known = supported_architectures()
+        architectures = [arch for arch in AMPERE_PLUS if arch in known]
     return {path.name: sha256_of(path) for path in write_cubins(folder, architectures)}
+
+
+def _gpu_of(target: Target) -> tuple[str, int]:
+    """Name and multiprocessors of the GPU that a plan is tied to; an empty name if to none.
+
+    TensorRT times its kernels on the GPU at hand. Hardware-compatible plans and those that are made
+    ahead of time are for all GPUs of their compute capabilities.
+    """
+    gpus = describe_nvidia()["gpus"]
+    if target.runtime != "tensorrt" or target.options.hardware_compatible or not gpus:
+        return "", 0
+    return gpus[0]["name"], gpus[0]["multiprocessors"]
 
 
 def _runtime_version(runtime: RuntimeName) -> str:

@@ -34,6 +34,11 @@ ARCHITECTURES = (
 )
 """What a bundle is built for by default. Each needs an NVRTC that knows it: sm_110 needs 13.0."""
 
+AMPERE_PLUS = tuple(
+    arch for arch in ARCHITECTURES if int(arch[3:]) >= 80 and arch not in ("sm_87", "sm_110")
+)
+"""Those that a hardware-compatible plan runs on: from Ampere on, Jetsons excepted."""
+
 _FOLDER = Path(__file__).parent
 _STANDARD = "c++17"
 
@@ -89,6 +94,20 @@ def write_cubins(folder: Path, architectures: Sequence[str]) -> list[Path]:
                 path.write_bytes(cubin)
             paths.append(path)
     return paths
+
+
+def supported_architectures() -> tuple[str, ...]:
+    """Architectures that the installed NVRTC compiles for, such as ``"sm_87"``.
+
+    Raises:
+        MissingDependency, DeviceError: see `compile_cubin`.
+    """
+    nvrtc = require("cuda.bindings.nvrtc", "cuda", "compile the CUDA kernels")
+    _nvrtc_version()  # with its errors in words
+    status, numbers = nvrtc.nvrtcGetSupportedArchs()
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise DeviceError(f"NVRTC does not tell what it supports: {status}.", "reinstall NVRTC")
+    return tuple(f"sm_{number}" for number in numbers)
 
 
 def find_cubin(name: str, arch: str, folder: Path | None) -> bytes:

@@ -120,11 +120,14 @@ def why_not_here(sidecar: Sidecar) -> str | None:
     found = describe_nvidia()
     if not found["gpus"]:
         return str(found["reason"])
+    gpu = found["gpus"][0]
     differences = plan_differences(
         sidecar,
         version=str(load_tensorrt(sidecar.runtime).__version__),
-        capability=found["gpus"][0]["compute_capability"],
+        capability=gpu["compute_capability"],
         platform=this_platform(),
+        gpu=gpu["name"],
+        multiprocessors=gpu["multiprocessors"],
     )
     return "; ".join(differences) or None
 

@@ -125,6 +125,10 @@ class Sidecar:
     """A version-compatible plan needs `engine_host_code_allowed` to be opened."""
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
+    gpu: str = ""
+    """Name of the GPU that a plan's kernels were chosen on; empty where they fit others too."""
+    multiprocessors: int = 0
+    """Of that GPU; a part of a GPU has its name and fewer of them."""
     layers: LayerChoice = field(default_factory=LayerChoice)
     pair_limit: int | None = None
     """Largest sum of the magnitudes of two weights of a channel of INT8; None without a limit, as
@@ -259,7 +263,13 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
 
 
 def plan_differences(
-    sidecar: Sidecar, *, version: str, capability: str, platform: str
+    sidecar: Sidecar,
+    *,
+    version: str,
+    capability: str,
+    platform: str,
+    gpu: str,
+    multiprocessors: int,
 ) -> list[str]:
     """What keeps TensorRT plans from running on a machine, in words.
 
@@ -268,6 +278,8 @@ def plan_differences(
         version: of the runtime there.
         capability: compute capability of the GPU there, such as `8.7`.
         platform: system and processor there, such as `Linux-aarch64`.
+        gpu: name of the GPU there.
+        multiprocessors: of the GPU there.
     """
     found = []
     built, here = _numbers(sidecar.runtime_version), _numbers(version)
@@ -280,6 +292,11 @@ def plan_differences(
     elif capability not in capabilities_of(sidecar):
         listed = " and ".join(capabilities_of(sidecar))
         found.append(f"built for compute capability {listed}, here is {capability}")
+    elif sidecar.gpu and (sidecar.gpu, sidecar.multiprocessors) != (gpu, multiprocessors):
+        found.append(
+            f"built on {sidecar.gpu} with {sidecar.multiprocessors} multiprocessors, here is "
+            f"{gpu} with {multiprocessors}"
+        )
     if sidecar.platform != platform:
         found.append(f"built for {sidecar.platform}, here is {platform}")
     return found

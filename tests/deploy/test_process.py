@@ -18,6 +18,7 @@ from dad_edge.bundle import ENGINES, REPORTS, Bundle, open_bundle
 from dad_edge.deploy import build as stage
 from dad_edge.deploy.build import Target, build, find_target
 from dad_edge.errors import DeviceError, Interrupted
+from dad_edge.kernels.compile import AMPERE_PLUS, supported_architectures
 from dad_edge.runtime.sidecar import BuilderOptions, list_engines, read_sidecar
 
 STAND_IN = Path(__file__).parents[1] / "support" / "stand_in"
@@ -86,6 +87,23 @@ def test_a_hardware_compatible_plan_is_named_for_all_its_gpus(bundle: Bundle) ->
     name = build(bundle, "fp16", _target(hardware_compatible=True)).name
     assert name == "ampere-plus-tensorrt-10.3.0-fp16"
     assert _told(bundle)["hardware"] == "AMPERE_PLUS"
+    sidecar = read_sidecar(bundle, name)
+    assert sidecar.gpu == ""
+    architectures = {file.removesuffix(".cubin").split("-")[1] for file in sidecar.kernels}
+    known = set(supported_architectures())
+    assert architectures == set(AMPERE_PLUS) & known >= {"sm_80", "sm_86", "sm_89", "sm_90"}
+    assert "sm_87" not in architectures, "no Jetson opens such a plan"
+
+
+def test_the_gpu_that_the_kernels_were_chosen_on_is_recorded(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orin = {"name": "Orin", "compute_capability": "8.7", "multiprocessors": 16}
+    monkeypatch.setattr(stage, "describe_nvidia", lambda: {"gpus": [orin]})
+    sidecar = build(bundle, "fp16", _target())
+    assert (sidecar.gpu, sidecar.multiprocessors) == ("Orin", 16)
+    sidecar = build(bundle, "fp16", _target(hardware_compatible=True))
+    assert (sidecar.gpu, sidecar.multiprocessors) == ("", 0)
 
 
 def test_timings_are_kept_for_the_next_build(bundle: Bundle, tmp_path: Path) -> None:

@@ -164,6 +164,8 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0", *, rtx: bool = Fa
             module.runtimes.append(self)  # type: ignore[attr-defined]
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+            if module.warning:  # type: ignore[attr-defined]
+                self._logger.log(ILogger.WARNING, module.warning)  # type: ignore[attr-defined]
             if not serialized_engine.startswith(MAGIC):
                 self._logger.log(ILogger.ERROR, "Serialization assertion failed. Version tag 1. ")
                 return None
@@ -178,5 +180,5 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0", *, rtx: bool = Fa
     vars(module).update({kind.__name__: kind for kind in classes})
     module.__spec__ = ModuleSpec(name, None)
     vars(module).update(__version__=version, fails="", dtypes={}, contexts=[], runtimes=[])
-    vars(module).update(capturable=True)
+    vars(module).update(capturable=True, warning="")
     return module

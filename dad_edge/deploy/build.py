@@ -20,6 +20,7 @@ from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.fp16_range import check_fp16_range
 from dad_edge.graphs.openvino import for_openvino
 from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
+from dad_edge.graphs.tensorrt import for_tensorrt
 from dad_edge.kernels.compile import AMPERE_PLUS, supported_architectures, write_cubins
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
 from dad_edge.machine.gpu import describe_nvidia
@@ -304,6 +305,7 @@ def _build_network(
         write_whole(path, model.SerializeToString(deterministic=True))
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
         return file, peak_memory_mib()
+    model = for_tensorrt(model)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(
         name=graph,

@@ -29,6 +29,7 @@ from dad_edge.kernels.compile import KERNELS
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import check_engine
+from dad_edge.runtime.gpu.tensorrt_api import tensorrt_logger
 from dad_edge.runtime.sidecar import KERNEL_FOLDER, BuilderOptions, read_sidecar
 
 API = json.loads((Path(__file__).parents[1] / "support" / "tensorrt_api.json").read_text())
@@ -143,7 +144,7 @@ def test_plans_of_rtx_can_be_captured_in_a_cuda_graph() -> None:
     """They take all memory from the caller; a plan that cannot would not build."""
     import tensorrt_rtx as trt
 
-    config = trt.Builder(plan._logger("tensorrt-rtx")).create_builder_config()
+    config = trt.Builder(tensorrt_logger("tensorrt-rtx")).create_builder_config()
     plan._set_rtx_options(trt, config, ("8.9",))
     assert config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 

@@ -201,9 +201,9 @@ def test_without_memory_to_grow_the_smaller_batches_still_run(
 def rtx(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = make_tensorrt(driver, "1.7.1", rtx=True)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
     yield module
-    engine_tensorrt._logger.cache_clear()
+    tensorrt_logger.cache_clear()
 
 
 @pytest.mark.parametrize("capturable", [True, False])

@@ -48,7 +48,7 @@ class Writer:
         from onnx import numpy_helper
 
         name = f"{self._prefix}_{key}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.constants.append(numpy_helper.from_array(values, name))
         return name
 
     def node(self, op_type: str, inputs: Sequence[str], key: str, **attributes: Any) -> str:

@@ -325,7 +325,13 @@ def _build_network(
         stop,
         lambda done, total, phase="": progress(done, total, f"{graph}: {phase}"),
     )
-    return EngineFile(name=path.name, sha256=built.sha256, bytes=built.bytes), built.peak_memory_mib
+    file = EngineFile(
+        name=path.name,
+        sha256=built.sha256,
+        bytes=built.bytes,
+        traffic_bytes=built.traffic.all_bytes if built.traffic else None,
+    )
+    return file, built.peak_memory_mib
 
 
 def _timing_cache(target: Target, version: str) -> str | None:

@@ -119,6 +119,8 @@ def supported_capabilities(trt: Any) -> list[str]:
 
 
 def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
+    # The builder then lists what every layer reads and writes, and a profiler can name it.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     # What the graph keeps in FP32 is there for its precision; TF32 has no more of it than FP16.
     config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:

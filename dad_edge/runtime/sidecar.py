@@ -68,6 +68,8 @@ class EngineFile:
     """File name inside the engine's folder."""
     sha256: str
     bytes: int
+    traffic_bytes: int | None = None
+    """What its layers read and write for one frame; None where the builder does not list them."""
 
     def __post_init__(self) -> None:
         _check_file_name(self.name)

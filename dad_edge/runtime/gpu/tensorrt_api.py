@@ -48,6 +48,9 @@ class Listener(Protocol):
         """Take in an error."""
 
     def note(self, message: str, *, warning: bool = False) -> None:
+        """Take in what a person may want to read."""
+
+    def detail(self, message: str) -> None:
         """Take in anything else."""
 
 
@@ -85,7 +88,9 @@ def tensorrt_logger(runtime: RuntimeName) -> Any:
                 return
             if is_problem:
                 self.listener.problem(message)
-            elif severity != trt.ILogger.VERBOSE:
+            elif severity == trt.ILogger.VERBOSE:
+                self.listener.detail(message)
+            else:
                 self.listener.note(message, warning=severity == trt.ILogger.WARNING)
 
     return Logger()

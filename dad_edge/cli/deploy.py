@@ -178,6 +178,8 @@ def build(
     with progress_bar(f"building {precision.value}") as progress:
         sidecar = stage.build(chosen, precision.value, target, progress, layers)
     say(stage.in_words(sidecar))
+    if warning := stage.predicted_slower(chosen, sidecar):
+        say(warning)
     reports = []
     if reason := why_not_here(sidecar):
         store_proof(chosen, sidecar.name, images)

@@ -37,6 +37,8 @@ from dad_edge.runtime.sidecar import (
     LayerChoice,
     Sidecar,
     device_name,
+    list_engines,
+    read_sidecar,
     this_platform,
     write_sidecar,
 )
@@ -356,7 +358,26 @@ def build_json(bundle: Bundle, sidecar: Sidecar) -> dict[str, Any]:
 def in_words(sidecar: Sidecar) -> str:
     """The outcome for a person."""
     sizes = ", ".join(f"{f.name} {f.bytes / 2**20:.1f} MiB" for f in sidecar.files.values())
+    moved = sidecar.traffic_bytes
     return (
         f"engine: {sidecar.name} ({sizes}) built in {sidecar.build_seconds:.1f} s, "
         f"peak memory {sidecar.peak_memory_mib:.0f} MiB"
+        + (f"; a frame moves {moved / 1e6:.0f} MB" if moved else "")
+    )
+
+
+def predicted_slower(bundle: Bundle, sidecar: Sidecar) -> str | None:
+    """Why an INT8 engine is likely slower than the FP16 engine beside it, in words, or None.
+
+    What limits these networks on a GPU is memory, and the builder tells what each layer moves.
+    """
+    half = sidecar.name.removesuffix(sidecar.precision) + "fp16"
+    if sidecar.precision != "int8" or half not in list_engines(bundle):
+        return None
+    ours, theirs = sidecar.traffic_bytes, read_sidecar(bundle, half).traffic_bytes
+    if ours is None or theirs is None or ours <= theirs:
+        return None
+    return (
+        f"slower than FP16, most likely: a frame moves {ours / 1e6:.0f} MB through memory, and "
+        f"{theirs / 1e6:.0f} MB in engine '{half}'; time both with 'dad-edge bench'"
     )

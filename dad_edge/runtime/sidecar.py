@@ -160,6 +160,13 @@ class Sidecar:
         return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
 
     @property
+    def traffic_bytes(self) -> int | None:
+        """What both networks read and write for one frame; None where it is not known."""
+        each = [file.traffic_bytes for file in self.files.values()]
+        known = [size for size in each if size is not None]
+        return sum(known) if known and len(known) == len(each) else None
+
+    @property
     def can_saturate(self) -> bool:
         """Whether its sums overflow on some CPUs; ONNX Runtime computes these graphs in float."""
         is_exposed = (self.runtime, self.precision) == ("openvino", "int8")

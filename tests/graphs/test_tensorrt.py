@@ -113,3 +113,8 @@ def test_what_is_constant_in_a_channel_vanishes_exactly(tmp_path: Path) -> None:
     expected = run(model, tmp_path, drawn(3))
     found = run(for_tensorrt(to_fp16(model)), tmp_path, drawn(3))
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-3)
+
+
+def test_group_norm_statistics_survive_what_half_precision_cannot_hold(tmp_path: Path) -> None:
+    loud = np.random.default_rng(0).normal(0, 9000, (2, 3, 32, 32)).astype(np.float32)
+    assert np.isfinite(run(for_tensorrt(to_fp16(small_denoiser())), tmp_path, loud)).all()

@@ -162,11 +162,11 @@ def _prepare(case: Case, threads: int) -> Callable[[], Inspector]:
         return lambda: _torch_inspector(case)
     bundle = case.bundle or untrained_bundle(case.model)
     if case.built is not None:
-        return lambda: open_inspector(bundle, engine=case.built, threads=threads)
+        return lambda: open_inspector(bundle, engine=case.built, threads=threads, pictures=False)
     if case.engine == "ONNX Runtime" and case.precision == "fp32":
         return lambda: open_graphs(bundle, threads=threads)
     place, name = built_engine(bundle, case)
-    return lambda: open_inspector(place, engine=name, threads=threads)
+    return lambda: open_inspector(place, engine=name, threads=threads, pictures=False)
 
 
 def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:

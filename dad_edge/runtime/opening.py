@@ -31,10 +31,11 @@ def open_choice(
     seed: int = 0,
     fresh_noise: bool = False,
     threads: int | None = None,
+    pictures: bool = True,
 ) -> Inspector:
     """An inspector with the engine and the thresholds of a choice; see `open_inspector`."""
     if choice.sidecar is not None and choice.sidecar.runtime not in CPU_RUNTIMES:
-        return _open_on_gpu(choice, choice.sidecar, seed, fresh_noise)
+        return _open_on_gpu(choice, choice.sidecar, seed, fresh_noise, pictures)
     bundle = choice.bundle
     denoiser, segmenter = _cpu_engines(bundle, choice.sidecar, threads)
     return HostInspector(
@@ -100,7 +101,7 @@ def _cpu_engines(
 
 
 def _open_on_gpu(
-    choice: EngineChoice, sidecar: Sidecar, seed: int, fresh_noise: bool
+    choice: EngineChoice, sidecar: Sidecar, seed: int, fresh_noise: bool, pictures: bool
 ) -> FusedInspector:
     bundle = choice.bundle
     keep = keep_mask(bundle.model, bundle.ignore)
@@ -133,4 +134,5 @@ def _open_on_gpu(
             choice.image_threshold,
             fresh_noise=fresh_noise,
             ignore=bundle.ignore,
+            pictures=pictures,
         )

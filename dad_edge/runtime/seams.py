@@ -116,8 +116,8 @@ class Inspection:
     heat: NDArray[np.uint8]
     """(h,w) uint8, fixed scale."""
     image: NDArray[np.float32]
-    """(3,h,w) float32, RGB: what the networks saw."""
+    """(3,h,w) float32, RGB: what the networks saw; (3,0,0) where a GPU leaves pictures out."""
     restored: NDArray[np.float32]
-    """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0."""
+    """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0; (3,0,0) as above."""
     stage_ms: dict[str, float]
     """Milliseconds of each step, shared by the frames of a batch."""

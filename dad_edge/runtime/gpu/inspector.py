@@ -50,6 +50,7 @@ class FusedInspector(Inspector):
         *,
         fresh_noise: bool = False,
         ignore: Mask | None = None,
+        pictures: bool = True,
     ) -> None:
         """
         Args:
@@ -62,6 +63,7 @@ class FusedInspector(Inspector):
                 score.
             ignore: (H,W) of any size, laid over every frame: True where nothing is inspected. It
                 cannot be changed later.
+            pictures: whether inspections have their image and x̂0.
 
         Raises:
             ModelError: the networks and the kernels are for different types of elements.
@@ -77,7 +79,7 @@ class FusedInspector(Inspector):
         self._device = device
         self._ops = ops
         self._engines = (denoiser, segmenter)
-        self._fresh_noise = fresh_noise
+        self._fresh_noise, self._pictures = fresh_noise, pictures
         self._counter = 0
         self._streams = (device.stream(), device.stream())
         self._scratch = Scratch(device, self._streams[1])
@@ -195,7 +197,10 @@ class FusedInspector(Inspector):
         views = sum(len(of.frame_boxes) for of in (plan_of(g, self._model) for g in key))
         batches = self._chunks(views)
         with self._device.all_or_nothing():
-            lanes.append(Lane(self._device, self._ops, key, batches, self._scratch, *self._streams))
+            shared = self._scratch, *self._streams
+            lanes.append(
+                Lane(self._device, self._ops, key, batches, *shared, pictures=self._pictures)
+            )
         return lanes[-1]
 
     def _chunks(self, views: int) -> list[Batch]:

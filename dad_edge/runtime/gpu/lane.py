@@ -115,6 +115,8 @@ class Lane:
         scratch: Scratch,
         uploads: Stream,
         work: Stream,
+        *,
+        pictures: bool,
     ) -> None:
         """
         Args:
@@ -125,6 +127,8 @@ class Lane:
             scratch: that their networks compute in.
             uploads: stream that frames are copied on.
             work: stream of everything else.
+            pictures: whether image and x̂0 come back too, 24 bytes a pixel or 12 in half precision
+                beside the 5 of the score map and its heat map.
 
         Raises:
             DataError: NV12 frames were to be tiled or padded.
@@ -155,7 +159,9 @@ class Lane:
             buffer = device.allocate(self._places["end"])
             self._owned.append(buffer)
             self._frames = buffer.address
-        self._results = device.allocate_host(sum(batch.places["end"] for batch in batches))
+        self._first = "pair" if pictures else "score_map"
+        """The first of the results that come back; the rest lies behind it."""
+        self._results = device.allocate_host(sum(map(self._result_bytes, batches)))
         self._foreign, self._done = device.event(), device.event()
         self._started, self._arrived = device.event(timing=True), device.event(timing=True)
         self._ticks = [[device.event(timing=True) for _ in range(len(STAGES) + 1)] for _ in batches]
@@ -195,7 +201,7 @@ class Lane:
         self._device.synchronize(self._done)
         self.busy = False
         self._held.clear()
-        firsts = accumulate((batch.places["end"] for batch in self._batches), initial=0)
+        firsts = accumulate(map(self._result_bytes, self._batches), initial=0)
         found = [self._read(*each) for each in zip(firsts, self._batches, strict=False)]
         pairs, maps, scores, heats = (
             parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -316,9 +322,14 @@ class Lane:
             batch.segment.enqueue(self._scratch.address)
             mark()
             self._ops.pool(batch.tensors, self._work)
-            self._device.copy_out(target, batch.results, batch.places["end"], self._work)
+            source, size = batch.results + batch.places[self._first], self._result_bytes(batch)
+            self._device.copy_out(target, source, size, self._work)
             mark()
-            target += batch.places["end"]
+            target += size
+
+    def _result_bytes(self, batch: Batch) -> int:
+        """Bytes of the results of a batch that come back."""
+        return batch.places["end"] - batch.places[self._first]
 
     def _read(
         self, first: int, batch: Batch
@@ -327,14 +338,15 @@ class Lane:
         size = self._ops.model.image_size
 
         def part(name: str, kind: type[np.generic], *shape: int) -> NDArray[Any]:
-            begin = first + batch.places[name]
+            begin = first + batch.places[name] - batch.places[self._first]
             end = begin + int(np.prod(shape)) * np.dtype(kind).itemsize
             values = self._results.bytes[begin:end].view(kind).reshape(shape)
             return values.astype(np.float32 if kind == np.float16 else kind)
 
         count, element = batch.count, np.float16 if self._ops.element == "f16" else np.float32
+        nothing = np.zeros((count, 6, 0, 0), np.float32)
         return (
-            part("pair", element, count, 6, size, size),
+            part("pair", element, count, 6, size, size) if self._first == "pair" else nothing,
             part("score_map", np.float32, count, size, size),
             part("scores", np.float32, count),
             part("heat", np.uint8, count, size, size),

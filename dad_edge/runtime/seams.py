@@ -80,8 +80,9 @@ class Pass:
     ones allocate nothing and wait for nothing."""
     scratch_bytes: int = 0
     """Size of that memory; between two passes other work may write to it."""
-    can_be_captured: Callable[[], bool] = lambda: True
-    """Whether calls after the first can be captured in a CUDA graph; ask it after the first."""
+    settle: Callable[[], bool] = lambda: True
+    """To be called when the first pass is over: keeps what the runtime has learned for the next
+    start, and returns whether later passes can be captured in a CUDA graph."""
 
 
 class DeviceEngine(Protocol):

@@ -105,6 +105,9 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0", *, rtx: bool = Fa
             driver.enqueue(driver.CUstream(stream_handle), compute)
             self._run.enqueue(0)
             self.passes += 1
+            if rtx and (kernel := f"rows{self._shape[0]}") not in self._engine._cache.kernels:
+                module.compiled.append(kernel)  # type: ignore[attr-defined]
+                self._engine._cache.kernels.add(kernel)
             return True
 
     class ICudaEngine:
@@ -138,6 +141,7 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0", *, rtx: bool = Fa
 
         def create_execution_context(self, settings: Any = None) -> IExecutionContext:
             strategy = settings.strategy if rtx else settings
+            self._cache = settings.cache if rtx else None
             assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
             module.contexts.append(IExecutionContext(self))  # type: ignore[attr-defined]
             return module.contexts[-1]  # type: ignore[attr-defined]
@@ -146,8 +150,30 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0", *, rtx: bool = Fa
         dynamic_shapes_kernel_specialization_strategy: Any = None
         strategy: Any = ExecutionContextAllocationStrategy.STATIC
 
+        cache: Any = None
+
         def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
             self.strategy = strategy
+
+        def create_runtime_cache(self) -> IRuntimeCache:
+            return IRuntimeCache()
+
+        def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
+            self.cache = cache
+            return True
+
+    class IRuntimeCache:
+        def __init__(self) -> None:
+            self.kernels: set[str] = set()
+
+        def deserialize(self, blob: bytes) -> bool:
+            if not blob.startswith(version.encode()):
+                return False
+            self.kernels = set(blob.decode().split()[1:])
+            return True
+
+        def serialize(self) -> bytes:
+            return " ".join([version, *sorted(self.kernels)]).encode()
 
     def is_stream_capturable(self: IExecutionContext, stream: int) -> bool:
         assert self.passes, "only a first pass shows it"
@@ -180,5 +206,5 @@ def make_tensorrt(driver: FakeDriver, version: str = "10.3.0", *, rtx: bool = Fa
     vars(module).update({kind.__name__: kind for kind in classes})
     module.__spec__ = ModuleSpec(name, None)
     vars(module).update(__version__=version, fails="", dtypes={}, contexts=[], runtimes=[])
-    vars(module).update(capturable=True, warning="")
+    vars(module).update(capturable=True, warning="", compiled=[])
     return module

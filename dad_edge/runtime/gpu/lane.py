@@ -225,7 +225,8 @@ class Lane:
         self._graph = self._prepared_with = None
         self._enqueue()
         device.synchronize(work)
-        if all(each.can_be_captured() for batch in self._batches for each in batch.passes):
+        settled = [each.settle() for batch in self._batches for each in batch.passes]
+        if all(settled):
             self._graph = device.capture(work, lambda: self._enqueue(device.record_in_graph))
             self._owned.append(self._graph)
         else:

@@ -43,6 +43,7 @@ VARIABLES = {
 RTX_ONLY = {
     "DynamicShapesKernelSpecializationStrategy",
     "create_runtime_config",
+    "create_runtime_cache",
     "is_stream_capturable",
 }
 
@@ -79,6 +80,10 @@ def test_tensorrt_rtx_has_every_member_too() -> None:
     settings = tensorrt_rtx.IRuntimeConfig
     assert hasattr(settings, "dynamic_shapes_kernel_specialization_strategy")
     assert hasattr(settings, "set_execution_context_allocation_strategy")
+    assert hasattr(settings, "create_runtime_cache")
+    assert hasattr(settings, "set_runtime_cache")
+    assert hasattr(tensorrt_rtx.IRuntimeCache, "deserialize")
+    assert hasattr(tensorrt_rtx.IRuntimeCache, "serialize")
     assert hasattr(tensorrt_rtx.DynamicShapesKernelSpecializationStrategy, "EAGER")
 
 
@@ -233,6 +238,38 @@ def test_what_cannot_be_captured_runs_without_a_graph_and_says_so(
     assert ("cannot be captured in a CUDA graph" in caplog.text) is not capturable
     assert bool(driver.calls["cuGraphLaunch"]) is capturable
     assert driver.left() == {}
+
+
+def test_kernels_that_rtx_compiled_are_there_at_the_next_start(
+    bundle: Bundle, rtx: ModuleType, driver: FakeDriver, tmp_path: Path
+) -> None:
+    frame = np.zeros((32, 32, 3), np.uint8)
+
+    def start() -> list[str]:
+        """What is compiled when the program starts and inspects."""
+        rtx.compiled.clear()
+        device = Device()
+        ops = CudaOps(device, bundle.model, bundle.manifest.alpha_bar)
+        engines = [
+            TensorRtEngine("tensorrt-rtx", tmp_path / f"{graph}.plan", "fp16")
+            for graph in (DENOISER, SEGMENTER)
+        ]
+        with FusedInspector(device, ops, *engines, 0.5) as inspector:
+            inspector.inspect(frame)
+            kept = [(tmp_path / f"{graph}.cache") for graph in (DENOISER, SEGMENTER)]
+            assert all(path.is_file() for path in kept), "also if it is killed from here on"
+        return list(rtx.compiled)
+
+    assert start() == ["rows2", "rows2"]
+    assert start() == []
+    (tmp_path / f"{DENOISER}.cache").write_bytes(b"of another version")
+    assert start() == ["rows2"]
+    assert start() == []
+    (tmp_path / f"{SEGMENTER}.cache").unlink()
+    (tmp_path / f"{SEGMENTER}.cache").mkdir()  # cannot be written
+    with pytest.raises(AssertionError, match="also if"):
+        start()
+    assert rtx.compiled == ["rows2"]
 
 
 def test_a_plan_that_is_refused_gives_the_reason(trt: ModuleType, tmp_path: Path) -> None:

@@ -21,7 +21,12 @@ from dad_edge.graphs.fp16_range import check_fp16_range
 from dad_edge.graphs.openvino import for_openvino
 from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
 from dad_edge.graphs.tensorrt import for_tensorrt
-from dad_edge.kernels.compile import AMPERE_PLUS, supported_architectures, write_cubins
+from dad_edge.kernels.compile import (
+    AMPERE_PLUS,
+    check_compiler,
+    supported_architectures,
+    write_cubins,
+)
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.signals import StopRequest
@@ -256,6 +261,8 @@ def _kernels(target: Target, folder: Path, progress: Progress) -> dict[str, str]
     if target.runtime in CPU_RUNTIMES:
         return {}
     progress(0.0, 1.0, "CUDA kernels")
+    if target.runtime == "tensorrt":  # which builds for this machine
+        check_compiler()
     architectures = [f"sm_{capability.replace('.', '')}" for capability in target.capabilities]
     if target.options.hardware_compatible:
         known = supported_architectures()

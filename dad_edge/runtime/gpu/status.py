@@ -25,6 +25,10 @@ STICKY = frozenset(
 """Statuses after which the context cannot be used any more."""
 
 DOCTOR = "run 'dad-edge doctor'"
+_KERNELS = (
+    "'dad-edge doctor' names the CUDA version of the driver and tries its kernels; where they were "
+    "compiled by a newer NVRTC, install an older one or update the driver, and build again"
+)
 NEXT_STEPS = {
     "CUDA_ERROR_OUT_OF_MEMORY": "close other programs on the GPU, or inspect fewer frames at once",
     "CUDA_ERROR_NO_DEVICE": "check the GPU with nvidia-smi and CUDA_VISIBLE_DEVICES; " + DOCTOR,
@@ -32,8 +36,8 @@ NEXT_STEPS = {
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver update",
     "CUDA_ERROR_SYSTEM_NOT_READY": "start the services of the GPU, such as the fabric manager",
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": "update the NVIDIA driver",
-    "CUDA_ERROR_NO_BINARY_FOR_GPU": "build the engine again on this device, with its kernels",
-    "CUDA_ERROR_INVALID_IMAGE": "build the engine again on this device, with its kernels",
+    "CUDA_ERROR_NO_BINARY_FOR_GPU": _KERNELS,
+    "CUDA_ERROR_INVALID_IMAGE": _KERNELS,
     "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": "update the NVIDIA driver",
 }
 REOPEN = (

@@ -29,7 +29,7 @@ from dad_edge.config import RECIPES, Fusion, ModelConfig, SizeName
 from dad_edge.errors import DadEdgeError
 from dad_edge.machine.environment import describe
 from dad_edge.runtime.gpu.driver import Device, Stream, closed_on_error
-from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
+from dad_edge.runtime.gpu.ops import COUNT_BYTES, ELEMENT_BYTES, CudaOps, Pixels, Tensors
 from dad_edge.runtime.seams import Element
 
 REPEATS = 30
@@ -49,7 +49,7 @@ def bytes_moved(
     return {
         "inject": batch * 3 * frame[0] * frame[1] + image * (1 + levels),
         "restore": image * (1 + 2 * levels) + 2 * image * segmented,
-        "pool": plane * batch * (segmented * width + 5 + 24) + 4 * batch,
+        "pool": plane * batch * (segmented * width + 5 + 16) + 4 * batch,
     }
 
 
@@ -113,8 +113,8 @@ def measure(
 def sample_masks(model: ModelConfig, batch: int, element: Element) -> NDArray[Any]:
     """(R·B,S,S) masks of a part with a small defect: near 0, no two pixels alike, a round peak.
 
-    Masks of equal values are the best case of the search for the K-th highest, and take it four
-    passes with one digit each.
+    Masks of equal values are the best case of the search for the K-th highest: each of its passes
+    counts a single digit.
     """
     size = model.image_size
     rows = batch if model.fusion == "norm_guided" else batch * len(model.lambdas)
@@ -142,6 +142,7 @@ def _tensors(device: Device, model: ModelConfig, batch: int, element: Element) -
         score_map=room(plane * batch, 4),
         heat=room(plane * batch, 1),
         scores=room(batch, 4),
+        counts=room(batch, COUNT_BYTES),
         broken=room(batch, 4),
     )
 

@@ -56,7 +56,7 @@ def test_the_bytes_are_those_of_the_tensors() -> None:
     assert len(TINY.lambdas) == 2
     assert moved["inject"] == 600 + image + 2 * image
     assert moved["restore"] == (image + 4 * image) + 4 * image
-    assert moved["pool"] == 2 * plane * 4 + 5 * plane + 6 * 4 * plane + 4
+    assert moved["pool"] == 2 * plane * 4 + 5 * plane + 4 * 4 * plane + 4
     guided = bytes_moved(GUIDED, 1, "f32", (10, 20))
     assert guided["restore"] == 5 * image + 2 * image
 

@@ -18,7 +18,7 @@ from dad_edge.kernels.compile import ARCHITECTURES, KERNELS, compile_cubin
 ENTRY_POINTS = {
     "inject": [b"inject_f32", b"inject_f16"],
     "restore": [b"restore_f32", b"restore_f16", b"restore_guided_f32", b"restore_guided_f16"],
-    "pool": [b"pool_map_f32", b"pool_map_f16", b"pool_score"],
+    "pool": [b"pool_map_f32", b"pool_map_f16", b"pool_count", b"pool_score"],
 }
 
 

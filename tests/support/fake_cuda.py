@@ -369,7 +369,7 @@ class FakeDriver:
             return (Result.CUDA_ERROR_INVALID_VALUE,)
         # Any number of threads is right for it, and a thousand threads of the host are slow.
         name = self.functions[int(f)]
-        threads = min(blockDimX, 16) if name == "pool_score" else blockDimX
+        threads = min(blockDimX, 16) if name in ("pool_count", "pool_score") else blockDimX
         library = kernel_library()
         sizes = (ctypes.c_uint * 64)()
         count = getattr(library, f"sizes_{name}")(sizes)

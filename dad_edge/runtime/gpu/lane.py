@@ -20,7 +20,7 @@ from dad_edge.errors import DataError
 from dad_edge.image.framing import Plan, is_plain, plan
 from dad_edge.runtime.gpu.driver import Device, Event, Graph, Owned, Stream
 from dad_edge.runtime.gpu.frames import DeviceFrame, Geometry, HostFrame, lies_elsewhere
-from dad_edge.runtime.gpu.ops import ELEMENT_BYTES, CudaOps, Pixels, Tensors
+from dad_edge.runtime.gpu.ops import COUNT_BYTES, ELEMENT_BYTES, CudaOps, Pixels, Tensors
 from dad_edge.runtime.gpu.scratch import Scratch
 from dad_edge.runtime.inspection import STAGES, Computed
 from dad_edge.runtime.seams import DeviceEngine, Pass, Pooled
@@ -91,6 +91,7 @@ class Batch:
             score_map=self.results + self.places["score_map"],
             heat=self.results + self.places["heat"],
             scores=self.results + self.places["scores"],
+            counts=device.allocate(count * COUNT_BYTES).address,
             broken=self.results + self.places["broken"],
         )
         denoiser, segmenter = engines

@@ -7,7 +7,7 @@ import numpy as np
 from dad_edge.config import RECIPES
 from dad_edge.errors import DeviceError
 from dad_edge.runtime.gpu.driver import Device, closed_on_error
-from dad_edge.runtime.gpu.ops import CudaOps, Tensors
+from dad_edge.runtime.gpu.ops import COUNT_BYTES, CudaOps, Tensors
 
 _VALUE = 0.25
 """Of every mask, so of the score too."""
@@ -39,6 +39,7 @@ def try_kernels() -> str:
             score_map=device.allocate(4 * plane).address,
             heat=device.allocate(plane).address,
             scores=device.allocate(4).address,
+            counts=device.allocate(COUNT_BYTES).address,
             broken=device.upload(np.zeros(1, np.uint32)).address,
         )
         ops.pool(tensors, stream)

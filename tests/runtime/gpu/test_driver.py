@@ -226,21 +226,18 @@ def test_a_kernel_gets_its_arguments_as_they_were_at_the_launch(driver: FakeDriv
     device = Device()
     stream = device.stream()
     module = device.load(compile_cubin("pool", device.arch))
-    maps = device.upload(np.arange(16, dtype=np.float32))
-    score, back = device.allocate(4), device.allocate_host(4)
+    masks = device.upload(np.arange(16, dtype=np.float32))
+    broken, heat = device.upload(np.zeros(1, np.uint32)), device.allocate(16)
+    anomaly_map, back = device.allocate(64), device.allocate_host(64)
+    counts = device.allocate(3 * 2048 * 4)
     size = ctypes.c_int(4)
-    arguments = [
-        ctypes.c_void_p(maps.address),
-        ctypes.c_void_p(0),
-        ctypes.c_void_p(score.address),
-        size,
-        ctypes.c_int(2),
-    ]
-    device.launch(device.function(module, "pool_score"), (1, 1), 32, stream, arguments)
+    places = (masks.address, 0, broken.address, anomaly_map.address, heat.address, counts.address)
+    arguments = [*map(ctypes.c_void_p, places), size, ctypes.c_int(1)]
+    device.launch(device.function(module, "pool_map_f32"), (1, 1), 32, stream, arguments)
     size.value = 1
-    device.copy_out(back.address, score.address, 4, stream)
+    device.copy_out(back.address, anomaly_map.address, 64, stream)
     device.synchronize(stream)
-    assert back.bytes.view(np.float32).tolist() == [14.5]
+    assert back.bytes.view(np.float32).tolist() == list(range(16))
     with pytest.raises(DeviceError, match="CUDA_ERROR_NOT_FOUND"):
         device.function(module, "inject_f32")
     with pytest.raises(DeviceError, match="CUDA_ERROR_INVALID_IMAGE"):

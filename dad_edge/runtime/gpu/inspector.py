@@ -136,7 +136,8 @@ class FusedInspector(Inspector):
         Args:
             frames: of any sizes; NumPy arrays may be changed as soon as this returns, device
                 memory only after `collect`.
-            pixel_format: `bgr` and `rgb` (H,W,3), `grey` (H,W) or `nv12` (3H/2,W), uint8.
+            pixel_format: `bgr` and `rgb` (H,W,3), `grey` (H,W), `nv12` and `nv12-bt709` (3H/2,W) or
+                a tuple of luma (H,W) and chroma (H/2,W); uint8.
 
         Returns:
             What `collect` takes.

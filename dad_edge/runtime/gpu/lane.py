@@ -20,7 +20,7 @@ from dad_edge.errors import DataError
 from dad_edge.image.framing import Plan, is_plain, plan
 from dad_edge.runtime.gpu.driver import Device, Event, Graph, Owned, Stream
 from dad_edge.runtime.gpu.frames import DeviceFrame, Geometry, HostFrame, lies_elsewhere
-from dad_edge.runtime.gpu.ops import COUNT_BYTES, ELEMENT_BYTES, CudaOps, Pixels, Tensors
+from dad_edge.runtime.gpu.ops import COUNT_BYTES, ELEMENT_BYTES, NV12, CudaOps, Pixels, Tensors
 from dad_edge.runtime.gpu.scratch import Scratch
 from dad_edge.runtime.inspection import STAGES, Computed
 from dad_edge.runtime.seams import DeviceEngine, Pass, Pooled
@@ -262,12 +262,14 @@ class Lane:
             if isinstance(frame, HostFrame):
                 continue
             self._check(frame, canvas)
-            if frame.foreign_stream is not None:
-                device.wait_for_foreign(stream, frame.foreign_stream, self._foreign)
-            self._held.append(frame.owner)
             place = self._frames + self._places[str(index)]
-            rows, width = canvas.rows, canvas.row_bytes
-            device.copy_rows(place, frame.address, frame.pitch, width, rows, stream)
+            for plane in frame.planes:
+                if plane.foreign_stream is not None:
+                    device.wait_for_foreign(stream, plane.foreign_stream, self._foreign)
+                self._held.append(plane.owner)
+                width = canvas.row_bytes
+                device.copy_rows(place, plane.address, plane.pitch, width, plane.rows, stream)
+                place += width * plane.rows
         device.record(self._arrived, stream)
         device.wait(self._work, self._arrived)
 
@@ -277,15 +279,16 @@ class Lane:
                 "frames in device memory are not padded to the model's aspect.",
                 "pad them on the device, or give NumPy arrays",
             )
-        ordinal = self._device.ordinal_of(frame.address)
-        if ordinal != self._device.ordinal:
-            raise lies_elsewhere(ordinal, self._device.ordinal)
-        if self._device.is_foreign(frame.address):
-            raise DataError(
-                "a frame lies in the memory of another CUDA context than the inspector's.",
-                "with PyCUDA, import pycuda.autoprimaryctx instead of pycuda.autoinit; with other "
-                "libraries, use the primary context of the GPU",
-            )
+        for plane in frame.planes:
+            ordinal = self._device.ordinal_of(plane.address)
+            if ordinal != self._device.ordinal:
+                raise lies_elsewhere(ordinal, self._device.ordinal)
+            if self._device.is_foreign(plane.address):
+                raise DataError(
+                    "a frame lies in the memory of another CUDA context than the inspector's.",
+                    "with PyCUDA, import pycuda.autoprimaryctx instead of pycuda.autoinit; with "
+                    "other libraries, use the primary context of the GPU",
+                )
 
     def _views(self) -> list[Pixels]:
         """Where the views of all frames lie on the device."""
@@ -371,7 +374,7 @@ def plan_of(geometry: Geometry, model: ModelConfig) -> Plan:
     Raises:
         DataError: it is NV12, whose planes cannot be cut or padded, and the model does.
     """
-    if geometry.pixel_format == "nv12" and not is_plain(model.framing):
+    if geometry.pixel_format in NV12 and not is_plain(model.framing):
         raise DataError(
             "NV12 frames cannot be tiled or padded.", "convert them to BGR, or use grey frames"
         )

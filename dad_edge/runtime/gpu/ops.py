@@ -32,10 +32,13 @@ from dad_edge.model import diffusion
 from dad_edge.runtime.gpu.driver import Buffer, Device, Module, Stream
 from dad_edge.runtime.seams import Element
 
-PixelFormat = Literal["bgr", "rgb", "grey", "nv12"]
+PixelFormat = Literal["bgr", "rgb", "grey", "nv12", "nv12-bt709"]
+"""Of a frame. NV12 has its colours by ITU-R BT.601 or BT.709, in limited range; cameras and
+decoders of 720 lines and more usually give BT.709."""
+NV12: tuple[PixelFormat, ...] = ("nv12", "nv12-bt709")
 
 ELEMENT_BYTES: dict[Element, int] = {"f32": 4, "f16": 2}
-_FORMATS: dict[PixelFormat, int] = {"bgr": 0, "rgb": 1, "grey": 2, "nv12": 3}
+_FORMATS: dict[PixelFormat, int] = {"bgr": 0, "rgb": 1, "grey": 2, "nv12": 3, "nv12-bt709": 4}
 _THREADS = 256
 _SCORE_THREADS = 1024
 _DIGITS, _BINS = 3, 2048

@@ -122,6 +122,29 @@ def test_the_stream_that_writes_a_frame_is_waited_for(
         assert_same([inspector.inspect(target)], [expected])
 
 
+@pytest.mark.parametrize("padding", [0, 6])
+def test_nv12_comes_in_one_piece_or_in_two_planes(
+    fused: Open, bundle: Bundle, driver: FakeDriver, padding: int
+) -> None:
+    inspector = fused()
+    device = inspector._device
+    nv12 = np.random.default_rng(1).integers(0, 256, (72, 64), dtype=np.uint8)
+    luma, chroma = np.ascontiguousarray(nv12[:48]), np.ascontiguousarray(nv12[48:])
+    expected = reference(bundle).inspect(cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12))
+    assert_same([inspector.inspect((luma, chroma), "nv12")], [expected])
+    on_device = OnDevice(device, luma, padding), OnDevice(device, chroma, 2 * padding)
+    alive = [weakref.ref(plane) for plane in on_device]
+    lane = inspector.submit([on_device], "nv12")
+    del on_device
+    assert all(plane() is not None for plane in alive), "held until they are copied"
+    assert_same(inspector.collect(lane), [expected])
+    with pytest.raises(DataError, match="one plane of an NV12 frame lies on the GPU"):
+        inspector.inspect((luma, OnDevice(device, chroma)), "nv12")
+    for planes in ((luma, luma), (luma,), (), (luma[:47], chroma), (luma, chroma[:, :32])):
+        with pytest.raises(DataError, match="NV12 in planes must be luma"):
+            inspector.inspect(planes, "nv12")
+
+
 def test_a_frame_on_the_device_is_held_until_it_is_copied(fused: Open) -> None:
     inspector = fused()
     frame = OnDevice(inspector._device, frames_of((48, 64))[0])

@@ -3,8 +3,8 @@
     python -m benchmarks.engine_traffic --sizes nano edge --out benchmarks/results
 
 Builds both networks of every size in every form, as exported and as `dad-edge build` writes them
-for TensorRT, for one architecture and one frame. Needs PyTorch to export and TensorRT-RTX, but no
-GPU. Writes traffic_<device>_<date>.json and prints the rows as Markdown.
+for TensorRT, for one frame and every architecture. Needs PyTorch to export and TensorRT-RTX, but no
+GPU. Writes traffic_<sizes>_<device>_<date>.json and prints the rows as Markdown.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ COLUMNS = {
     "size": "size",
     "network": "network",
     "form": "form",
+    "capability": "for",
     "activation_mb": "MB between layers",
     "float_mb": "of it FP32",
     "weight_mb": "MB of weights",
@@ -92,27 +94,26 @@ def bundle_of(size: SizeName) -> Bundle:
     return guessed(untrained_bundle(RECIPES[size].model), "average")
 
 
-def rows_of_size(size: SizeName, capability: str, work: Path) -> list[dict[str, Any]]:
-    """One row a network and form; a build that fails costs its row."""
-    bundle, rows = bundle_of(size), []
+def rows_of_size(
+    size: SizeName, capabilities: Sequence[str], work: Path
+) -> Iterator[dict[str, Any]]:
+    """One row a network, form and architecture; a build that fails costs its row."""
+    bundle = bundle_of(size)
     assert bundle.calibration is not None
-    for network in (DENOISER, SEGMENTER):
-        model = load_graph(bundle.path / network)
-        for form, write in FORMS.items():
-            row: dict[str, Any] = {"size": size, "network": network.removesuffix(".onnx")}
-            row |= {"form": form, "image_size": bundle.model.image_size}
-            try:
-                graph = write(model, bundle.calibration.ranges[network])
-                traffic = plan_traffic(graph, rows_of(bundle.model, network), capability, work)
-            except DadEdgeError as error:
-                rows.append(row | {"error": error.message})
-                continue
-            found = asdict(traffic)
-            for part in ("activation", "float", "weight"):
-                row[f"{part}_mb"] = round(found.pop(f"{part}_bytes") / 1e6, 1)
-            rows.append(row | found)
-            print(rows[-1], file=sys.stderr, flush=True)
-    return rows
+    for network, form, capability in product((DENOISER, SEGMENTER), FORMS, capabilities):
+        row: dict[str, Any] = {"size": size, "network": network.removesuffix(".onnx")}
+        row |= {"form": form, "capability": capability, "image_size": bundle.model.image_size}
+        try:
+            model = load_graph(bundle.path / network)
+            graph = FORMS[form](model, bundle.calibration.ranges[network])
+            traffic = plan_traffic(graph, rows_of(bundle.model, network), capability, work)
+        except DadEdgeError as error:
+            yield row | {"error": error.message}
+            continue
+        found = asdict(traffic)
+        for part in ("activation", "float", "weight"):
+            row[f"{part}_mb"] = round(found.pop(f"{part}_bytes") / 1e6, 1)
+        yield row | found
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -127,16 +128,16 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=list(RECIPES), default=["nano", "edge"])
-    parser.add_argument("--compute-capability", default="8.9")
+    parser.add_argument("--compute-capabilities", nargs="+", default=["8.9"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     version = load_tensorrt("tensorrt-rtx").__version__
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row
-            for size in options.sizes
-            for row in rows_of_size(size, options.compute_capability, Path(folder))
-        ]
+        for size in options.sizes:
+            for row in rows_of_size(size, options.compute_capabilities, Path(folder)):
+                rows.append(row)
+                print(row, file=sys.stderr, flush=True)
     environment = describe()
     result = {
         "schema_version": 1,
@@ -144,11 +145,10 @@ def main() -> None:
         "date": date.today().isoformat(),
         "device": environment["device"],
         "tensorrt_rtx": version,
-        "compute_capability": options.compute_capability,
         "rows": rows,
         "environment": environment,
     }
-    path = result_file(options.out, "traffic", environment["device"])
+    path = result_file(options.out, "traffic", environment["device"], "-".join(options.sizes))
     write_json(path, result)
     print(markdown(rows))
     print(path)

@@ -120,7 +120,8 @@ class Inspector(ABC):
                     image, restored = image[0], restored[0]
                 heat = heat_of(score_map)
                 found.append(self._inspection(score, score_map, heat, image, restored))
-        computed.stage_ms["pool"] += (time.perf_counter() - started) * 1e3
+        if computed.stage_ms:
+            computed.stage_ms["pool"] += (time.perf_counter() - started) * 1e3
         for inspection in found:
             inspection.stage_ms.update(computed.stage_ms)
         return found

@@ -37,6 +37,7 @@ def open_inspector(
     fresh_noise: bool = False,
     threads: int | None = None,
     pictures: bool = True,
+    stage_times: bool = True,
 ) -> Inspector:
     """An inspector for a bundle: the fastest that is known to be right on this machine.
 
@@ -50,6 +51,8 @@ def open_inspector(
         threads: threads that compute on a CPU; all usable cores if None.
         pictures: whether inspections have `image` and `restored`; on a GPU, leaving them out saves
             most of what comes back from it.
+        stage_times: whether inspections have `stage_ms`; on a GPU, leaving them out saves the
+            events between the stages.
 
     Raises:
         DataError: the bundle's ignore mask cannot be used.
@@ -65,7 +68,12 @@ def open_inspector(
         bundle = open_bundle(Path(bundle))
     choice = choose_engine(bundle, engine)
     return open_choice(
-        choice, seed=seed, fresh_noise=fresh_noise, threads=threads, pictures=pictures
+        choice,
+        seed=seed,
+        fresh_noise=fresh_noise,
+        threads=threads,
+        pictures=pictures,
+        stage_times=stage_times,
     )
 
 

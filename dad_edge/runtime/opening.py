@@ -32,10 +32,18 @@ def open_choice(
     fresh_noise: bool = False,
     threads: int | None = None,
     pictures: bool = True,
+    stage_times: bool = True,
 ) -> Inspector:
     """An inspector with the engine and the thresholds of a choice; see `open_inspector`."""
     if choice.sidecar is not None and choice.sidecar.runtime not in CPU_RUNTIMES:
-        return _open_on_gpu(choice, choice.sidecar, seed, fresh_noise, pictures)
+        return _open_on_gpu(
+            choice,
+            choice.sidecar,
+            seed,
+            fresh_noise=fresh_noise,
+            pictures=pictures,
+            stage_times=stage_times,
+        )
     bundle = choice.bundle
     denoiser, segmenter = _cpu_engines(bundle, choice.sidecar, threads)
     return HostInspector(
@@ -101,8 +109,9 @@ def _cpu_engines(
 
 
 def _open_on_gpu(
-    choice: EngineChoice, sidecar: Sidecar, seed: int, fresh_noise: bool, pictures: bool
+    choice: EngineChoice, sidecar: Sidecar, seed: int, **options: bool
 ) -> FusedInspector:
+    """The fused runtime; the options are those of `FusedInspector`."""
     bundle = choice.bundle
     keep = keep_mask(bundle.model, bundle.ignore)
     folder = bundle.path / ENGINES / sidecar.name
@@ -132,7 +141,6 @@ def _open_on_gpu(
             denoiser,
             segmenter,
             choice.image_threshold,
-            fresh_noise=fresh_noise,
             ignore=bundle.ignore,
-            pictures=pictures,
+            **options,
         )

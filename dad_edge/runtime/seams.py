@@ -121,4 +121,5 @@ class Inspection:
     restored: NDArray[np.float32]
     """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0; (3,0,0) as above."""
     stage_ms: dict[str, float]
-    """Milliseconds of each step, shared by the frames of a batch."""
+    """Milliseconds of each step, shared by the frames of a batch; empty where a GPU was not to
+    take them."""

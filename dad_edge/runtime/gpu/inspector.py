@@ -51,6 +51,7 @@ class FusedInspector(Inspector):
         fresh_noise: bool = False,
         ignore: Mask | None = None,
         pictures: bool = True,
+        stage_times: bool = True,
     ) -> None:
         """
         Args:
@@ -64,6 +65,7 @@ class FusedInspector(Inspector):
             ignore: (H,W) of any size, laid over every frame: True where nothing is inspected. It
                 cannot be changed later.
             pictures: whether inspections have their image and x̂0.
+            stage_times: whether they have the time of every stage, for which the GPU takes notes.
 
         Raises:
             ModelError: the networks and the kernels are for different types of elements.
@@ -79,7 +81,8 @@ class FusedInspector(Inspector):
         self._device = device
         self._ops = ops
         self._engines = (denoiser, segmenter)
-        self._fresh_noise, self._pictures = fresh_noise, pictures
+        self._fresh_noise = fresh_noise
+        self._pictures, self._stage_times = pictures, stage_times
         self._counter = 0
         self._streams = (device.stream(), device.stream())
         self._scratch = Scratch(device, self._streams[1])
@@ -198,10 +201,17 @@ class FusedInspector(Inspector):
         views = sum(len(of.frame_boxes) for of in (plan_of(g, self._model) for g in key))
         batches = self._chunks(views)
         with self._device.all_or_nothing():
-            shared = self._scratch, *self._streams
-            lanes.append(
-                Lane(self._device, self._ops, key, batches, *shared, pictures=self._pictures)
+            lane = Lane(
+                self._device,
+                self._ops,
+                key,
+                batches,
+                self._scratch,
+                *self._streams,
+                pictures=self._pictures,
+                stage_times=self._stage_times,
             )
+        lanes.append(lane)
         return lanes[-1]
 
     def _chunks(self, views: int) -> list[Batch]:

@@ -118,6 +118,7 @@ class Lane:
         work: Stream,
         *,
         pictures: bool,
+        stage_times: bool,
     ) -> None:
         """
         Args:
@@ -130,6 +131,7 @@ class Lane:
             work: stream of everything else.
             pictures: whether image and x̂0 come back too, 24 bytes a pixel or 12 in half precision
                 beside the 5 of the score map and its heat map.
+            stage_times: whether the time of every stage is taken.
 
         Raises:
             DataError: NV12 frames were to be tiled or padded.
@@ -164,8 +166,10 @@ class Lane:
         """The first of the results that come back; the rest lies behind it."""
         self._results = device.allocate_host(sum(map(self._result_bytes, batches)))
         self._foreign, self._done = device.event(), device.event()
-        self._started, self._arrived = device.event(timing=True), device.event(timing=True)
-        self._ticks = [[device.event(timing=True) for _ in range(len(STAGES) + 1)] for _ in batches]
+        self._stage_times = stage_times
+        self._started, self._arrived = (device.event(timing=stage_times) for _ in range(2))
+        ticks = len(STAGES) + 1 if stage_times else 0
+        self._ticks = [[device.event(timing=True) for _ in range(ticks)] for _ in batches]
         self._owned += [self._results, self._arrived, self._foreign, self._done, self._started]
         self._owned += [event for ticks in self._ticks for event in ticks]
 
@@ -253,7 +257,8 @@ class Lane:
     def _upload(self, frames: Sequence[HostFrame | DeviceFrame]) -> None:
         """Copy to the device what is not there yet, and let the kernels wait for it."""
         device, stream = self._device, self._uploads
-        device.record(self._started, stream)
+        if self._stage_times:
+            device.record(self._started, stream)
         if not device.integrated:
             outside = any(isinstance(frame, HostFrame) for frame in frames)
             size = self._places["end"] if outside else _HEADER
@@ -314,7 +319,7 @@ class Lane:
             marks = iter(ticks)
 
             def mark(marks: Iterator[Event] = marks) -> None:
-                if record is not None:
+                if record is not None and self._stage_times:
                     record(next(marks), self._work)
 
             mark()
@@ -359,6 +364,8 @@ class Lane:
 
     def _times(self) -> dict[str, float]:
         """Milliseconds of every stage; inject has the copy in, pool has the copy out."""
+        if not self._stage_times:
+            return {}
         elapsed = self._device.elapsed_ms
         times = dict.fromkeys(STAGES, 0.0)
         for ticks in self._ticks:

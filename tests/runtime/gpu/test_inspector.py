@@ -186,6 +186,19 @@ def test_pictures_that_nobody_wants_stay_on_the_device(
     assert smallest <= views * plane * (4 + 1) + 8 * 256, "score map and heat map alone"
 
 
+@pytest.mark.parametrize("model", [TINY, TILED], ids=["plain", "tiled"])
+def test_times_that_nobody_wants_are_not_taken(
+    fused: Open, bundle: Bundle, driver: FakeDriver, model: ModelConfig
+) -> None:
+    inspector, frames = fused(model, stage_times=False), frames_of((48, 64), (48, 64))
+    for _ in range(2):
+        found = inspector.inspect_batch(frames)
+        assert_same(found, reference(bundle, model).inspect_batch(frames))
+    assert found[0].stage_ms == {}
+    assert driver.calls["cuEventElapsedTime"] == driver.calls["cuEventRecordWithFlags"] == 0
+    assert not any(event.timing for event in driver.live["event"].values())
+
+
 def test_two_frames_are_on_their_way_at_once(fused: Open, bundle: Bundle) -> None:
     inspector, expected = fused(), reference(bundle)
     frames = frames_of(*[(48, 64)] * 4)

@@ -16,8 +16,12 @@ MOVES_NOTHING = 1000
 
 _LAYER = re.compile(r"Name: ([^,]+), LayerType: (\w+), Inputs: (.*)")
 _TENSOR = re.compile(r"Dimensions: \[([^\]]*)\].*?Datatype: (\w+)")
-_ELEMENT_BYTES = {"Bool": 1, "FP8": 1, "Int8": 1, "UInt8": 1, "Half": 2, "BFloat16": 2, "Int64": 8}
-"""Of the types that have not four bytes."""
+_ELEMENT_BYTES = {
+    **dict.fromkeys(("Bool", "FP8", "Int8", "UInt8"), 1),
+    **dict.fromkeys(("BFloat16", "Half"), 2),
+    **dict.fromkeys(("Float", "Int32"), 4),
+    "Int64": 8,
+}
 _SOFTMAX = re.compile(r"Exp\w*Sum")
 """In the name of a kernel that normalises the weights of an attention by itself."""
 
@@ -62,8 +66,14 @@ def read_layers(text: str, rows: int) -> list[EngineLayer]:
     Args:
         text: the message with the list.
         rows: size of the dimensions that the plan leaves open.
+
+    Returns:
+        None of them where the list is written in another way than that of TensorRT-RTX 1.7.
     """
-    return [_layer(name, kind, rest, rows) for name, kind, rest in _LAYER.findall(text)]
+    try:
+        return [_layer(name, kind, rest, rows) for name, kind, rest in _LAYER.findall(text)]
+    except KeyError:  # a type of another name: any number made of it would be wrong
+        return []
 
 
 def traffic_of(layers: Sequence[EngineLayer]) -> Traffic:
@@ -95,7 +105,7 @@ def _layer(name: str, kind: str, rest: str, rows: int) -> EngineLayer:
 def _tensors(text: str, rows: int) -> list[tuple[int, str]]:
     """Bytes and type of every tensor in a part of a line."""
     return [
-        (_elements(sides, rows) * _ELEMENT_BYTES.get(element, 4), element)
+        (_elements(sides, rows) * _ELEMENT_BYTES[element], element)
         for sides, element in _TENSOR.findall(text)
     ]
 

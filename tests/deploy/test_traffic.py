@@ -48,3 +48,8 @@ def test_all_layers_together() -> None:
 
 def test_what_is_no_list_of_layers_has_none() -> None:
     assert read_layers("Engine generation completed in 7 seconds.", rows=1) == []
+
+
+def test_a_list_that_is_written_in_another_way_is_not_guessed_at() -> None:
+    other = CONVOLUTION.replace("Datatype: Half", "Format/Datatype: Row major linear FP16")
+    assert read_layers("\n".join((SOFTMAX, other)), rows=1) == []

@@ -171,7 +171,7 @@ def _prepare(case: Case, threads: int) -> Callable[[], Inspector]:
 def _open_engine(bundle: Bundle, name: str, threads: int) -> Inspector:
     """An engine as the line opens it but for the scene, which no engine has a part in."""
     choice = replace(choose_engine(bundle, name), scene=None)
-    return open_choice(choice, threads=threads)
+    return open_choice(choice, threads=threads, pictures=False)
 
 
 def built_engine(bundle: Bundle, case: Case) -> tuple[Bundle, str]:

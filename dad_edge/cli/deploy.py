@@ -166,6 +166,8 @@ def build_command(
     with progress_bar(f"building {precision}") as progress:
         sidecar = stage.build(chosen, precision, target, progress, layers)
     say(stage.in_words(sidecar))
+    if warning := stage.predicted_slower(chosen, sidecar):
+        say(warning)
     reports = []
     if reason := why_not_here(sidecar):
         store_proof(chosen, sidecar.name, images)

@@ -20,8 +20,15 @@ from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.fp16_range import check_fp16_range
 from dad_edge.graphs.openvino import for_openvino
 from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
-from dad_edge.kernels.compile import write_cubins
+from dad_edge.graphs.tensorrt import for_tensorrt
+from dad_edge.kernels.compile import (
+    AMPERE_PLUS,
+    check_compiler,
+    supported_architectures,
+    write_cubins,
+)
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
+from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
@@ -35,6 +42,8 @@ from dad_edge.runtime.sidecar import (
     LayerChoice,
     Sidecar,
     device_name,
+    list_engines,
+    read_sidecar,
     this_platform,
     write_sidecar,
 )
@@ -221,6 +230,7 @@ def build(
             peaks.append(peak)
             check_stop(stop)
         digest = bundle.manifest.sha256.get(CALIBRATION)
+        gpu, multiprocessors = _gpu_of(target)
         sidecar = Sidecar(
             format=SIDECAR_FORMAT,
             runtime=target.runtime,
@@ -234,6 +244,8 @@ def build(
             profiles=target.profiles,
             options=target.options,
             platform="" if target.runtime in CPU_RUNTIMES else this_platform(),
+            gpu=gpu,
+            multiprocessors=multiprocessors,
             layers=layers,
             pair_limit=PAIR_LIMITS[_rest(target)] if precision == "int8" else None,
             build_seconds=round(time.perf_counter() - started, 3),
@@ -249,8 +261,25 @@ def _kernels(target: Target, folder: Path, progress: Progress) -> dict[str, str]
     if target.runtime in CPU_RUNTIMES:
         return {}
     progress(0.0, 1.0, "CUDA kernels")
+    if target.runtime == "tensorrt":  # which builds for this machine
+        check_compiler()
     architectures = [f"sm_{capability.replace('.', '')}" for capability in target.capabilities]
+    if target.options.hardware_compatible:
+        known = supported_architectures()
+        architectures = [arch for arch in AMPERE_PLUS if arch in known]
     return {path.name: sha256_of(path) for path in write_cubins(folder, architectures)}
+
+
+def _gpu_of(target: Target) -> tuple[str, int]:
+    """Name and multiprocessors of the GPU that a plan is tied to; an empty name if to none.
+
+    TensorRT times its kernels on the GPU at hand. Hardware-compatible plans and those that are made
+    ahead of time are for all GPUs of their compute capabilities.
+    """
+    gpus = describe_nvidia()["gpus"]
+    if target.runtime != "tensorrt" or target.options.hardware_compatible or not gpus:
+        return "", 0
+    return gpus[0]["name"], gpus[0]["multiprocessors"]
 
 
 def _runtime_version(runtime: RuntimeName) -> str:
@@ -285,6 +314,7 @@ def _build_network(
         write_whole(path, model.SerializeToString(deterministic=True))
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
         return file, peak_memory_mib()
+    model = for_tensorrt(model)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(
         name=graph,
@@ -304,7 +334,13 @@ def _build_network(
         stop,
         lambda done, total, phase="": progress(done, total, f"{graph}: {phase}"),
     )
-    return EngineFile(name=path.name, sha256=built.sha256, bytes=built.bytes), built.peak_memory_mib
+    file = EngineFile(
+        name=path.name,
+        sha256=built.sha256,
+        bytes=built.bytes,
+        traffic_bytes=built.traffic.all_bytes if built.traffic else None,
+    )
+    return file, built.peak_memory_mib
 
 
 def _timing_cache(target: Target, version: str) -> str | None:
@@ -329,7 +365,26 @@ def build_json(bundle: Bundle, sidecar: Sidecar) -> dict[str, Any]:
 def in_words(sidecar: Sidecar) -> str:
     """The outcome for a person."""
     sizes = ", ".join(f"{f.name} {f.bytes / 2**20:.1f} MiB" for f in sidecar.files.values())
+    moved = sidecar.traffic_bytes
     return (
         f"engine: {sidecar.name} ({sizes}) built in {sidecar.build_seconds:.1f} s, "
         f"peak memory {sidecar.peak_memory_mib:.0f} MiB"
+        + (f"; a frame moves {moved / 1e6:.0f} MB" if moved else "")
+    )
+
+
+def predicted_slower(bundle: Bundle, sidecar: Sidecar) -> str | None:
+    """Why an INT8 engine is likely slower than the FP16 engine beside it, in words, or None.
+
+    What limits these networks on a GPU is memory, and the builder tells what each layer moves.
+    """
+    half = sidecar.name.removesuffix(sidecar.precision) + "fp16"
+    if sidecar.precision != "int8" or half not in list_engines(bundle):
+        return None
+    ours, theirs = sidecar.traffic_bytes, read_sidecar(bundle, half).traffic_bytes
+    if ours is None or theirs is None or ours <= theirs:
+        return None
+    return (
+        f"slower than FP16, most likely: a frame moves {ours / 1e6:.0f} MB through memory, and "
+        f"{theirs / 1e6:.0f} MB in engine '{half}'; time both with 'dad-edge bench'"
     )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from io import TextIOBase
 from typing import IO
 
+_LIST_OF_LAYERS = "LayerType: "
+"""What only a message with layers contains."""
+
 
 @dataclass(slots=True)
 class _Phase:
@@ -61,6 +64,8 @@ class BuildLog:
     """Characters after which notes and warnings are only counted."""
 
     def __init__(self, file: IO[str] | TextIOBase) -> None:
+        self.layers = ""
+        """The builder's list of the layers of a plan, the last one if it gave several."""
         self._file = file
         self._written = 0
         self._left_out = 0
@@ -71,6 +76,11 @@ class BuildLog:
             self._left_out += 1
             return
         self._write("warning: " if warning else "", message)
+
+    def detail(self, message: str) -> None:
+        """Keep the list of layers, and nothing else: a builder tells hundreds of thousands."""
+        if _LIST_OF_LAYERS in message:
+            self.layers = message
 
     def problem(self, message: str) -> None:
         """Write an error."""

@@ -84,7 +84,7 @@ def build_plan(
         config.add_optimization_profile(profile)
     _set_options(trt, config, job.options)
     if job.runtime == "tensorrt-rtx":
-        _set_capabilities(trt, config, job.capabilities)
+        _set_rtx_options(trt, config, job.capabilities)
     elif job.timing_cache:
         _set_timing_cache(config, Path(job.timing_cache))
     monitor = _monitor(trt, stop, progress)
@@ -119,6 +119,8 @@ def supported_capabilities(trt: Any) -> list[str]:
 
 
 def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
+    # The builder then lists what every layer reads and writes, and a profiler can name it.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     # What the graph keeps in FP32 is there for its precision; TF32 has no more of it than FP16.
     config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:
@@ -148,7 +150,9 @@ def _keep_timing_cache(config: Any, path: Path) -> None:
         write_whole(path, bytes(cache.serialize()))
 
 
-def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+def _set_rtx_options(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+    # Else a plan may allocate while it runs, which cannot be captured in a CUDA graph.
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     known = supported_capabilities(trt)
     for capability in capabilities:
         if capability not in known:

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dad_edge import errors
 from dad_edge.deploy.phases import BuildLog
 from dad_edge.deploy.plan import PlanJob, build_plan, check_stop
+from dad_edge.deploy.traffic import Traffic, read_layers, traffic_of
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, StorageError, writing
 from dad_edge.files import sha256_of, write_whole
@@ -45,6 +46,8 @@ class BuiltPlan:
     bytes: int
     peak_memory_mib: float
     """Largest memory of the process that built it."""
+    traffic: Traffic | None = None
+    """What one pass moves for one frame; None where the builder does not list its layers."""
 
 
 def build_in_process(
@@ -76,7 +79,8 @@ def build_in_process(
         raise _error_of(last["error"])
     if last["bytes"] != path.stat().st_size or last["sha256"] != sha256_of(path):
         raise StorageError(f"{path.name} was not written whole.", "check the disk, build again")
-    return BuiltPlan(last["sha256"], last["bytes"], last["peak_memory_mib"])
+    traffic = Traffic(**last["traffic"]) if last["traffic"] else None
+    return BuiltPlan(last["sha256"], last["bytes"], last["peak_memory_mib"], traffic)
 
 
 def _run(order: Path, stop: StopRequest, progress: Progress) -> dict[str, Any]:
@@ -179,6 +183,7 @@ def main() -> None:
                 "bytes": len(plan),
                 "sha256": hashlib.sha256(plan).hexdigest(),
                 "peak_memory_mib": peak_memory_mib(),
+                "traffic": _traffic(job, log),
             }
         except DadEdgeError as error:
             outcome = {
@@ -192,3 +197,9 @@ def main() -> None:
     log.close()
     with suppress(BrokenPipeError):
         tell(outcome)
+
+
+def _traffic(job: PlanJob, log: BuildLog) -> dict[str, int] | None:
+    """What a frame moves, of the rows that the smallest profile starts at."""
+    layers = read_layers(log.layers, rows=min(least for least, _, _ in job.profiles))
+    return asdict(traffic_of(layers)) if layers else None

@@ -177,6 +177,8 @@ def _backends(answers: dict[str, dict[str, Any]], nvidia: dict[str, Any]) -> Ite
     cuda = answers["cuda"]
     if (absent := _absent(group, "CUDA kernels", cuda, "cuda")) is not None:
         yield absent
+    elif cuda["gpu"] and cuda["why"]:
+        yield Check(group, "CUDA kernels", "problem", cuda["why"], cuda["next_step"])
     elif cuda["gpu"]:
         yield Check(group, "CUDA kernels", "ok", f"cuda-core {cuda['version']} on {cuda['gpu']}")
     else:

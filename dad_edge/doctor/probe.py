@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dad_edge.errors import DadEdgeError
 from dad_edge.machine.child import python_command
 from dad_edge.machine.windows import window_toolkit
 from dad_edge.packages import is_part_of_installed, load, reason_of
@@ -97,7 +98,7 @@ def _builder(module: str) -> dict[str, Any]:
 
 
 def probe_cuda() -> dict[str, Any]:
-    """cuda-core: compile a kernel, and open the first GPU."""
+    """cuda-core: compile a kernel; where there is a GPU, load this project's and run them on it."""
     core: Any = load("cuda.core")
     facts: dict[str, Any] = {"version": core.__version__, "compiles": True, "compile_error": None}
     facts |= {"gpu": None, "why": None}
@@ -111,6 +112,13 @@ def probe_cuda() -> dict[str, Any]:
         facts["gpu"] = core.Device(0).name
     except Exception as error:
         facts["why"] = _last_line(str(error)) or type(error).__name__
+        return facts
+    from dad_edge.runtime.gpu.trial import try_kernels
+
+    try:
+        try_kernels()
+    except DadEdgeError as error:
+        facts |= {"why": error.message, "next_step": error.next_step}
     return facts
 
 

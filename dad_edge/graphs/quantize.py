@@ -36,6 +36,9 @@ INT8_LIMIT = 127
 PAIR_LIMITS: Mapping[Rest, int | None] = {"fp32": CPU_PAIR_LIMIT, "fp16": None}
 """Largest sum of the magnitudes of two weights of a channel, by the precision of the layers that
 INT8 leaves alone: FP32 on CPUs, FP16 on GPUs, whose sums have 32 bits and need no limit."""
+ONE_WEIGHT_SCALE: Mapping[Rest, bool] = {"fp32": False, "fp16": True}
+"""Whether the weights of a convolution share one scale. With one for each channel TensorRT writes
+what a convolution computes in FP32, for another kernel to scale: more traffic than in FP16."""
 LARGEST_FP16 = 65504.0
 CALIBRATE = "run 'dad-edge calibrate --data FOLDER_OF_GOOD_PARTS'"
 
@@ -67,7 +70,13 @@ def typed_graph(
             raise ModelError(
                 f"{bundle.path} has no activation ranges for {name}; INT8 needs them.", CALIBRATE
             )
-        model = to_int8(model, ranges, keep_float, pair_limit=PAIR_LIMITS[rest])
+        model = to_int8(
+            model,
+            ranges,
+            keep_float,
+            pair_limit=PAIR_LIMITS[rest],
+            one_weight_scale=ONE_WEIGHT_SCALE[rest],
+        )
     if precision == "fp16" or (precision == "int8" and rest == "fp16"):
         model = to_fp16(model)
     if problems := lint(model):
@@ -186,12 +195,14 @@ def to_int8(
     keep_float: Collection[str] = (),
     *,
     pair_limit: int | None = None,
+    one_weight_scale: bool = False,
 ) -> onnx.ModelProto:
     """The graph with explicit Q/DQ nodes at the inputs of its 2-D convolutions.
 
-    Symmetric, zero point 0; activations per tensor, weights per output channel. The first and the
-    last convolution stay float, and so do biases. Every scale is a number that FP16 can hold, so
-    the rest of the graph may be made FP16 afterwards without moving a quantization level.
+    Symmetric, zero point 0; activations per tensor, weights per output channel or, where a runtime
+    computes that faster, all of a convolution with one scale. The first and the last convolution
+    stay float, and so do biases. Every scale is a number that FP16 can hold, so the rest of the
+    graph may be made FP16 afterwards without moving a quantization level.
 
     Args:
         model: the FP32 graph.
@@ -199,6 +210,7 @@ def to_int8(
         keep_float: layers that stay float as well, by `layer_name`.
         pair_limit: largest sum of the magnitudes of any two quantized weights of a channel; no
             limit if None.
+        one_weight_scale: whether the weights of a convolution share one scale.
 
     Raises:
         ModelError: a convolution's input has no range, or `keep_float` names no layer.
@@ -245,14 +257,15 @@ def to_int8(
             node.input[0] = f"{source}_dq"
             if f"{weight}_q" not in added:
                 values = numpy_helper.to_array(weights[weight])
-                scales = _scales(_weight_steps(values, pair_limit))
-                levels = _whole(values / scales[:, None, None, None]).astype(np.int8)
+                steps = _weight_steps(values, pair_limit)
+                scales = _scales(steps.max() if one_weight_scale else steps)
+                levels = _whole(values / scales.reshape(-1, 1, 1, 1)).astype(np.int8)
                 dequantize(
                     constant(f"{weight}_q", levels),
                     constant(f"{weight}_scale", scales),
-                    constant(f"{weight}_zero", np.zeros(len(scales), np.int8)),
+                    constant(f"{weight}_zero", np.zeros(scales.shape, np.int8)),
                     f"{weight}_dq",
-                    0,
+                    None if one_weight_scale else 0,
                 )
             node.input[1] = f"{weight}_dq"
         nodes.append(node)

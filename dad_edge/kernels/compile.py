@@ -15,6 +15,7 @@ from typing import Any
 
 from dad_edge.errors import DeviceError, MissingDependency, require, writing
 from dad_edge.machine.environment import user_cache
+from dad_edge.machine.gpu import describe_nvidia
 
 KERNELS = ("inject", "restore", "pool")
 """The kernel files; the kernels inside are listed at the top of each."""
@@ -33,6 +34,11 @@ ARCHITECTURES = (
     "sm_121",  # GB10
 )
 """What a bundle is built for by default. Each needs an NVRTC that knows it: sm_110 needs 13.0."""
+
+AMPERE_PLUS = tuple(
+    arch for arch in ARCHITECTURES if int(arch[3:]) >= 80 and arch not in ("sm_87", "sm_110")
+)
+"""Those that a hardware-compatible plan runs on: from Ampere on, Jetsons excepted."""
 
 _FOLDER = Path(__file__).parent
 _STANDARD = "c++17"
@@ -91,6 +97,20 @@ def write_cubins(folder: Path, architectures: Sequence[str]) -> list[Path]:
     return paths
 
 
+def supported_architectures() -> tuple[str, ...]:
+    """Architectures that the installed NVRTC compiles for, such as ``"sm_87"``.
+
+    Raises:
+        MissingDependency, DeviceError: see `compile_cubin`.
+    """
+    nvrtc = require("cuda.bindings.nvrtc", "cuda", "compile the CUDA kernels")
+    _nvrtc_version()  # with its errors in words
+    status, numbers = nvrtc.nvrtcGetSupportedArchs()
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise DeviceError(f"NVRTC does not tell what it supports: {status}.", "reinstall NVRTC")
+    return tuple(f"sm_{number}" for number in numbers)
+
+
 def find_cubin(name: str, arch: str, folder: Path | None) -> bytes:
     """Machine code of one kernel file: compiled ahead of time if it is there, else compiled now.
 
@@ -100,12 +120,33 @@ def find_cubin(name: str, arch: str, folder: Path | None) -> bytes:
         folder: that `write_cubins` filled, if there is one.
 
     Raises:
-        MissingDependency, DeviceError: see `compile_cubin`.
+        MissingDependency, DeviceError: see `compile_cubin` and `check_compiler`.
     """
     path = folder / f"{name}-{arch}.cubin" if folder else None
     if path is not None and path.is_file():
         return path.read_bytes()
+    check_compiler()
     return compile_cubin(name, arch)
+
+
+def check_compiler() -> None:
+    """Refuse a compiler that is too new for the driver of this machine, if there is one.
+
+    A driver loads machine code of every minor version of its CUDA, and of no later major version.
+
+    Raises:
+        MissingDependency: NVRTC is not installed.
+        DeviceError: the driver would not load what NVRTC compiles.
+    """
+    driver = describe_nvidia()["cuda_version"]
+    major, minor = _nvrtc_version()
+    if driver is not None and major > int(driver.split(".")[0]):
+        raise DeviceError(
+            f"NVRTC {major}.{minor} compiles kernels that this driver cannot load: it runs CUDA "
+            f"{driver}.",
+            "on a Jetson with JetPack 6 install 'dad-edge[jetpack6]'; elsewhere update the driver, "
+            "or: pip install 'cuda-bindings<13' nvidia-cuda-nvrtc-cu12",
+        )
 
 
 def _fingerprint(name: str, arch: str, version: tuple[int, int]) -> str:

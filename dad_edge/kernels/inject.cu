@@ -7,7 +7,7 @@
 //           `frame_stride` bytes from frame to frame; BGR, RGB, GREY, or NV12 (even height and
 //           width; the chroma rows begin `chroma_offset` bytes after the frame does, same pitch).
 //           A launch fills rows first .. of a batch of B: cameras whose frames differ in size
-//           share a batch by one launch each.
+//           share a batch by one launch each. NV12 is ITU-R BT.601, NV12_709 the same in BT.709.
 //   image   (B,3,S,S) RGB
 //   x_t     (L*B,3,S,S), row l * B + b
 //   broken  (B) unsigned, set to 0: whether a network gave a value that is not finite
@@ -21,7 +21,7 @@
 #include "philox.cuh"
 #include "tensor.cuh"
 
-enum PixelFormat { BGR = 0, RGB = 1, GREY = 2, NV12 = 3 };
+enum PixelFormat { BGR = 0, RGB = 1, GREY = 2, NV12 = 3, NV12_709 = 4 };
 
 // The source pixels of one output position along one axis, with whole-number weights.
 struct Taps {
@@ -66,13 +66,17 @@ __device__ inline Taps linear_taps(int out, int in, int size) {
     return taps;
 }
 
-// ITU-R BT.601, limited range, in 20-bit fixed point: one channel (0 R, 1 G, 2 B) of one pixel.
-__device__ inline unsigned nv12_channel(unsigned luma, unsigned cb, unsigned cr, int channel) {
-    const int y = 1220542 * ((int)luma > 16 ? (int)luma - 16 : 0) + (1 << 19);
+// Limited range, in 20-bit fixed point: one channel (0 R, 1 G, 2 B) of one pixel. BT.601 has the
+// rounded factors that OpenCV has.
+__device__ inline unsigned nv12_channel(unsigned luma, unsigned cb, unsigned cr, int channel,
+                                        bool bt709) {
+    const int bright = (int)luma > 16 ? (int)luma - 16 : 0;
+    const int y = (bt709 ? 1220945 : 1220542) * bright + (1 << 19);
     const int u = (int)cb - 128, v = (int)cr - 128;
-    const int colour = channel == 0   ? 1673527 * v
-                       : channel == 1 ? -852492 * v - 409993 * u
-                                      : 2116026 * u;
+    const int colour = channel == 0   ? (bt709 ? 1879825 : 1673527) * v
+                       : channel == 1 ? (bt709 ? -558796 : -852492) * v
+                                            - (bt709 ? 223607 : 409993) * u
+                                      : (bt709 ? 2215014 : 2116026) * u;
     const int value = (y + colour) >> 20;
     return value < 0 ? 0 : value > 255 ? 255 : value;
 }
@@ -94,9 +98,10 @@ __device__ __noinline__ float resample(const unsigned char *frame, long long pit
         unsigned line_sum = 0;
         for (int x = xs.first; x <= xs.last; x++) {
             unsigned value = line[x * step + place];
-            if (format == NV12) {
+            if (format >= NV12) {
                 const int pair = x & ~1;
-                value = nv12_channel(value, chroma[pair], chroma[pair + 1], channel);
+                value = nv12_channel(value, chroma[pair], chroma[pair + 1], channel,
+                                     format == NV12_709);
             }
             line_sum += xs.weight(x) * value;
         }

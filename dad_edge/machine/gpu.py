@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 _STATUS = {
     3: "the driver is not initialised",
     35: "the kernel driver is older than its library",
@@ -40,7 +41,7 @@ def driver_cuda_version(cuda: Any) -> str:
 
 
 def list_gpus(cuda: Any) -> list[dict[str, Any]]:
-    """Name, compute capability and memory of every GPU that this process may use.
+    """Name, compute capability, multiprocessors and memory of every GPU this process may use.
 
     Raises:
         CudaProblem: the driver does not start or finds no device.
@@ -57,14 +58,15 @@ def _gpu(cuda: Any, index: int) -> dict[str, Any]:
     _check(cuda.cuDeviceGet(ctypes.byref(device), index))
     _check(cuda.cuDeviceGetName(name, len(name), device))
     _check(cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device))
-    version = []
-    for attribute in (_MAJOR, _MINOR):
+    numbers = []
+    for attribute in (_MAJOR, _MINOR, _MULTIPROCESSORS):
         value = ctypes.c_int()
         _check(cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device))
-        version.append(str(value.value))
+        numbers.append(value.value)
     return {
         "name": name.value.decode(errors="replace"),
-        "compute_capability": ".".join(version),
+        "compute_capability": f"{numbers[0]}.{numbers[1]}",
+        "multiprocessors": numbers[2],
         "memory_gib": round(total.value / 2**30, 1),
     }
 

@@ -123,11 +123,14 @@ def why_not_here(sidecar: Sidecar) -> str | None:
     nvidia = describe_nvidia()
     if not nvidia["gpus"]:
         return str(nvidia["reason"])
+    gpu = nvidia["gpus"][0]
     differences = plan_differences(
         sidecar,
         version=str(load_tensorrt(sidecar.runtime).__version__),
-        capability=nvidia["gpus"][0]["compute_capability"],
+        capability=gpu["compute_capability"],
         platform=this_platform(),
+        gpu=gpu["name"],
+        multiprocessors=gpu["multiprocessors"],
     )
     return "; ".join(differences) or None
 

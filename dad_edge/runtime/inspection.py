@@ -25,9 +25,9 @@ class Computed(NamedTuple):
 
     pooled: Pooled
     image: NDArray[np.float32]
-    """(V,3,S,S), what they saw."""
+    """(V,3,S,S), what they saw; (V,3,0,0) without pictures."""
     restored: NDArray[np.float32]
-    """(V,3,S,S), x̂0 at the largest λ, or the guided one."""
+    """(V,3,S,S), x̂0 at the largest λ, or the guided one; (V,3,0,0) without pictures."""
     stage_ms: dict[str, float]
 
 
@@ -120,10 +120,15 @@ class Inspector(ABC):
                 ignored = ignored_at(self.ignore, of.shape)
                 score = top_mean(score_map[~ignored][None], self._model.top_k)[0]
                 score_map[ignored] = 0
-                pictures = merge(computed.image[own], of), merge(computed.restored[own], of)
+                image, restored = computed.image[own], computed.restored[own]
+                if image.size:
+                    image, restored = merge(image, of), merge(restored, of)
+                else:
+                    image, restored = image[0], restored[0]
                 heat = heat_of(score_map)
-                found.append(self._inspection(score, score_map, heat, *pictures, ignored))
-        computed.stage_ms["pool"] += (time.perf_counter() - started) * 1e3
+                found.append(self._inspection(score, score_map, heat, image, restored, ignored))
+        if computed.stage_ms:
+            computed.stage_ms["pool"] += (time.perf_counter() - started) * 1e3
         for inspection in found:
             inspection.stage_ms.update(computed.stage_ms)
         return found

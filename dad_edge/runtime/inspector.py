@@ -36,6 +36,8 @@ def open_inspector(
     seed: int = 0,
     fresh_noise: bool = False,
     threads: int | None = None,
+    pictures: bool = True,
+    stage_times: bool = True,
 ) -> Inspector:
     """An inspector for a bundle, on the fastest engine that proves itself on this machine.
 
@@ -47,6 +49,10 @@ def open_inspector(
         seed: key of the noise.
         fresh_noise: new noise for every frame; by default the same part always gets the same score.
         threads: threads that compute on a CPU; all usable cores if None.
+        pictures: whether inspections have `image` and `restored`; on a GPU, leaving them out saves
+            most of what comes back from it.
+        stage_times: whether inspections have `stage_ms`; on a GPU, leaving them out saves the
+            events between the stages.
 
     Raises:
         DataError: the bundle's ignore mask cannot be used.
@@ -61,7 +67,14 @@ def open_inspector(
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(Path(bundle))
     choice = choose_engine(bundle, engine)
-    return open_choice(choice, seed=seed, fresh_noise=fresh_noise, threads=threads)
+    return open_choice(
+        choice,
+        seed=seed,
+        fresh_noise=fresh_noise,
+        threads=threads,
+        pictures=pictures,
+        stage_times=stage_times,
+    )
 
 
 def choose_engine(bundle: Bundle, name: str | None = None) -> EngineChoice:

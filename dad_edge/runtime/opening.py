@@ -31,10 +31,20 @@ def open_choice(
     seed: int = 0,
     fresh_noise: bool = False,
     threads: int | None = None,
+    pictures: bool = True,
+    stage_times: bool = True,
 ) -> Inspector:
     """An inspector with the engine, thresholds and scene of a choice; see `open_inspector`."""
     if choice.sidecar is not None and choice.sidecar.runtime not in CPU_RUNTIMES:
-        inspector: Inspector = _open_on_gpu(choice, choice.sidecar, seed, fresh_noise)
+        # The scene is looked for in the picture that the networks see.
+        inspector: Inspector = _open_on_gpu(
+            choice,
+            choice.sidecar,
+            seed,
+            fresh_noise=fresh_noise,
+            pictures=pictures or choice.scene is not None,
+            stage_times=stage_times,
+        )
     else:
         inspector = _open_on_cpu(choice, seed, fresh_noise, threads)
     inspector.scene = choice.scene
@@ -105,8 +115,9 @@ def _cpu_engines(
 
 
 def _open_on_gpu(
-    choice: EngineChoice, sidecar: Sidecar, seed: int, fresh_noise: bool
+    choice: EngineChoice, sidecar: Sidecar, seed: int, **options: bool
 ) -> FusedInspector:
+    """The fused runtime; the options are those of `FusedInspector`."""
     bundle = choice.bundle
     keep = keep_mask(bundle.model, bundle.ignore)
     folder = bundle.path / ENGINES / sidecar.name
@@ -136,6 +147,6 @@ def _open_on_gpu(
             denoiser,
             segmenter,
             choice.image_threshold,
-            fresh_noise=fresh_noise,
             ignore=bundle.ignore,
+            **options,
         )

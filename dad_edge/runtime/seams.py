@@ -71,6 +71,20 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of a network over tensors at fixed addresses, on one stream."""
+
+    enqueue: Callable[[int], None]
+    """Enqueues it, given the address of the memory that it computes in. The second call and later
+    ones allocate nothing and wait for nothing."""
+    scratch_bytes: int = 0
+    """Size of that memory; between two passes other work may write to it."""
+    settle: Callable[[], bool] = lambda: True
+    """To be called when the first pass is over: keeps what the runtime has learned for the next
+    start, and returns whether later passes can be captured in a CUDA graph."""
+
+
 class DeviceEngine(Protocol):
     """One network on a runtime that reads and writes device memory at fixed addresses."""
 
@@ -81,13 +95,8 @@ class DeviceEngine(Protocol):
     max_rows: int | None
     """Largest number of rows (images of the network) at once; None where there is no limit."""
 
-    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
-        """Prepare the network for tensors of so many rows at these addresses.
-
-        Returns:
-            A function that enqueues one pass on the stream. The second call and later ones
-            allocate nothing and wait for nothing, so that they can be captured in a CUDA graph.
-        """
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Pass:
+        """Prepare the network for tensors of so many rows at these addresses, on a stream."""
         ...
 
     def close(self) -> None:
@@ -108,10 +117,11 @@ class Inspection:
     heat: NDArray[np.uint8]
     """(h,w) uint8, fixed scale."""
     image: NDArray[np.float32]
-    """(3,h,w) float32, RGB: what the networks saw."""
+    """(3,h,w) float32, RGB: what the networks saw; (3,0,0) where a GPU leaves pictures out."""
     restored: NDArray[np.float32]
-    """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0."""
+    """(3,h,w) float32, RGB: x̂0 at the largest λ, or the guided x̂0; (3,0,0) as above."""
     stage_ms: dict[str, float]
-    """Milliseconds of each step, shared by the frames of a batch."""
+    """Milliseconds of each step, shared by the frames of a batch; empty where a GPU was not to
+    take them."""
     reason: str | None = None
     """Why the verdict is `invalid`, in a few words; None for other verdicts."""

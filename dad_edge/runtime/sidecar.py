@@ -68,6 +68,8 @@ class EngineFile:
     """File name inside the engine's folder."""
     sha256: str
     bytes: int
+    traffic_bytes: int | None = None
+    """What its layers read and write for one frame; None where the builder does not list them."""
 
     def __post_init__(self) -> None:
         _check_file_name(self.name)
@@ -125,6 +127,10 @@ class Sidecar:
     """A version-compatible plan needs `engine_host_code_allowed` to be opened."""
     platform: str = ""
     """System and processor that a plan is for, such as `Linux-aarch64`; empty for typed graphs."""
+    gpu: str = ""
+    """Name of the GPU that a plan's kernels were chosen on; empty where they fit others too."""
+    multiprocessors: int = 0
+    """Of that GPU; a part of a GPU has its name and fewer of them."""
     layers: LayerChoice = field(default_factory=LayerChoice)
     pair_limit: int | None = None
     """Largest sum of the magnitudes of two INT8 weights of a channel; None without a limit, as in
@@ -152,6 +158,13 @@ class Sidecar:
     def name(self) -> str:
         """Name of the engine's folder."""
         return f"{self.device}-{self.runtime}-{self.runtime_version}-{self.precision}"
+
+    @property
+    def traffic_bytes(self) -> int | None:
+        """What both networks read and write for one frame; None where it is not known."""
+        each = [file.traffic_bytes for file in self.files.values()]
+        known = [size for size in each if size is not None]
+        return sum(known) if known and len(known) == len(each) else None
 
     @property
     def can_saturate(self) -> bool:
@@ -259,7 +272,13 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
 
 
 def plan_differences(
-    sidecar: Sidecar, *, version: str, capability: str, platform: str
+    sidecar: Sidecar,
+    *,
+    version: str,
+    capability: str,
+    platform: str,
+    gpu: str,
+    multiprocessors: int,
 ) -> list[str]:
     """What keeps TensorRT plans from running on a machine, in words.
 
@@ -268,6 +287,8 @@ def plan_differences(
         version: of the runtime there.
         capability: compute capability of the GPU there, such as `8.7`.
         platform: system and processor there, such as `Linux-aarch64`.
+        gpu: name of the GPU there.
+        multiprocessors: of the GPU there.
     """
     differences = []
     built, here = _numbers(sidecar.runtime_version), _numbers(version)
@@ -284,6 +305,11 @@ def plan_differences(
     elif capability not in capabilities_of(sidecar):
         listed = " and ".join(capabilities_of(sidecar))
         differences.append(f"built for compute capability {listed}, here is {capability}")
+    elif sidecar.gpu and (sidecar.gpu, sidecar.multiprocessors) != (gpu, multiprocessors):
+        differences.append(
+            f"built on {sidecar.gpu} with {sidecar.multiprocessors} multiprocessors, here is "
+            f"{gpu} with {multiprocessors}"
+        )
     if sidecar.platform != platform:
         differences.append(f"built for {sidecar.platform}, here is {platform}")
     return differences

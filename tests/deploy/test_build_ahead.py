@@ -26,9 +26,11 @@ from dad_edge.bundle import (
 )
 from dad_edge.config import RECIPES, Fusion, Precision
 from dad_edge.deploy.build import FRAMES, build, find_target
+from dad_edge.graphs.cost import layer_costs
 from dad_edge.graphs.quantize import inner_convolutions, load_graph
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.engines import rows_of
+from dad_edge.runtime.sidecar import Sidecar
 
 CAPABILITIES = ("8.6", "8.9", "12.0")
 
@@ -62,7 +64,7 @@ def _copy(path: Path, folder: Path, fusion: Fusion) -> Bundle:
     return open_bundle(folder)
 
 
-def _build(bundle: Bundle, precision: Precision) -> None:
+def _build(bundle: Bundle, precision: Precision) -> Sidecar:
     sidecar = build(bundle, precision, find_target(capabilities=CAPABILITIES))
     folder = bundle.path / ENGINES / sidecar.name
     assert sidecar.device == "sm86-sm89-sm120"
@@ -73,6 +75,7 @@ def _build(bundle: Bundle, precision: Precision) -> None:
         least = (bundle.path / graph).stat().st_size / 4
         assert size > least, "at least a byte for every weight"
     assert "Engine generation completed" in (folder / "build.log").read_text()
+    return sidecar
 
 
 @pytest.mark.parametrize(
@@ -92,4 +95,11 @@ def test_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dad_edge.bench.untrained import untrained_bundle
 
     made = untrained_bundle(RECIPES["edge"].model)
-    _build(_copy(made.path, tmp_path / "bundle", "average"), "int8")
+    bundle = _copy(made.path, tmp_path / "bundle", "average")
+    sidecar = _build(bundle, "int8")
+    for graph, most in ((DENOISER, 2.2), (SEGMENTER, 2.0)):
+        layers = layer_costs(bundle.path / graph, rows_of(bundle.model, graph))
+        least = 2 * sum(layer.activations for layer in layers)  # in half precision
+        moved = sidecar.files[graph].traffic_bytes
+        assert moved is not None
+        assert moved < most * least, "see tests/benchmarks/test_engine_traffic.py"

@@ -47,6 +47,15 @@ def test_the_log_is_bounded_but_keeps_every_error() -> None:
     assert text.endswith("more messages were left out\n")
 
 
+def test_the_list_of_layers_is_kept_and_the_other_details_are_not() -> None:
+    file = io.StringIO()
+    log = BuildLog(file)
+    for message in ("a tactic", "Layers:\nName: a, LayerType: kgen, ", "another tactic"):
+        log.detail(message)
+    assert log.layers.startswith("Layers:")
+    assert file.getvalue() == ""
+
+
 def test_warnings_are_marked() -> None:
     file = io.StringIO()
     log = BuildLog(file)

@@ -29,6 +29,7 @@ from dad_edge.kernels.compile import KERNELS
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import check_engine
+from dad_edge.runtime.gpu.tensorrt_api import tensorrt_logger
 from dad_edge.runtime.sidecar import KERNEL_FOLDER, BuilderOptions, read_sidecar
 
 API = json.loads((Path(__file__).parents[1] / "support" / "tensorrt_api.json").read_text())
@@ -57,7 +58,7 @@ def _used_members() -> Iterator[tuple[str, str]]:
     for function in tree.body:
         if not isinstance(function, ast.FunctionDef):
             continue
-        if function.name in ("_set_capabilities", "supported_capabilities"):
+        if function.name in ("_set_rtx_options", "supported_capabilities"):
             continue  # of TensorRT-RTX alone; the builds below run them
         for node in ast.walk(function):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -135,6 +136,17 @@ def test_both_networks_build_ahead_of_time_without_a_gpu(tmp_path: Path, precisi
     assert {p.name for p in (folder / KERNEL_FOLDER).iterdir()} == kernels == set(sidecar.kernels)
     with pytest.raises(DeviceError, match="cannot run here"):
         check_engine(bundle, sidecar.name)
+
+
+@rtx
+@pytest.mark.tensorrt
+def test_plans_of_rtx_can_be_captured_in_a_cuda_graph() -> None:
+    """They take all memory from the caller; a plan that cannot would not build."""
+    import tensorrt_rtx as trt
+
+    config = trt.Builder(tensorrt_logger("tensorrt-rtx")).create_builder_config()
+    plan._set_rtx_options(trt, config, ("8.9",))
+    assert config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 @rtx

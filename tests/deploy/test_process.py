@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_networks import make_network_bundle
 
-from dad_edge.bundle import ENGINES, REPORTS, Bundle, open_bundle
+from dad_edge.bundle import DENOISER, ENGINES, REPORTS, SEGMENTER, Bundle, open_bundle
 from dad_edge.deploy import build as stage
 from dad_edge.deploy.build import Target, build, find_target
 from dad_edge.errors import DeviceError, Interrupted
-from dad_edge.runtime.sidecar import BuilderOptions, list_engines, read_sidecar
+from dad_edge.kernels.compile import AMPERE_PLUS, supported_architectures
+from dad_edge.runtime.sidecar import BuilderOptions, EngineFile, list_engines, read_sidecar
 
 STAND_IN = Path(__file__).parents[1] / "support" / "stand_in"
 ROOT = Path(__file__).parents[2]
@@ -86,6 +88,44 @@ def test_a_hardware_compatible_plan_is_named_for_all_its_gpus(bundle: Bundle) ->
     name = build(bundle, "fp16", _target(hardware_compatible=True)).name
     assert name == "ampere-plus-tensorrt-10.3.0-fp16"
     assert _told(bundle)["hardware"] == "AMPERE_PLUS"
+    sidecar = read_sidecar(bundle, name)
+    assert sidecar.gpu == ""
+    architectures = {file.removesuffix(".cubin").split("-")[1] for file in sidecar.kernels}
+    known = set(supported_architectures())
+    assert architectures == set(AMPERE_PLUS) & known >= {"sm_80", "sm_86", "sm_89", "sm_90"}
+    assert "sm_87" not in architectures, "no Jetson opens such a plan"
+
+
+def test_an_int8_engine_that_moves_more_than_fp16_is_said_to(bundle: Bundle) -> None:
+    half = build(bundle, "fp16", _target())
+    frame = 2 * 8 * 10 * 10 * (2 + 4) + 2 * 8 * 8  # of the list that the stand-in gives
+    assert half.traffic_bytes == 2 * frame
+    assert "a frame moves 0 MB" in stage.in_words(half)
+    name = half.name.removesuffix("fp16") + "int8"
+    file = EngineFile(name="a.plan", sha256="", bytes=1, traffic_bytes=half.traffic_bytes)
+    both = {DENOISER: file, SEGMENTER: replace(file, traffic_bytes=3_000_000)}
+    slow = replace(half, precision="int8", files=both)
+    assert slow.name == name
+    warning = stage.predicted_slower(bundle, slow)
+    assert warning is not None
+    assert "a frame moves 3 MB through memory" in warning
+    assert half.name in warning
+    assert stage.predicted_slower(bundle, half) is None
+    fast = replace(slow, files={DENOISER: replace(file, traffic_bytes=1)})
+    assert stage.predicted_slower(bundle, fast) is None
+    unknown = replace(slow, files={**both, DENOISER: replace(file, traffic_bytes=None)})
+    assert stage.predicted_slower(bundle, unknown) is None
+
+
+def test_the_gpu_that_the_kernels_were_chosen_on_is_recorded(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orin = {"name": "Orin", "compute_capability": "8.7", "multiprocessors": 16}
+    monkeypatch.setattr(stage, "describe_nvidia", lambda: {"gpus": [orin]})
+    sidecar = build(bundle, "fp16", _target())
+    assert (sidecar.gpu, sidecar.multiprocessors) == ("Orin", 16)
+    sidecar = build(bundle, "fp16", _target(hardware_compatible=True))
+    assert (sidecar.gpu, sidecar.multiprocessors) == ("", 0)
 
 
 def test_timings_are_kept_for_the_next_build(bundle: Bundle, tmp_path: Path) -> None:

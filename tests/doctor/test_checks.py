@@ -125,6 +125,10 @@ def test_backends_say_why_they_cannot_run(
     answers["cuda"] |= {"compiles": False, "compile_error": "no NVRTC"}
     lines = {check.name: check for check in doctor._backends(answers, blind)}
     assert lines["CUDA kernels"].detail.endswith("they do not compile here: no NVRTC")
+    answers["cuda"] |= {"gpu": "Orin", "why": "NVRTC 13.5 is too new.", "next_step": "jetpack6"}
+    lines = {check.name: check for check in doctor._backends(answers, blind)}
+    expected = Check("backends", "CUDA kernels", "problem", "NVRTC 13.5 is too new.", "jetpack6")
+    assert lines["CUDA kernels"] == expected
 
     seeing = {"gpus": [ORIN], "reason": None}
     lines = {check.name: check for check in doctor._backends(answers, seeing)}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -67,6 +69,28 @@ def test_the_first_convolution_sees_what_fp16_would_round_away() -> None:
     expected = _run(model, other) - _run(model, same)
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(_run(half, other) - _run(half, same), expected, atol=2e-3)
+
+
+def test_weights_of_a_convolution_may_share_a_scale(tiny_bundle: Bundle) -> None:
+    model = small_denoiser()
+    quantized = to_int8(model, RANGES, one_weight_scale=True)
+    values = {w.name: numpy_helper.to_array(w) for w in quantized.graph.initializer}
+    exact = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    assert lint(quantized) == []
+    assert values["w_middle_scale"].shape == values["w_middle_zero"].shape == ()
+    levels = values["w_middle_q"].astype(float)
+    assert np.abs(levels).max() in (126, 127)
+    assert np.abs(levels * values["w_middle_scale"] - exact["w_middle"]).max() < float(
+        values["w_middle_scale"]
+    )
+    onnx.save(model, tiny_bundle.path / DENOISER)
+    calibration = Calibration(method="min-max", ranges={DENOISER: RANGES})
+    bundle = replace(tiny_bundle, calibration=calibration)
+    for rest, shape in (("fp16", ()), ("fp32", (8,))):
+        graph = typed_graph(bundle, DENOISER, "int8", rest=rest).graph  # type: ignore[arg-type]
+        sizes = {w.name: tuple(w.dims) for w in graph.initializer}
+        scales = [size for name, size in sizes.items() if name.startswith("w_middle_scale")]
+        assert scales == [shape], "one for GPUs, one for each channel for CPUs"
 
 
 def test_group_norm_statistics_survive_what_fp16_cannot_hold() -> None:

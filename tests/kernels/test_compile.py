@@ -18,7 +18,7 @@ from dad_edge.kernels.compile import ARCHITECTURES, KERNELS, compile_cubin
 ENTRY_POINTS = {
     "inject": [b"inject_f32", b"inject_f16"],
     "restore": [b"restore_f32", b"restore_f16", b"restore_guided_f32", b"restore_guided_f16"],
-    "pool": [b"pool_map_f32", b"pool_map_f16", b"pool_score"],
+    "pool": [b"pool_map_f32", b"pool_map_f16", b"pool_count", b"pool_score"],
 }
 
 
@@ -113,3 +113,14 @@ def test_no_register_is_spilled(name: str, arch: str, tmp_path: Path) -> None:
     assert len(registers) == len(ENTRY_POINTS[name])
     assert max(registers) <= 64, "1024 threads, as pool_score has, share 65536 registers"
     assert set(re.findall(r"(\d+) bytes spill", told)) == {"0"}
+
+
+def test_each_jetpack_has_an_extra_with_the_compiler_of_its_driver() -> None:
+    """CUDA 12 and 13; TensorRT comes with JetPack and has no wheel for it."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = dict(re.findall(r"^(jetpack\d) = \[(.*)\]$", text, re.MULTILINE))
+    assert '"cuda-bindings>=12.9,<13"' in extras["jetpack6"]
+    assert '"nvidia-cuda-nvrtc-cu12' in extras["jetpack6"]
+    assert '"cuda-bindings>=13,<14"' in extras["jetpack7"]
+    assert '"nvidia-cuda-nvrtc>=13,<14"' in extras["jetpack7"]
+    assert "tensorrt" not in "".join(extras.values())

@@ -12,7 +12,7 @@ from kernel_host import NOISE, SIGNAL, Array, blocks_of_four, guarded, launch
 from dad_edge.image.preprocess import to_image
 from dad_edge.model.philox import normal, philox4x32
 
-FORMATS = {"BGR": 0, "RGB": 1, "GREY": 2, "NV12": 3}
+FORMATS = {"BGR": 0, "RGB": 1, "GREY": 2, "NV12": 3, "NV12_709": 4}
 
 
 def padded(pixels: Array, padding: int) -> Array:
@@ -42,7 +42,7 @@ def inject(
     dtype = np.float32 if kind == "f32" else np.float16
     batch, lambdas = first + len(frames) + after, len(SIGNAL)
     rows, width = frames[0].shape[:2]
-    height = rows * 2 // 3 if pixel_format == "NV12" else rows
+    height = rows * 2 // 3 if pixel_format.startswith("NV12") else rows
     buffer = np.stack([padded(frame, padding) for frame in frames])
     image, check_image = guarded((batch, 3, size, size), dtype)
     broken, check_broken = guarded((batch,), np.uint32)
@@ -203,6 +203,22 @@ def test_nv12_is_the_picture_opencv_makes_of_it(size: int) -> None:
         assert frame.shape == (64, 64, 3)
         expected = to_image(frame, size, (0.0, 1.0))
         np.testing.assert_allclose(image[b], expected, atol=1e-6, rtol=0)
+
+
+def test_nv12_of_high_definition_has_the_colours_of_bt709() -> None:
+    plane = random_frame(48, 32, 4)[..., 0]
+    image, _ = inject([plane], "NV12_709", 32)
+    luma = plane[:32].astype(float) - 16
+    cb, cr = (plane[32:, i::2].repeat(2, 0).repeat(2, 1).astype(float) - 128 for i in (0, 1))
+    weight_r, weight_b = 0.2126, 0.0722  # of ITU-R BT.709; the rest is green
+    bright = np.maximum(luma, 0) / 219
+    red = bright + cr / 112 * (1 - weight_r)
+    blue = bright + cb / 112 * (1 - weight_b)
+    green = (bright - weight_r * red - weight_b * blue) / (1 - weight_r - weight_b)
+    expected = np.clip(np.stack([red, green, blue]), 0, 1)
+    np.testing.assert_allclose(image[0], expected, atol=0.51 / 255)
+    other, _ = inject([plane], "NV12", 32)
+    assert np.abs(other - image).max() > 0.1
 
 
 def test_black_and_white_are_the_ends_of_the_range() -> None:

@@ -13,6 +13,11 @@ from tiny import TINY
 from dad_edge.runtime.cpu.ops import NumpyOps
 
 
+def dirty_counts(batch: int) -> Array:
+    """What an earlier frame left behind, or a launch that failed half way."""
+    return np.full((batch, 3, 2048), 5, np.uint32)
+
+
 def pool_map(
     masks: Array, batch: int, keep: Array | None, broken: Array | None = None
 ) -> tuple[Array, Array]:
@@ -24,7 +29,7 @@ def pool_map(
         "pool_map_f32" if masks.dtype == np.float32 else "pool_map_f16",
         (blocks_of_four(size * size, 32), batch),
         32,
-        *(masks, keep, broken, anomaly_map, heat),
+        *(masks, keep, broken, anomaly_map, heat, dirty_counts(batch)),
         ctypes.c_int(size),
         ctypes.c_int(len(masks) // batch),
     )
@@ -82,13 +87,20 @@ def test_pool_is_the_numpy_backend(threads: int) -> None:
     assert np.isnan(scores).tolist() == [False, True]
 
 
-def pool_score(maps: Array, k: int, keep: Array | None = None, threads: int = 16) -> list[float]:
+def pool_score(
+    maps: Array, k: int, keep: Array | None = None, threads: int = 16, blocks: int = 2
+) -> list[float]:
     batch, size = maps.shape[:2]
     score, check = guarded((batch,), np.float32)
-    launch(
-        "pool_score", (batch, 1), threads, maps, keep, score, ctypes.c_int(size), ctypes.c_int(k)
-    )
+    counts, check_counts = guarded((batch, 3, 2048), np.uint32)
+    counts[:] = 0
+    sizes = ctypes.c_int(size), ctypes.c_int(k)
+    for digit in range(3):
+        place = ctypes.c_int(digit)
+        launch("pool_count", (blocks, batch), threads, maps, keep, counts, *sizes, place)
+    launch("pool_score", (batch, 1), threads, maps, keep, counts, score, *sizes)
     check()
+    check_counts()
     return score.tolist()
 
 
@@ -96,17 +108,32 @@ def top_mean(values: Array, k: int) -> float:
     return float(np.float32(np.sort(values.ravel().astype(np.float64))[::-1][:k].mean()))
 
 
-@pytest.mark.parametrize("threads", [1, 7, 64])
+@pytest.mark.parametrize(("threads", "blocks"), [(1, 1), (7, 3), (64, 2), (300, 1)])
 @pytest.mark.parametrize("k", [1, 50, 168, 169, 5000])
-def test_score_is_the_exact_mean_of_the_largest(k: int, threads: int) -> None:
+def test_score_is_the_exact_mean_of_the_largest(k: int, threads: int, blocks: int) -> None:
     rng = np.random.default_rng(3)
     smooth = rng.random((13, 13))
     tied = rng.integers(0, 4, (13, 13)) / 3
     signed = rng.normal(size=(13, 13)) * 10.0 ** rng.integers(-42, 30, (13, 13))
     close = 0.5 + rng.integers(0, 300, (13, 13)) * 2.0**-24
     maps = np.stack([smooth, tied, signed, close, np.full((13, 13), 0.25)]).astype(np.float32)
-    scores = pool_score(maps, k, threads=threads)
+    scores = pool_score(maps, k, threads=threads, blocks=blocks)
     np.testing.assert_allclose(scores, [top_mean(m, k) for m in maps], rtol=1e-7)
+
+
+def test_counts_of_an_earlier_frame_are_cleared() -> None:
+    for size in (5, 64):  # fewer threads than counts, and more
+        counts, masks = dirty_counts(2), np.zeros((2, 1, size, size), np.float32)
+        anomaly_map = np.zeros((2, size, size), np.float32)
+        heat = np.zeros((2, size, size), np.uint8)
+        launch(
+            "pool_map_f32",
+            (blocks_of_four(size * size, 32), 2),
+            32,
+            *(masks, None, np.zeros(2, np.uint32), anomaly_map, heat, counts),
+            *(ctypes.c_int(size), ctypes.c_int(1)),
+        )
+        assert not counts.any()
 
 
 def test_score_with_a_full_block() -> None:

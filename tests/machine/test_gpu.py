@@ -38,7 +38,7 @@ class FakeDriver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
-        value._obj.value = {75: 8, 76: 7}[attribute]
+        value._obj.value = {75: 8, 76: 7, 16: 4}[attribute]
         return 0
 
 
@@ -47,7 +47,8 @@ def test_a_gpu_is_described_through_the_driver(
 ) -> None:
     monkeypatch.setattr(gpu, "load_driver", FakeDriver)
     found = gpu.describe_nvidia(tmp_path)
-    assert found["gpus"] == [{"name": "Orin", "compute_capability": "8.7", "memory_gib": 8.0}]
+    orin = {"name": "Orin", "compute_capability": "8.7", "multiprocessors": 4, "memory_gib": 8.0}
+    assert found["gpus"] == [orin]
     assert found["cuda_version"] == "12.6"
     assert found["reason"] is None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,24 @@ from typer.testing import CliRunner
 from dad_edge.cli.main import app
 from dad_edge.config import RECIPES, DenoiserConfig, Recipe, ScheduleConfig
 from dad_edge.deploy.export import TOLERANCE as PARITY_TOLERANCE
-from dad_edge.deploy.export import export
+from dad_edge.deploy.export import export, write_graphs
 from dad_edge.errors import ModelError, StorageError
+from dad_edge.graphs.quantize import load_graph, to_fp16
+from dad_edge.graphs.tensorrt import for_tensorrt
 from dad_edge.model import diffusion
 from dad_edge.model.checkpoint import RECIPE, WEIGHTS, load_detector, read_tensors
 from dad_edge.model.detector import Detector
 from dad_edge.model.import_authors import import_checkpoint, infer_recipe
 from dad_edge.report.evaluate import checkpoint_candidate
+from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 from dad_edge.runtime.cpu.engine_torch import torch_inspector
 from tests.model.test_authors import GOLDEN as REFERENCE
 from tests.model.test_authors import needs_golden
 
 TOLERANCE = 1e-4
 """FP32 on both sides."""
+HALF_TOLERANCE = 2e-2
+"""That of the accuracy gate for FP16."""
 
 Content = dict[str, Any]
 
@@ -120,6 +127,28 @@ def test_the_run_exports(run: Path, tmp_path: Path) -> None:
     assert parity.mask <= PARITY_TOLERANCE
     assert parity.score <= PARITY_TOLERANCE
     assert bundle.model == load_detector(run)[1].model
+
+
+def test_graphs_for_tensorrt_give_their_numbers_in_half_precision(
+    detector: Detector, golden: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    steps = copy.copy(detector)
+    lambdas = tuple(int(step) for step in golden["t"])  # of the rows
+    steps.config = replace(detector.config, lambdas=lambdas, fusion="average")
+    write_graphs(steps, tmp_path)
+
+    def run(name: str, **given: torch.Tensor) -> torch.Tensor:
+        graph = for_tensorrt(to_fp16(load_graph(tmp_path / name)))
+        assert not any(node.op_type == "InstanceNormalization" for node in graph.graph.node)
+        inputs = {key: value.numpy() for key, value in given.items()}
+        (result,) = LeanEngine(graph).run(inputs).values()
+        return torch.from_numpy(result)
+
+    noise = run("denoiser.onnx", x_t=golden["x_t"])
+    torch.testing.assert_close(noise, golden["pred_eps"], rtol=0, atol=HALF_TOLERANCE)
+    restored = diffusion.clamp(golden["pred_x0"])
+    mask = run("segmenter.onnx", pair=torch.cat([golden["image"], restored], dim=1))
+    torch.testing.assert_close(mask, golden["mask"], rtol=0, atol=HALF_TOLERANCE)
 
 
 def test_average_fusion(checkpoint: Path, tmp_path: Path) -> None:

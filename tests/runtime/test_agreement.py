@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,15 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'tr
 
 from exported_run import FUSIONS, exported_run, make_run  # noqa: E402
 
-from dad_edge.bundle import Bundle, open_bundle  # noqa: E402
+from dad_edge.bundle import DENOISER, SEGMENTER, Bundle, open_bundle  # noqa: E402
 from dad_edge.config import Precision, RuntimeName  # noqa: E402
 from dad_edge.data.layouts import list_items  # noqa: E402
 from dad_edge.deploy.build import build, find_target  # noqa: E402
 from dad_edge.deploy.calibrate import calibrate  # noqa: E402
 from dad_edge.errors import DeviceError, MissingDependency  # noqa: E402
 from dad_edge.gate.judgement import TOLERANCES  # noqa: E402
+from dad_edge.graphs.quantize import typed_graph  # noqa: E402
+from dad_edge.graphs.tensorrt import for_tensorrt  # noqa: E402
 from dad_edge.image.preprocess import read_frame  # noqa: E402
 from dad_edge.model import philox  # noqa: E402
 from dad_edge.model.detector import Detector  # noqa: E402
@@ -133,6 +135,19 @@ def test_cpu_engines_agree(case: Case, runtime: RuntimeName, precision: Precisio
     inspector = open_cell(case, runtime, precision)
     assert precision in inspector.backend
     assert_agrees(case, inspector, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_graphs_that_tensorrt_gets_agree(
+    case: Case, tmp_path: Path, precision: Precision
+) -> None:
+    """Their arithmetic without a GPU; ONNX Runtime rounds behind every operator as they say."""
+    shutil.copytree(case.bundle.path, tmp_path / "bundle")
+    for name in (DENOISER, SEGMENTER):
+        graph = for_tensorrt(typed_graph(case.bundle, name, precision, rest="fp16"))
+        (tmp_path / "bundle" / name).write_bytes(graph.SerializeToString())
+    bundle = replace(case.bundle, path=tmp_path / "bundle")
+    assert_agrees(case, open_graphs(bundle, seed=SEED, threads=1), precision)
 
 
 @pytest.mark.gpu

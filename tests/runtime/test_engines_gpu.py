@@ -57,7 +57,10 @@ from dad_edge.stream.command import stream
 
 pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra 'cuda')")
 
-GPU: dict[str, Any] = {"gpus": [{"compute_capability": "8.9"}], "reason": None}
+GPU: dict[str, Any] = {
+    "gpus": [{"name": "L4", "compute_capability": "8.9", "multiprocessors": 58}],
+    "reason": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +178,11 @@ def test_a_plan_that_cannot_be_opened_leaves_nothing_behind(
         ({"runtime_version": "10.4.0"}, "built with tensorrt 10.4.0, here is 10.3.0"),
         ({"device": "sm87"}, "built for compute capability 8.7, here is 8.9"),
         ({"platform": "Linux-other"}, "built for Linux-other, here is"),
+        ({"gpu": "L40S", "multiprocessors": 142}, "built on L40S with 142 multiprocessors, here"),
     ],
 )
 def test_an_engine_for_another_machine_is_refused_with_what_differs(
-    bundle: Bundle, cubins: Path, trt: ModuleType, change: dict[str, str], reason: str
+    bundle: Bundle, cubins: Path, trt: ModuleType, change: dict[str, Any], reason: str
 ) -> None:
     name = add_engine(bundle, cubins, **change).name
     with pytest.raises(DeviceError, match=f"cannot run here: {reason}") as caught:
@@ -198,6 +202,19 @@ def test_what_is_missing_here_is_named(
     assert why_not_here(sidecar) == nothing["reason"]
     monkeypatch.delitem(sys.modules, "tensorrt")
     assert why_not_here(sidecar) == "package 'tensorrt' is not installed"
+
+
+def test_a_warning_of_tensorrt_reaches_the_user(
+    bundle: Bundle, cubins: Path, trt: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt.warning = "Using an engine plan file across\n different models of devices. "
+    open_inspector(bundle, engine=add_engine(bundle, cubins).name).close()
+    warnings = [record for record in caplog.records if "different models" in record.message]
+    assert warnings
+    assert warnings[0].levelname == "WARNING"
+    assert warnings[0].message == (
+        "tensorrt: Using an engine plan file across different models of devices."
+    )
 
 
 def test_the_gate_decides_between_engines(

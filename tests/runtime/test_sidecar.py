@@ -86,8 +86,16 @@ def _differences(
     version: str = "10.3.0",
     capability: str = "8.7",
     platform: str = "Linux-aarch64",
+    multiprocessors: int = 16,
 ) -> list[str]:
-    return plan_differences(sidecar, version=version, capability=capability, platform=platform)
+    return plan_differences(
+        sidecar,
+        version=version,
+        capability=capability,
+        platform=platform,
+        gpu="Orin",
+        multiprocessors=multiprocessors,
+    )
 
 
 def test_a_plan_fits_where_everything_is_as_it_was() -> None:
@@ -101,6 +109,16 @@ def test_every_difference_is_named() -> None:
         "built for compute capability 8.6 and 8.9, here is 8.7",
         "built for Linux-aarch64, here is Linux-x86_64",
     ]
+
+
+def test_a_plan_stays_on_the_kind_of_gpu_that_it_was_tuned_on() -> None:
+    plan = replace(_sidecar(), gpu="Orin", multiprocessors=16)
+    assert _differences(plan) == []
+    assert _differences(plan, multiprocessors=8) == [
+        "built on Orin with 16 multiprocessors, here is Orin with 8"
+    ]
+    assert "here is Orin" in _differences(replace(plan, gpu="Thor"))[0]
+    assert _differences(_sidecar(), multiprocessors=8) == [], "an older sidecar does not say"
 
 
 def test_a_version_compatible_plan_runs_on_later_minor_versions_only() -> None:

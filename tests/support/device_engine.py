@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from fake_cuda import FakeDriver, real
 
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
-from dad_edge.runtime.seams import Element
+from dad_edge.runtime.seams import Element, Pass
 
 
 class OnnxOnDevice:
@@ -45,7 +44,7 @@ class OnnxOnDevice:
         self._graph = _open(graph)
         self._shape, self._names = shape, names
 
-    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Pass:
         self.bound.append(rows)
         channels_in, channels_out, side = self._shape
         kind = np.dtype(np.float32 if self.element == "f32" else np.float16)
@@ -60,7 +59,7 @@ class OnnxOnDevice:
             result = self._graph.run({self._names[0]: value})[self._names[1]]
             tensor(target, channels_out)[...] = result
 
-        return lambda: self._driver.enqueue(real.CUstream(stream), run)
+        return Pass(lambda _: self._driver.enqueue(real.CUstream(stream), run))
 
     def close(self) -> None:
         self.closed = True

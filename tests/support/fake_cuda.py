@@ -24,10 +24,12 @@ from fake_cuda_parts import (
 )
 from kernel_host import kernel_library
 
-from dad_edge.runtime.gpu.driver import STICKY
+from dad_edge.runtime.gpu.status import STICKY
 
 Result = real.CUresult
 OK = Result.CUDA_SUCCESS
+_PRIMARY = 1
+"""The primary context."""
 
 
 class FakeDriver:
@@ -39,6 +41,7 @@ class FakeDriver:
             "COMPUTE_CAPABILITY_MINOR": capability[1],
             "INTEGRATED": int(integrated),
             "MULTIPROCESSOR_COUNT": 4,
+            "MAX_PITCH": 2**31 - 1,
         }
         self.calls: Counter[str] = Counter()
         self.live: dict[str, dict[int, Any]] = {}
@@ -50,6 +53,8 @@ class FakeDriver:
         self.late: Any = None
         """Status that the next work in a stream ends with."""
         self.default_stream = FakeStream()
+        self.contexts: dict[int, int] = {}
+        """Address → context that the memory belongs to, where it is not the primary one."""
         self.functions: dict[int, str] = {}
         self._failures: dict[str, tuple[int, Any]] = {}
         self._names = 1000
@@ -155,7 +160,7 @@ class FakeDriver:
 
     def cuDevicePrimaryCtxRetain(self, dev: Any) -> Any:
         self.retained += 1
-        return OK, real.CUcontext(1)
+        return OK, real.CUcontext(_PRIMARY)
 
     def cuDevicePrimaryCtxRelease(self, dev: Any) -> Any:
         self.retained -= 1
@@ -215,6 +220,8 @@ class FakeDriver:
     def cuPointerGetAttribute(self, attribute: Any, ptr: Any) -> Any:
         if not self._holds("device", int(ptr), 1):
             return Result.CUDA_ERROR_INVALID_VALUE, None
+        if attribute == real.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT:
+            return OK, real.CUcontext(self.contexts.get(int(ptr), _PRIMARY))
         return OK, 0
 
     def _holds(self, kind: str, address: int, size: int) -> bool:
@@ -231,8 +238,15 @@ class FakeDriver:
 
     def cuMemcpyHtoD(self, dstDevice: Any, srcHost: int, ByteCount: int) -> Any:
         assert self._holds("device", int(dstDevice), ByteCount)
-        ctypes.memmove(int(dstDevice), srcHost, ByteCount)
+        self._drain(self.default_stream)
+        staged = ctypes.string_at(srcHost, ByteCount)  # from here it goes on while others run
+        write = lambda: ctypes.memmove(int(dstDevice), staged, ByteCount) and None  # noqa: E731
+        self.default_stream.pending.append(write)
         return (OK,)
+
+    def cuMemcpyAsync(self, dst: Any, src: Any, ByteCount: int, hStream: Any) -> Any:
+        kind = "device" if self._holds("device", int(dst), 1) else "host"
+        return self._copy(hStream, (kind, int(dst)), ("device", int(src)), ByteCount)
 
     def cuMemcpyHtoDAsync(self, dstDevice: Any, srcHost: int, ByteCount: int, hStream: Any) -> Any:
         return self._copy(hStream, ("device", int(dstDevice)), ("host", int(srcHost)), ByteCount)
@@ -243,6 +257,8 @@ class FakeDriver:
     def cuMemcpy2DAsync(self, pCopy: Any, hStream: Any) -> Any:
         assert pCopy.srcMemoryType == pCopy.dstMemoryType == real.CUmemorytype.CU_MEMORYTYPE_UNIFIED
         source, target = int(pCopy.srcDevice), int(pCopy.dstDevice)
+        if max(pCopy.srcPitch, pCopy.dstPitch) > self.attributes["MAX_PITCH"]:
+            return (Result.CUDA_ERROR_INVALID_VALUE,)
         for row in range(pCopy.Height):
             to, start = target + row * pCopy.dstPitch, source + row * pCopy.srcPitch
             kind = "device" if self._holds("device", to, 1) else "host"
@@ -353,7 +369,7 @@ class FakeDriver:
             return (Result.CUDA_ERROR_INVALID_VALUE,)
         # Any number of threads is right for it, and a thousand threads of the host are slow.
         name = self.functions[int(f)]
-        threads = min(blockDimX, 16) if name == "pool_score" else blockDimX
+        threads = min(blockDimX, 16) if name in ("pool_count", "pool_score") else blockDimX
         library = kernel_library()
         sizes = (ctypes.c_uint * 64)()
         count = getattr(library, f"sizes_{name}")(sizes)

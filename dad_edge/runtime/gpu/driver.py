@@ -8,6 +8,7 @@ primary context of a lost device, after which a new `Device` may work in the sam
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,46 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DeviceError, require
+from dad_edge.runtime.gpu.status import DOCTOR, NEXT_STEPS, REOPEN, RESTART, STICKY
 
-STICKY = frozenset(
-    f"CUDA_ERROR_{name}"
-    for name in (
-        "ASSERT",
-        "CONTAINED",
-        "ECC_UNCORRECTABLE",
-        "EXTERNAL_DEVICE",
-        "HARDWARE_STACK_ERROR",
-        "ILLEGAL_ADDRESS",
-        "ILLEGAL_INSTRUCTION",
-        "INVALID_ADDRESS_SPACE",
-        "INVALID_PC",
-        "LAUNCH_FAILED",
-        "LAUNCH_TIMEOUT",
-        "MISALIGNED_ADDRESS",
-        "NVLINK_UNCORRECTABLE",
-        "TENSOR_MEMORY_LEAK",
-        "UNKNOWN",
-    )
-)
-"""Statuses after which the context cannot be used any more."""
-
-_DOCTOR = "run 'dad-edge doctor'"
-_NEXT_STEPS = {
-    "CUDA_ERROR_OUT_OF_MEMORY": "close other programs on the GPU, or inspect fewer frames at once",
-    "CUDA_ERROR_NO_DEVICE": "check the GPU with nvidia-smi and CUDA_VISIBLE_DEVICES; " + _DOCTOR,
-    "CUDA_ERROR_INVALID_DEVICE": "check CUDA_VISIBLE_DEVICES; " + _DOCTOR,
-    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine after the driver update",
-    "CUDA_ERROR_SYSTEM_NOT_READY": "start the services of the GPU, such as the fabric manager",
-    "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": "update the NVIDIA driver",
-    "CUDA_ERROR_NO_BINARY_FOR_GPU": "build the engine again on this device, with its kernels",
-    "CUDA_ERROR_INVALID_IMAGE": "build the engine again on this device, with its kernels",
-    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": "update the NVIDIA driver",
-}
-_REOPEN = (
-    "close the inspector and open it again; if that fails too, restart the program; if it happens "
-    "again, run the command under compute-sanitizer and report it"
-)
-_RESTART = "restart the program: PyTorch holds memory of the lost device"
+_LEGACY_STREAM = 1
+"""The default stream of a context that waits for the others, CU_STREAM_LEGACY."""
 
 
 class Owned:
@@ -225,6 +190,9 @@ class Device:
         self, target: int, source: int, pitch: int, width: int, rows: int, stream: Stream
     ) -> None:
         """Copy rows of `width` bytes, `pitch` apart, to rows without gaps, by device addresses."""
+        if pitch == width:  # copies in two dimensions have a largest pitch
+            self._call("cuMemcpyAsync", target, source, width * rows, stream.handle)
+            return
         copy = self.driver.CUDA_MEMCPY2D()
         copy.srcMemoryType = copy.dstMemoryType = self.driver.CUmemorytype.CU_MEMORYTYPE_UNIFIED
         copy.srcDevice = self.driver.CUdeviceptr(source)
@@ -234,16 +202,30 @@ class Device:
         self._call("cuMemcpy2DAsync", copy, stream.handle)
 
     def upload(self, values: NDArray[Any]) -> Buffer:
-        """Device memory that holds an array; for constants, as it waits for the copy."""
+        """Device memory that holds an array; for constants, as it waits for the copy.
+
+        The copy itself comes back while the last of it is still on its way to the device, and only
+        the default stream would wait for it.
+        """
         content = np.ascontiguousarray(values)
         buffer = self.allocate(content.nbytes)
         self._call("cuMemcpyHtoD", buffer.handle, content.ctypes.data, content.nbytes)
+        self._call("cuStreamSynchronize", self.driver.CUstream(_LEGACY_STREAM))
         return buffer
 
     def ordinal_of(self, address: int) -> int:
         """Number of the GPU that device memory lies on."""
         attribute = self.driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         return int(self._call("cuPointerGetAttribute", attribute, address))
+
+    def is_foreign(self, address: int) -> bool:
+        """Whether device memory belongs to another context, whose addresses mean nothing here.
+
+        Memory that is mapped or taken from a pool belongs to none, and any context can use it.
+        """
+        attribute = self.driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT
+        context = int(self._call("cuPointerGetAttribute", attribute, address) or 0)
+        return context not in (0, int(self._context))
 
     @property
     def ordinal(self) -> int:
@@ -286,6 +268,8 @@ class Device:
         Memory that the graph uses must outlive it and stay where it is.
         """
         mode = self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        collects = gc.isenabled()
+        gc.disable()  # a tensor that is collected now would be freed, which ends the capture
         self._call("cuStreamBeginCapture", stream.handle, mode)
         try:
             enqueue()
@@ -294,6 +278,9 @@ class Device:
             if status == self.driver.CUresult.CUDA_SUCCESS:
                 self.release("cuGraphDestroy", graph)
             raise
+        finally:
+            if collects:
+                gc.enable()
         graph = self._call("cuStreamEndCapture", stream.handle)
         try:
             executable = self._call("cuGraphInstantiate", graph, 0)
@@ -353,7 +340,7 @@ class Device:
         except RuntimeError as error:  # the library, or this function of it, is not there
             raise DeviceError(
                 f"the NVIDIA driver cannot do {function}: {_sentence(str(error))}.",
-                "install or update the NVIDIA driver; " + _DOCTOR,
+                "install or update the NVIDIA driver; " + DOCTOR,
             ) from error
         if status != self.driver.CUresult.CUDA_SUCCESS:
             raise self._error(function, status)
@@ -366,9 +353,9 @@ class Device:
         message = f"{function}: {name}, {_text(meaning) if meaning else 'an unknown error'}"
         if name in STICKY:
             self.lost = self.lost or name
-            step = _RESTART if self.shared_with_torch else _REOPEN
+            step = RESTART if self.shared_with_torch else REOPEN
             return DeviceError(f"the GPU was lost in {message}.", step)
-        return DeviceError(f"the GPU refused {message}.", _NEXT_STEPS.get(name, _DOCTOR))
+        return DeviceError(f"the GPU refused {message}.", NEXT_STEPS.get(name, DOCTOR))
 
 
 @contextmanager

@@ -1,19 +1,24 @@
 """Engine on TensorRT 10.3 to 11.4 or TensorRT-RTX: one plan on given device memory.
 
 A plan is opened once. Every number of rows gets an execution context of its own, with its shape and
-its addresses set once, so that a pass is a single call that a CUDA graph can hold.
+its addresses set once, so that a pass is a single call that a CUDA graph can hold. Contexts have no
+memory of their own to compute in: they get the one piece that all passes take turns in.
+
+TensorRT-RTX compiles its kernels on the device. They are kept beside the plan, so that only the
+first start takes that time; those of another GPU, driver or version it leaves out by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dad_edge.config import Precision, RuntimeName
-from dad_edge.errors import DeviceError, ModelError
+from dad_edge.errors import DeviceError, ModelError, StorageError
+from dad_edge.files import write_whole
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, tensorrt_logger
-from dad_edge.runtime.seams import Element
+from dad_edge.runtime.seams import Element, Pass
 
 _NAMES: dict[RuntimeName, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _REBUILD = "build the engine again on this device"
@@ -66,8 +71,10 @@ class TensorRtEngine:
         ]
         """Smallest, best and largest number of rows of every optimisation profile."""
         self.max_rows: int | None = max(most for _, _, most in self._profiles)
+        self._kernel_file = path.with_suffix(".cache")
+        self._settings = self._rtx_settings() if self._rtx else None
 
-    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Pass:
         context = self._context(rows, stream)
         sides = tuple(self._engine.get_tensor_shape(self._source))[1:]
         if not (
@@ -76,16 +83,27 @@ class TensorRtEngine:
             and context.set_tensor_address(self._target, target)
         ):
             self._fail(f"does not take {rows} rows")
+        scratch_bytes = int(context.update_device_memory_size_for_shapes())
+        if not scratch_bytes and self._logger.problems:
+            self._fail(f"does not say what memory {rows} rows need")
 
-        def enqueue() -> None:
+        def enqueue(scratch: int) -> None:
+            if scratch_bytes:
+                context.set_device_memory(scratch, scratch_bytes)
             if not context.execute_async_v3(stream):
                 self._fail("failed")
 
-        return enqueue
+        def settle() -> bool:
+            if not self._rtx:
+                return True
+            self._keep_kernels()
+            return bool(context.is_stream_capturable(stream))
+
+        return Pass(enqueue, scratch_bytes, settle)
 
     def close(self) -> None:
         # The contexts are held by what `bind` returned; they keep the engine until they are gone.
-        self._engine = self._opener = None
+        self._engine = self._opener = self._settings = None
 
     def _tensors(self, path: Path) -> tuple[str, str]:
         """Names of the input and the output."""
@@ -120,14 +138,29 @@ class TensorRtEngine:
         return context
 
     def _new_context(self) -> Any:
-        engine = self._engine
-        if not self._rtx:
-            return engine.create_execution_context()
+        user_managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        return self._engine.create_execution_context(self._settings or user_managed)
+
+    def _rtx_settings(self) -> Any:
+        """Settings of all contexts of TensorRT-RTX, with the kernels of earlier starts."""
+        settings = self._engine.create_runtime_config()
+        user_managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        settings.set_execution_context_allocation_strategy(user_managed)
         # By default it replaces its kernels while it runs; a CUDA graph would keep the first ones.
-        settings = engine.create_runtime_config()
-        strategies = self._trt.DynamicShapesKernelSpecializationStrategy
-        settings.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-        return engine.create_execution_context(settings)
+        specialization = self._trt.DynamicShapesKernelSpecializationStrategy
+        settings.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
+        self._kernels = settings.create_runtime_cache()
+        with suppress(OSError):
+            self._kernels.deserialize(self._kernel_file.read_bytes())
+        settings.set_runtime_cache(self._kernels)
+        return settings
+
+    def _keep_kernels(self) -> None:
+        content = bytes(self._kernels.serialize())
+        # What cannot be kept costs time at the next start, not this one.
+        with suppress(OSError, StorageError):
+            if not self._kernel_file.is_file() or self._kernel_file.read_bytes() != content:
+                write_whole(self._kernel_file, content)
 
     def _fail(self, what: str) -> NoReturn:
         raise DeviceError(

@@ -16,7 +16,7 @@ from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.gpu.driver import Device, closed_on_error
 from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
 from dad_edge.runtime.gpu.ops import CudaOps
-from dad_edge.runtime.seams import Element
+from dad_edge.runtime.seams import Element, Pass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class TorchDeviceEngine:
         self._pool: Any = None
         device.shared_with_torch = True
 
-    def bind(self, rows: int, source: int, target: int, stream: int) -> Callable[[], None]:
+    def bind(self, rows: int, source: int, target: int, stream: int) -> Pass:
         torch = self._torch
         self._pool = self._pool or torch.cuda.MemPool()
         pool, own_stream = self._pool, torch.cuda.ExternalStream(stream)
@@ -68,7 +68,7 @@ class TorchDeviceEngine:
         with torch.inference_mode():
             network = self._forward(rows)
 
-        def enqueue() -> None:
+        def enqueue(_: int) -> None:
             with (
                 torch.inference_mode(),
                 torch.cuda.stream(own_stream),
@@ -78,7 +78,7 @@ class TorchDeviceEngine:
                 value = inputs.to(self._kind, memory_format=torch.channels_last)
                 outputs.copy_(network(value))
 
-        return enqueue
+        return Pass(enqueue)
 
     def close(self) -> None:
         self._pool = None

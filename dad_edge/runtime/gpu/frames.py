@@ -1,7 +1,10 @@
 """Frames as the CUDA runtime takes them: NumPy arrays, or memory of a GPU library.
 
 CuPy, Numba and PyCUDA hand their memory over by `__cuda_array_interface__`, PyTorch and others by
-DLPack, which says what to wait for where an old interface does not. Rows may lie any number of
+DLPack, which says what to wait for where an old interface does not. NV12 may come in one piece or
+as its two planes. An interface whose stream is
+None should mean that there is nothing to wait for, but PyCUDA gives None whatever is under way, so
+the default stream is waited for. Rows may lie any number of
 bytes apart; the pixels of a row have no gaps.
 """
 
@@ -15,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DataError
-from dad_edge.runtime.gpu.ops import PixelFormat
+from dad_edge.runtime.gpu.ops import NV12, PixelFormat
 
 _CUDA, _CUDA_MANAGED = 2, 13  # kDLCUDA, kDLCUDAManaged
 _UNSIGNED = 1  # kDLUInt
@@ -33,7 +36,7 @@ class Geometry:
     @property
     def rows(self) -> int:
         """Rows of bytes: NV12 has its chroma rows below the luma rows."""
-        return self.height * 3 // 2 if self.pixel_format == "nv12" else self.height
+        return self.height * 3 // 2 if self.pixel_format in NV12 else self.height
 
     @property
     def row_bytes(self) -> int:
@@ -42,17 +45,26 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Plane:
+    """Rows of bytes in device memory."""
+
+    address: int
+    rows: int
+    pitch: int
+    """Bytes from row to row."""
+    foreign_stream: int | None
+    """Stream that writes them, 1 the default one; None where it was waited for already."""
+    owner: object
+    """Keeps the memory alive."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceFrame:
     """A frame in device memory."""
 
     geometry: Geometry
-    address: int
-    pitch: int
-    """Bytes from row to row."""
-    foreign_stream: int | None
-    """Stream that writes the frame, 1 the default one; None where there is nothing to wait for."""
-    owner: object
-    """Keeps the memory alive."""
+    planes: tuple[Plane, ...]
+    """All its rows; two planes where luma and chroma of NV12 lie apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +75,24 @@ class HostFrame:
     pixels: NDArray[np.uint8]
 
 
-def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | DeviceFrame:
+def describe(
+    frame: Any, pixel_format: PixelFormat, stream: int, ordinal: int
+) -> HostFrame | DeviceFrame:
     """What a frame is and where it lies.
 
     Args:
-        frame: (H,W,3) for `bgr` and `rgb`, (H,W) for `grey`, (3H/2,W) for `nv12`; uint8.
+        frame: (H,W,3) for `bgr` and `rgb`, (H,W) for `grey`, (3H/2,W) for NV12, or a tuple of its
+            luma (H,W) and its chroma (H/2,W), which may have pitches of their own; uint8.
         pixel_format: of the frame.
         stream: handle of the CUDA stream that will read it.
+        ordinal: number of the GPU of that stream.
 
     Raises:
-        DataError: it is not such an array, or the pixels of its rows are not together.
+        DataError: it is not such an array, the pixels of its rows are not together, or it is known
+            to lie on another GPU.
     """
+    if pixel_format in NV12 and isinstance(frame, tuple):
+        return _joined([describe(plane, "grey", stream, ordinal) for plane in frame], pixel_format)
     if isinstance(frame, np.ndarray):
         return HostFrame(_geometry(frame.shape, str(frame.dtype), pixel_format), frame)
     interface = getattr(frame, "__cuda_array_interface__", None)
@@ -83,11 +102,14 @@ def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | 
         geometry = _geometry(interface["shape"], str(kind), pixel_format)
         pitch = _pitch(interface.get("strides"), geometry)
         address = int(interface["data"][0])
-        foreign = interface.get("stream", _DEFAULT_STREAM)
-        return DeviceFrame(geometry, address, pitch, foreign, frame)
+        foreign = interface.get("stream") or _DEFAULT_STREAM
+        return DeviceFrame(geometry, (Plane(address, geometry.rows, pitch, foreign, frame),))
     if by_dlpack:
-        if frame.__dlpack_device__()[0] not in (_CUDA, _CUDA_MANAGED):
-            return describe(np.from_dlpack(frame), pixel_format, stream)
+        kind_of_device, number = frame.__dlpack_device__()
+        if kind_of_device not in (_CUDA, _CUDA_MANAGED):
+            return describe(np.from_dlpack(frame), pixel_format, stream, ordinal)
+        if kind_of_device == _CUDA and number != ordinal:  # before its library sees our stream
+            raise lies_elsewhere(number, ordinal)
         return _from_dlpack(frame.__dlpack__(stream=stream), pixel_format)
     raise DataError(
         f"a {type(frame).__name__} is not a frame.",
@@ -95,11 +117,43 @@ def describe(frame: Any, pixel_format: PixelFormat, stream: int) -> HostFrame | 
     )
 
 
+def _joined(
+    planes: list[HostFrame | DeviceFrame], pixel_format: PixelFormat
+) -> HostFrame | DeviceFrame:
+    """One NV12 frame of its luma and its chroma."""
+    sizes = [(plane.geometry.height, plane.geometry.width) for plane in planes]
+    height, width = sizes[0] if sizes else (0, 0)
+    if sizes != [(height, width), (height // 2, width)] or height % 2 or width % 2:
+        raise DataError(
+            f"NV12 in planes must be luma (H,W) and chroma (H/2,W), H and W even, got {sizes}.",
+            "give both planes as 2-D arrays of bytes, the chroma with two bytes a pair of pixels",
+        )
+    geometry = Geometry(height, width, pixel_format)
+    outside = [plane.pixels for plane in planes if isinstance(plane, HostFrame)]
+    inside = [plane for plane in planes if isinstance(plane, DeviceFrame)]
+    if outside and inside:
+        raise DataError(
+            "one plane of an NV12 frame lies on the GPU and the other does not.",
+            "give both planes from the same memory",
+        )
+    if outside:
+        return HostFrame(geometry, np.concatenate(outside))
+    return DeviceFrame(geometry, tuple(part for plane in inside for part in plane.planes))
+
+
+def lies_elsewhere(found: int, ordinal: int) -> DataError:
+    """The error of a frame on another GPU than that of the inspector, by their numbers."""
+    return DataError(
+        f"a frame lies on GPU {found}, the inspector runs on GPU {ordinal}.",
+        f"move it to GPU {ordinal}",
+    )
+
+
 def _geometry(shape: Any, kind: str, pixel_format: PixelFormat) -> Geometry:
     shape = tuple(int(side) for side in shape)
-    layouts = {"grey": "(H,W)", "nv12": "(3H/2,W), H and W even,"}
+    layouts = {"grey": "(H,W)"} | dict.fromkeys(NV12, "(3H/2,W), H and W even,")
     height, width = (*shape[:2], 0, 0)[:2]
-    if pixel_format == "nv12":
+    if pixel_format in NV12:
         fits = len(shape) == 2 and height % 3 == 0 and width % 2 == 0
         height = height * 2 // 3
     elif pixel_format == "grey":
@@ -162,4 +216,5 @@ def _from_dlpack(capsule: object, pixel_format: PixelFormat) -> DeviceFrame:
     geometry = _geometry(tensor.shape[: tensor.ndim], kind, pixel_format)
     strides = tensor.strides[: tensor.ndim] if tensor.strides else None
     pitch = _pitch(strides, geometry)
-    return DeviceFrame(geometry, tensor.data + tensor.byte_offset, pitch, None, capsule)
+    address = tensor.data + tensor.byte_offset
+    return DeviceFrame(geometry, (Plane(address, geometry.rows, pitch, None, capsule),))

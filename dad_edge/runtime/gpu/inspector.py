@@ -26,6 +26,7 @@ from dad_edge.runtime.gpu.driver import Device
 from dad_edge.runtime.gpu.frames import Geometry, describe
 from dad_edge.runtime.gpu.lane import Batch, Lane, plan_of
 from dad_edge.runtime.gpu.ops import CudaOps, PixelFormat
+from dad_edge.runtime.gpu.scratch import Scratch
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import DeviceEngine, Inspection
 
@@ -50,6 +51,8 @@ class FusedInspector(Inspector):
         *,
         fresh_noise: bool = False,
         ignore: Mask | None = None,
+        pictures: bool = True,
+        stage_times: bool = True,
     ) -> None:
         """
         Args:
@@ -62,6 +65,8 @@ class FusedInspector(Inspector):
                 score.
             ignore: (H,W) of any size, laid over every frame: True where nothing is inspected. It
                 cannot be changed later.
+            pictures: whether inspections have their image and x̂0.
+            stage_times: whether they have the time of every stage, for which the GPU takes notes.
 
         Raises:
             ModelError: the networks and the kernels are for different types of elements.
@@ -78,8 +83,10 @@ class FusedInspector(Inspector):
         self._ops = ops
         self._engines = (denoiser, segmenter)
         self._fresh_noise = fresh_noise
+        self._pictures, self._stage_times = pictures, stage_times
         self._counter = 0
         self._streams = (device.stream(), device.stream())
+        self._scratch = Scratch(device, self._streams[1])
         self._batches: dict[int, Batch] = {}
         self._lanes: OrderedDict[_Key, list[Lane]] = OrderedDict()
         self._closed = False
@@ -94,7 +101,9 @@ class FusedInspector(Inspector):
 
     @property
     def backend(self) -> str:
-        return f"{self._ops.name} kernels on {self._device.name} + {self._engines[0].name}"
+        name = f"{self._ops.name} kernels on {self._device.name} + {self._engines[0].name}"
+        captured = all(lane.is_captured for lanes in self._lanes.values() for lane in lanes)
+        return name if captured else f"{name}, without a CUDA graph"
 
     @property
     def depth(self) -> int:
@@ -131,7 +140,8 @@ class FusedInspector(Inspector):
         Args:
             frames: of any sizes; NumPy arrays may be changed as soon as this returns, device
                 memory only after `collect`.
-            pixel_format: `bgr` and `rgb` (H,W,3), `grey` (H,W) or `nv12` (3H/2,W), uint8.
+            pixel_format: `bgr` and `rgb` (H,W,3), `grey` (H,W), `nv12` and `nv12-bt709` (3H/2,W) or
+                a tuple of luma (H,W) and chroma (H/2,W); uint8.
 
         Returns:
             What `collect` takes.
@@ -145,7 +155,8 @@ class FusedInspector(Inspector):
         if not frames:
             raise DataError("no frame to inspect.", "give at least one frame")
         self._device.use()
-        described = [describe(f, pixel_format, self._streams[0].number) for f in frames]
+        place = self._streams[0].number, self._device.ordinal
+        described = [describe(frame, pixel_format, *place) for frame in frames]
         lane = self._lane(tuple(frame.geometry for frame in described))
         lane.start(described, self._counter)
         self._counter += self._fresh_noise
@@ -191,7 +202,17 @@ class FusedInspector(Inspector):
         views = sum(len(of.frame_boxes) for of in (plan_of(g, self._model) for g in key))
         batches = self._chunks(views)
         with self._device.all_or_nothing():
-            lanes.append(Lane(self._device, self._ops, key, batches, *self._streams))
+            lane = Lane(
+                self._device,
+                self._ops,
+                key,
+                batches,
+                self._scratch,
+                *self._streams,
+                pictures=self._pictures,
+                stage_times=self._stage_times,
+            )
+        lanes.append(lane)
         return lanes[-1]
 
     def _chunks(self, views: int) -> list[Batch]:

@@ -9,7 +9,10 @@ bandwidth; P = S² pixels, L time steps, e bytes an element (4 or 2), F bytes of
 | restore | 3·P·B·e·(1 + 2·L) | 6·P·L·B·e |
 | restore_guided | 15·P·B·e | 6·P·B·e |
 | pool_map | P·R·e, R rows of masks (L·B, or B if guided) | 4·P·B (map), P·B (heat) |
-| pool_score | 24·P·B: six passes over the map, which stays in the L2 cache | 4·B |
+| pool_count | 4·P·B, three times: the map, which stays in the L2 cache | |
+| pool_score | 4·P·B | 4·B |
+
+The counts of pixels by digit, 24 KiB a frame, stay in the L2 cache too and are left out.
 """
 
 from __future__ import annotations
@@ -29,12 +32,18 @@ from dad_edge.model import diffusion
 from dad_edge.runtime.gpu.driver import Buffer, Device, Module, Stream
 from dad_edge.runtime.seams import Element
 
-PixelFormat = Literal["bgr", "rgb", "grey", "nv12"]
+PixelFormat = Literal["bgr", "rgb", "grey", "nv12", "nv12-bt709"]
+"""Of a frame. NV12 has its colours by ITU-R BT.601 or BT.709, in limited range; cameras and
+decoders of 720 lines and more usually give BT.709."""
+NV12: tuple[PixelFormat, ...] = ("nv12", "nv12-bt709")
 
 ELEMENT_BYTES: dict[Element, int] = {"f32": 4, "f16": 2}
-_FORMATS: dict[PixelFormat, int] = {"bgr": 0, "rgb": 1, "grey": 2, "nv12": 3}
+_FORMATS: dict[PixelFormat, int] = {"bgr": 0, "rgb": 1, "grey": 2, "nv12": 3, "nv12-bt709": 4}
 _THREADS = 256
 _SCORE_THREADS = 1024
+_DIGITS, _BINS = 3, 2048
+COUNT_BYTES = 4 * _DIGITS * _BINS
+"""Of the counts of one frame, see `Tensors.counts`."""
 
 _address = ctypes.c_void_p
 _int = ctypes.c_int
@@ -67,6 +76,8 @@ class Tensors:
     score_map: int
     heat: int
     scores: int
+    counts: int
+    """(B,3,2048) uint32, pixels by digit on the way to the scores."""
     broken: int
     """(B) uint32, not 0 where a network gave a value that is not finite."""
 
@@ -109,7 +120,7 @@ class CudaOps:
         names = {
             "inject": [f"inject_{element}"],
             "restore": [f"restore_{element}", f"restore_guided_{element}"],
-            "pool": [f"pool_map_{element}", "pool_score"],
+            "pool": [f"pool_map_{element}", "pool_count", "pool_score"],
         }
         for file in KERNELS:
             module = device.load(find_cubin(file, device.arch, cubins))
@@ -221,15 +232,29 @@ class CudaOps:
             _address(tensors.broken),
             _address(tensors.score_map),
             _address(tensors.heat),
+            _address(tensors.counts),
             _int(size),
             _int(levels),
         )
+        for digit in range(_DIGITS):
+            self._launch(
+                "pool_count",
+                (self._blocks(1), tensors.batch),
+                stream,
+                _address(tensors.score_map),
+                _address(self._keep),
+                _address(tensors.counts),
+                _int(size),
+                _int(self.model.top_k),
+                _int(digit),
+            )
         self._launch(
             "pool_score",
             (tensors.batch, 1),
             stream,
             _address(tensors.score_map),
             _address(self._keep),
+            _address(tensors.counts),
             _address(tensors.scores),
             _int(size),
             _int(self.model.top_k),

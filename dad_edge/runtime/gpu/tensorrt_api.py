@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import Any, Protocol
 
 from dad_edge.config import RuntimeName
 from dad_edge.errors import DeviceError, require
 from dad_edge.machine.gpu import describe_nvidia
+
+_log = logging.getLogger(__name__)
 
 MODULES: dict[RuntimeName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Runtime → Python module; the extra that installs it has the runtime's name."""
@@ -45,6 +48,9 @@ class Listener(Protocol):
         """Take in an error."""
 
     def note(self, message: str, *, warning: bool = False) -> None:
+        """Take in what a person may want to read."""
+
+    def detail(self, message: str) -> None:
         """Take in anything else."""
 
 
@@ -62,7 +68,10 @@ def tensorrt_logger(runtime: RuntimeName) -> Any:
     trt = load_tensorrt(runtime)
 
     class Logger(trt.ILogger):  # type: ignore[name-defined]
-        """Keeps the errors, which explain a failure, and hands all messages on."""
+        """Keeps the errors, which explain a failure, and hands all messages on.
+
+        Warnings that nobody listens to go to the log of the program.
+        """
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -74,10 +83,14 @@ def tensorrt_logger(runtime: RuntimeName) -> Any:
             if is_problem:
                 self.problems.append(" ".join(message.split()).rstrip("."))
             if self.listener is None:
+                if severity == trt.ILogger.WARNING:
+                    _log.warning("%s: %s", runtime, " ".join(message.split()))
                 return
             if is_problem:
                 self.listener.problem(message)
-            elif severity != trt.ILogger.VERBOSE:
+            elif severity == trt.ILogger.VERBOSE:
+                self.listener.detail(message)
+            else:
                 self.listener.note(message, warning=severity == trt.ILogger.WARNING)
 
     return Logger()

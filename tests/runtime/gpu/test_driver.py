@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import inspect
 import re
 import sys
@@ -12,7 +13,8 @@ import pytest
 from fake_cuda import FakeDriver, real
 
 from dad_edge.errors import DeviceError, MissingDependency
-from dad_edge.runtime.gpu.driver import STICKY, Device
+from dad_edge.runtime.gpu.driver import Device
+from dad_edge.runtime.gpu.status import STICKY
 
 
 def test_the_fake_takes_the_arguments_that_the_real_functions_take() -> None:
@@ -83,6 +85,37 @@ def test_rows_are_copied_without_their_padding(driver: FakeDriver) -> None:
     device.copy_out(back.address, target.address, 9, stream)
     device.synchronize(stream)
     assert back.bytes.tolist() == [1, 2, 3, 9, 10, 11, 17, 18, 19]
+    device.close()
+
+
+def test_rows_without_gaps_have_no_largest_pitch(driver: FakeDriver) -> None:
+    driver.attributes["MAX_PITCH"] = 16
+    device = Device()
+    stream, source, target = device.stream(), device.allocate(64), device.allocate(64)
+    device.copy_rows(target.address, source.address, 32, 32, 2, stream)
+    with pytest.raises(DeviceError, match="INVALID_VALUE"):
+        device.copy_rows(target.address, source.address, 32, 31, 2, stream)
+    device.close()
+
+
+def test_constants_are_there_before_any_stream_reads_them(driver: FakeDriver) -> None:
+    device = Device()
+    stream, back = device.stream(), device.allocate_host(4)
+    source = device.upload(np.arange(4, dtype=np.uint8))
+    device.copy_out(back.address, source.address, 4, stream)  # does not wait for the default one
+    device.synchronize(stream)
+    assert back.bytes.tolist() == [0, 1, 2, 3]
+    device.close()
+
+
+def test_nothing_is_collected_while_a_graph_is_captured(driver: FakeDriver) -> None:
+    device = Device()
+    stream, seen = device.stream(), []
+    device.capture(stream, lambda: seen.append(gc.isenabled()))
+    assert (seen, gc.isenabled()) == ([False], True)
+    with pytest.raises(ZeroDivisionError):
+        device.capture(stream, lambda: 1 // 0 and None)
+    assert gc.isenabled()
     device.close()
 
 
@@ -193,21 +226,18 @@ def test_a_kernel_gets_its_arguments_as_they_were_at_the_launch(driver: FakeDriv
     device = Device()
     stream = device.stream()
     module = device.load(compile_cubin("pool", device.arch))
-    maps = device.upload(np.arange(16, dtype=np.float32))
-    score, back = device.allocate(4), device.allocate_host(4)
+    masks = device.upload(np.arange(16, dtype=np.float32))
+    broken, heat = device.upload(np.zeros(1, np.uint32)), device.allocate(16)
+    anomaly_map, back = device.allocate(64), device.allocate_host(64)
+    counts = device.allocate(3 * 2048 * 4)
     size = ctypes.c_int(4)
-    arguments = [
-        ctypes.c_void_p(maps.address),
-        ctypes.c_void_p(0),
-        ctypes.c_void_p(score.address),
-        size,
-        ctypes.c_int(2),
-    ]
-    device.launch(device.function(module, "pool_score"), (1, 1), 32, stream, arguments)
+    places = (masks.address, 0, broken.address, anomaly_map.address, heat.address, counts.address)
+    arguments = [*map(ctypes.c_void_p, places), size, ctypes.c_int(1)]
+    device.launch(device.function(module, "pool_map_f32"), (1, 1), 32, stream, arguments)
     size.value = 1
-    device.copy_out(back.address, score.address, 4, stream)
+    device.copy_out(back.address, anomaly_map.address, 64, stream)
     device.synchronize(stream)
-    assert back.bytes.view(np.float32).tolist() == [14.5]
+    assert back.bytes.view(np.float32).tolist() == list(range(16))
     with pytest.raises(DeviceError, match="CUDA_ERROR_NOT_FOUND"):
         device.function(module, "inject_f32")
     with pytest.raises(DeviceError, match="CUDA_ERROR_INVALID_IMAGE"):

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import ctypes
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from dad_edge.runtime.gpu.engine_torch import (  # noqa: E402
     fused_torch_inspector,
 )
 from dad_edge.runtime.inspection import STAGES  # noqa: E402
+from dad_edge.runtime.seams import Pass  # noqa: E402
 
 
 @pytest.fixture
@@ -52,15 +52,15 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
 
     def bind_deferred(
         self: TorchDeviceEngine, rows: int, source: int, target: int, stream: int
-    ) -> Callable[[], None]:
-        enqueue = bind(self, rows, source, target, stream)
+    ) -> Pass:
+        enqueue = bind(self, rows, source, target, stream).enqueue
 
         def run() -> None:
             used.clear()
-            enqueue()
+            enqueue(0)
             assert used == [stream, "pool"], "on the runtime's stream, in a pool of its own"
 
-        return lambda: fake.enqueue(real.CUstream(stream), run)
+        return Pass(lambda _: fake.enqueue(real.CUstream(stream), run))
 
     @contextlib.contextmanager
     def using(what: Any) -> Any:

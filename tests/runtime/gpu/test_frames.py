@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import weakref
 from typing import Any
 
@@ -112,12 +113,36 @@ def test_the_stream_that_writes_a_frame_is_waited_for(
     expected = reference(bundle).inspect(frame)
     assert_same([inspector.inspect(target)], [expected])
 
-    # An interface that does not say gets the default stream waited for.
-    target = OnDevice(device, np.zeros_like(frame))
-    address = target.buffer.address
-    write = lambda: ctypes.memmove(address, source.address, frame.size)  # noqa: E731
-    driver.default_stream.pending.append(write)
-    assert_same([inspector.inspect(target)], [expected])
+    # An interface that does not say, or says None as PyCUDA does, gets the default one waited for.
+    for stream_entry in ({}, {"stream": None}):
+        target = OnDevice(device, np.zeros_like(frame))
+        target.__cuda_array_interface__.update(stream_entry)
+        write = functools.partial(ctypes.memmove, target.buffer.address, source.address, frame.size)
+        driver.default_stream.pending.append(write)
+        assert_same([inspector.inspect(target)], [expected])
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+def test_nv12_comes_in_one_piece_or_in_two_planes(
+    fused: Open, bundle: Bundle, driver: FakeDriver, padding: int
+) -> None:
+    inspector = fused()
+    device = inspector._device
+    nv12 = np.random.default_rng(1).integers(0, 256, (72, 64), dtype=np.uint8)
+    luma, chroma = np.ascontiguousarray(nv12[:48]), np.ascontiguousarray(nv12[48:])
+    expected = reference(bundle).inspect(cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12))
+    assert_same([inspector.inspect((luma, chroma), "nv12")], [expected])
+    on_device = OnDevice(device, luma, padding), OnDevice(device, chroma, 2 * padding)
+    alive = [weakref.ref(plane) for plane in on_device]
+    lane = inspector.submit([on_device], "nv12")
+    del on_device
+    assert all(plane() is not None for plane in alive), "held until they are copied"
+    assert_same(inspector.collect(lane), [expected])
+    with pytest.raises(DataError, match="one plane of an NV12 frame lies on the GPU"):
+        inspector.inspect((luma, OnDevice(device, chroma)), "nv12")
+    for planes in ((luma, luma), (luma,), (), (luma[:47], chroma), (luma, chroma[:, :32])):
+        with pytest.raises(DataError, match="NV12 in planes must be luma"):
+            inspector.inspect(planes, "nv12")
 
 
 def test_a_frame_on_the_device_is_held_until_it_is_copied(fused: Open) -> None:
@@ -131,7 +156,7 @@ def test_a_frame_on_the_device_is_held_until_it_is_copied(fused: Open) -> None:
     assert alive() is None
 
 
-def test_frames_on_the_device_that_cannot_be_taken(fused: Open) -> None:
+def test_frames_on_the_device_that_cannot_be_taken(fused: Open, driver: FakeDriver) -> None:
     [frame] = frames_of((50, 90))
     tiled = fused(TILED)
     with pytest.raises(DataError, match="not padded to the model's aspect"):
@@ -141,6 +166,18 @@ def test_frames_on_the_device_that_cannot_be_taken(fused: Open) -> None:
     gaps.__cuda_array_interface__["strides"] = (360, 4, 1)
     with pytest.raises(DataError, match="do not lie together"):
         inspector.inspect(gaps)
+    pycuda = OnDevice(inspector._device, frame)
+    driver.contexts[pycuda.buffer.address] = 77
+    with pytest.raises(DataError, match="another CUDA context") as caught:
+        inspector.inspect(pycuda)
+    assert "pycuda.autoprimaryctx" in caught.value.next_step
+    driver.contexts[pycuda.buffer.address] = 0
+    inspector.inspect(pycuda)  # memory of a pool belongs to no context
+    other = ByDlpack(pycuda)
+    other.__dlpack_device__ = lambda: (2, 1)  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="lies on GPU 1, the inspector runs on GPU 0"):
+        inspector.inspect(other)
+    assert other.streams == [], "its library was not asked to wait on a stream of another GPU"
     elsewhere = OnDevice(inspector._device, frame)
     inspector._device.ordinal_of = lambda address: 1  # type: ignore[method-assign]
     with pytest.raises(DataError, match="lies on GPU 1, the inspector runs on GPU 0"):

@@ -166,6 +166,39 @@ def test_the_copy_out_is_small(fused: Open, driver: FakeDriver) -> None:
     assert results <= plane * (6 * 4 + 4 + 1) + 4 * 256
 
 
+@pytest.mark.parametrize("model", [TINY, TILED, GUIDED], ids=["plain", "tiled", "guided"])
+def test_pictures_that_nobody_wants_stay_on_the_device(
+    fused: Open, bundle: Bundle, driver: FakeDriver, model: ModelConfig
+) -> None:
+    inspector, expected = fused(model, pictures=False), reference(bundle, model)
+    frames = frames_of((50, 90), (48, 64))
+    for one, other in zip(
+        inspector.inspect_batch(frames), expected.inspect_batch(frames), strict=True
+    ):
+        assert one.score == pytest.approx(other.score, abs=SCORE)
+        np.testing.assert_allclose(one.score_map, other.score_map, atol=MAP)
+        np.testing.assert_allclose(one.heat.astype(int), other.heat, atol=1)
+        assert one.image.shape == one.restored.shape == (3, 0, 0)
+    inspector.inspect(frames[0])
+    plane = model.image_size**2
+    views = 4 if model is TILED else 1
+    smallest = min(m.size for m in driver.live["host"].values())
+    assert smallest <= views * plane * (4 + 1) + 8 * 256, "score map and heat map alone"
+
+
+@pytest.mark.parametrize("model", [TINY, TILED], ids=["plain", "tiled"])
+def test_times_that_nobody_wants_are_not_taken(
+    fused: Open, bundle: Bundle, driver: FakeDriver, model: ModelConfig
+) -> None:
+    inspector, frames = fused(model, stage_times=False), frames_of((48, 64), (48, 64))
+    for _ in range(2):
+        found = inspector.inspect_batch(frames)
+        assert_same(found, reference(bundle, model).inspect_batch(frames))
+    assert found[0].stage_ms == {}
+    assert driver.calls["cuEventElapsedTime"] == driver.calls["cuEventRecordWithFlags"] == 0
+    assert not any(event.timing for event in driver.live["event"].values())
+
+
 def test_two_frames_are_on_their_way_at_once(fused: Open, bundle: Bundle) -> None:
     inspector, expected = fused(), reference(bundle)
     frames = frames_of(*[(48, 64)] * 4)

@@ -144,27 +144,29 @@ from dad_edge.errors import DeviceError
 from dad_edge.kernels.compile import compile_cubin
 from dad_edge.runtime.gpu.driver import Device
 
-def score(device, address):
+def first_of_map(device, address):
     stream = device.stream()
     module = device.load(compile_cubin("pool", device.arch))
-    result, back = device.allocate(4), device.allocate_host(4)
-    arguments = [ctypes.c_void_p(a) for a in (address, 0, result.address)]
-    arguments += [ctypes.c_int(4), ctypes.c_int(2)]
-    device.launch(device.function(module, "pool_score"), (1, 1), 32, stream, arguments)
+    result, back = device.allocate(64), device.allocate_host(4)
+    broken, heat = device.upload(np.zeros(1, np.uint32)), device.allocate(16)
+    places = (address, 0, broken.address, result.address, heat.address)
+    places = (*places, device.allocate(3 * 2048 * 4).address)
+    arguments = [*map(ctypes.c_void_p, places), ctypes.c_int(4), ctypes.c_int(1)]
+    device.launch(device.function(module, "pool_map_f32"), (1, 1), 32, stream, arguments)
     device.copy_out(back.address, result.address, 4, stream)
     device.synchronize(stream)
     return float(back.bytes.view(np.float32)[0])
 
 device = Device()
 try:
-    score(device, 16)
+    first_of_map(device, 16)
 except DeviceError as error:
     print("lost:", error.message)
 device.close()
 try:
     device = Device()
-    maps = device.upload(np.arange(16, dtype=np.float32))
-    assert score(device, maps.address) == 14.5
+    masks = device.upload(np.full(16, 14.5, np.float32))
+    assert first_of_map(device, masks.address) == 14.5
     device.close()
     print("restarted")
 except DeviceError as error:

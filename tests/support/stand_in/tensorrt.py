@@ -32,6 +32,11 @@ class BuilderFlag(enum.Enum):
     TF32 = 1
 
 
+class ProfilingVerbosity(enum.Enum):
+    LAYER_NAMES_ONLY = 0
+    DETAILED = 2
+
+
 class HardwareCompatibilityLevel(enum.Enum):
     NONE = 0
     AMPERE_PLUS = 1
@@ -43,6 +48,15 @@ class ILogger:
 
 class IProgressMonitor:
     pass
+
+
+LAYERS = """Layers:
+Name: conv, LayerType: correlation, Inputs: [ { Name: a, Dimensions: [-1,8,10,10], Strides: [], \
+Datatype: Half, Format: (NHWC) Channel major format }], Constants: [ { Name: w, Dimensions: [8,8], \
+Datatype: Half, Format: (Linear) }], Outputs: [ { Name: b, Dimensions: [-1,8,10,10], \
+Datatype: Float, Format: (Linear) }], TacticName: t, StreamId: 0, Metadata: [ONNX Layer: conv]
+Name: shape, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName:
+"""
 
 
 class TimingCache:
@@ -58,6 +72,7 @@ class Config:
         self.told: dict[str, Any] = {"profiles": [], "flags": ["TF32"]}
         self.progress_monitor: Any = None
         self.builder_optimization_level = 3
+        self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
         self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 
     def add_optimization_profile(self, profile: Any) -> None:
@@ -119,6 +134,8 @@ class Builder:
             if does != "wait":
                 monitor.step_complete("Building engine", 1)
                 monitor.phase_finish("Building engine")
+                if config.profiling_verbosity is ProfilingVerbosity.DETAILED:
+                    self.logger.log(ILogger.VERBOSE, LAYERS)
                 config.told["level"] = config.builder_optimization_level
                 config.told["hardware"] = config.hardware_compatibility_level.name
                 return json.dumps(config.told).encode() + b" " * (does == "big") * (1 << 20)

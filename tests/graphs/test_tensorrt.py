@@ -15,7 +15,7 @@ from dad_edge.graphs.fp16_range import extreme_frames
 from dad_edge.graphs.lint import lint
 from dad_edge.graphs.quantize import load_graph, to_fp16, to_int8
 from dad_edge.graphs.tensorrt import LARGE_PIXELS, for_tensorrt
-from dad_edge.image.framing import plan, views
+from dad_edge.image.framing import plan_views, views
 from dad_edge.runtime.cpu.engine_onnx import LeanEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
 from tests.graphs.test_openvino import RANGES, drawn, ops_of, run
@@ -65,7 +65,7 @@ def demo() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     ops = NumpyOps(bundle.model, bundle.manifest.alpha_bar)
     given = {}
     for name, frame in extreme_frames(bundle.model.image_size).items():
-        _, given[name] = ops.inject(views(frame, plan(frame.shape, bundle.model)), 0)
+        _, given[name] = ops.inject(views(frame, plan_views(frame.shape, bundle.model)), 0)
     given["no noise at all"] = np.ones_like(given["white"])
     return load_graph(PACKAGED / DENOISER), given
 

@@ -46,7 +46,7 @@ class Detector(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.denoiser = Denoiser(config.denoiser, config.image_size)
+        self.denoiser = Denoiser(config.denoiser, config.image_size, config.schedule)
         self.segmenter = Segmenter(config.segmenter)
         table = torch.from_numpy(diffusion.alpha_bar_table(config.schedule)).float()
         self.register_buffer("alpha_bar", table, persistent=False)
@@ -100,17 +100,19 @@ class Detector(nn.Module):
 
     def losses(self, example: Example, settings: TrainConfig) -> Losses:
         """Loss of a training step, end to end through x̂0 (Algorithm 1, Eq. 6-8)."""
-        image, _, mask, noise, steps = example
+        image, original, mask, noise, steps = example
         noisy = [self.corrupt(image, eps, t) for eps, t in zip(noise, steps, strict=True)]
         if self.config.fusion == "norm_guided":
             *predicted, restored = self.guided_estimate(noisy[0], steps[0], noisy[1], steps[1])
         else:
             *predicted, restored = self.estimate(noisy[0], steps[0])
         logits = self.segment(image, restored)
-        terms = [
-            noise_loss(guess.float(), eps, mask, settings.noise_loss_on)
-            for guess, eps in zip(predicted, noise, strict=True)
-        ]
+        terms = []
+        for guess, eps, t in zip(predicted, noise, steps, strict=True):
+            ratio = self._alpha(t) / (1 - self._alpha(t))
+            target = eps + ratio.sqrt() * (image - original) if settings.restores else eps
+            weight = (settings.snr_limit / ratio).clip(max=1) if settings.snr_limit else None
+            terms.append(noise_loss(guess.float(), target, mask, settings.noise_loss_on, weight))
         return Losses(
             torch.stack(terms).sum(), mask_loss(logits.float(), mask, settings.focal_weight)
         )

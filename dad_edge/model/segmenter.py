@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dad_edge.config import SegmenterConfig
+from dad_edge.model.denoiser import patch_conv
 
 ENCODER_MULTS = (1, 2, 4, 8, 8, 8)
 DECODER_MULTS = (8, 4, 2, 1, 1)
@@ -34,11 +35,13 @@ class Segmenter(nn.Module):
             inputs: channels that come in; 3 where the image stands alone (SegmentationAD).
         """
         super().__init__()
+        self.patch = config.patch
         widths = [config.base_width * mult for mult in ENCODER_MULTS]
         self.encoder = nn.ModuleList(
             conv_pair(before, outputs)
             for before, outputs in zip([inputs, *widths[:-1]], widths, strict=True)
         )
+        self.encoder[0][0][0] = patch_conv(config.patch, inputs, widths[0])  # type: ignore[index]
         self.grow = nn.ModuleList()
         self.decoder = nn.ModuleList()
         below = widths[-1]
@@ -47,7 +50,7 @@ class Segmenter(nn.Module):
             self.grow.append(_conv(below, width))
             self.decoder.append(conv_pair(width + skip, width))
             below = width
-        self.head = nn.Conv2d(below, 1, 3, padding=1)
+        self.head = nn.Conv2d(below, config.patch**2, 3, padding=1)
 
     def forward(self, pair_BCHW: Tensor) -> Tensor:
         h, skips = pair_BCHW, []
@@ -59,4 +62,4 @@ class Segmenter(nn.Module):
             wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
             h = decode(torch.cat([grow(wide), skips.pop()], dim=1))
         logits: Tensor = self.head(h)
-        return logits
+        return F.pixel_shuffle(logits, self.patch) if self.patch > 1 else logits

@@ -27,6 +27,7 @@ HEAVY = (
 
 NEEDS_TORCH = {
     "dad_edge.learn.batches",
+    "dad_edge.learn.check",
     "dad_edge.deploy.export",
     "dad_edge.model.ablations",
     "dad_edge.model.autoencoder",

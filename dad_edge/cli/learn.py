@@ -172,7 +172,11 @@ def train_command(
     with progress_bar("reading images") as progress:
         images = TrainingSet(data, settings.model, settings.train, textures, progress, ignore)
     kind = "objects on a background" if images.foregrounds else "textures"
-    say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
+    kept_out = len(images.parts.kept_out)
+    say(
+        f"{len(images)} normal images, seen as {kind}, and {kept_out} parts kept out to measure; "
+        f"run folder {folder}"
+    )
     with progress_bar(f"training {settings.model.size}") as progress:
         summary = train(
             settings,

@@ -54,6 +54,8 @@ class Trainer:
         self._losses = torch.compile(step) if recipe.train.compile else step
         self.step = 0
         self.elapsed_s = 0.0
+        self.best_loss = math.inf
+        """Smallest loss on the parts kept out, of the weights that are saved for evaluation."""
 
     def _groups(self) -> list[dict[str, Any]]:
         """The segmenter's parameters and all others, each with its share of the learning rate."""
@@ -144,12 +146,13 @@ class Trainer:
             else:
                 value.copy_(current[name])
 
-    def save(self, folder: Path, notes: Mapping[str, str]) -> None:
+    def save(self, folder: Path, notes: Mapping[str, str], loss: float | None = None) -> None:
         """Write what evaluation and resuming need.
 
         Args:
             folder: of the run.
             notes: kept with the state.
+            loss: on the parts kept out, if there are any; weights that were better stay.
 
         Raises:
             StorageError: a file cannot be written; the earlier files are untouched.
@@ -158,11 +161,19 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-        metadata = {**notes, "step": str(self.step), "elapsed_s": repr(self.elapsed_s)}
+        best = min(self.best_loss, math.inf if loss is None else loss)
+        metadata = {
+            **notes,
+            "step": str(self.step),
+            "elapsed_s": repr(self.elapsed_s),
+            "best_loss": repr(best),
+        }
         checkpoint.write_tensors(folder / checkpoint.STATE, tensors, metadata)
-        checkpoint.write_tensors(
-            folder / checkpoint.WEIGHTS, self.average.state_dict(), {"step": str(self.step)}
-        )
+        if loss is None or loss <= best:
+            checkpoint.write_tensors(
+                folder / checkpoint.WEIGHTS, self.average.state_dict(), {"step": str(self.step)}
+            )
+        self.best_loss = best
 
     def load(self, folder: Path) -> dict[str, str]:
         """Continue from the state of an earlier run.
@@ -193,4 +204,5 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step = int(metadata["step"])
         self.elapsed_s = float(metadata["elapsed_s"])
+        self.best_loss = float(metadata.get("best_loss", math.inf))
         return metadata

@@ -15,6 +15,7 @@ Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
 Foreground = Literal["auto", "object", "texture"]
 Prediction = Literal["noise", "image"]
 Patch = Literal[1, 2, 4, 8]
+EncoderName = Literal["none", "efficientnet-lite0"]
 SizeName = Literal["nano", "edge", "paper"]
 BitDepth = Literal[8, 10, 12, 14, 16]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -106,6 +107,8 @@ class SegmenterConfig:
     """Side, in pixels, of the patches that the first convolution turns into one position each."""
     base_width: int = 64
     """Channels of the first block."""
+    encoder: EncoderName = "none"
+    """Frozen features of photographs that image and x̂0 are compared by; the paper has none."""
 
     def __post_init__(self) -> None:
         _positive(base_width=self.base_width)

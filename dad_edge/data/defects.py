@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Frame = NDArray[np.uint8]
 Shift = NDArray[np.float32]
 
-VISIBLE = 4.0
+VISIBLE = 8.0
 """Smallest difference to the normal image that is marked, in grey levels, mean of the colours."""
 SOFT = 0.25
 """Opacity from which a soft edge belongs to the defect."""
@@ -71,10 +71,10 @@ def shading(rng: Generator, image: Frame) -> Change:
     height, width = image.shape[:2]
     coarse = rng.standard_normal(tuple(rng.integers(3, 9, 2)), dtype=np.float32)
     hills = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    edge = np.quantile(hills[::8, ::8], rng.uniform(0.6, 0.95))
-    steep = rng.uniform(2.0, 10.0)
+    edge = np.quantile(hills[::8, ::8], rng.uniform(0.8, 0.98))
+    steep = rng.uniform(3.0, 10.0)
     opacity = 1 / (1 + np.exp(-steep * (hills - edge)))
-    tone = rng.uniform(12, 70) * rng.choice((-1.0, 1.0))
+    tone = rng.uniform(25, 90) * rng.choice((-1.0, 1.0))
     return Change(image.astype(np.float32) + np.float32(tone), opacity.astype(np.float32))
 
 
@@ -101,6 +101,8 @@ def smeared(rng: Generator, image: Frame) -> Change:
 DEFECTS: tuple[Callable[[Generator, Frame], Change], ...] = (
     scratch,
     scratch,
+    scratch,
+    spot,
     spot,
     shading,
     displaced,
@@ -133,7 +135,7 @@ def draw_defect(
 
 def _toned(rng: Generator, image: Frame) -> Shift:
     """The image lighter or darker, with a hint of colour."""
-    tone = rng.uniform(15, 110) * rng.choice((-1.0, -1.0, 1.0))
+    tone = rng.uniform(20, 120) * rng.choice((-1.0, -1.0, 1.0))
     tint = rng.normal(0, 12, 3) * (rng.random() < 0.5)
     ground = image if rng.random() < 0.5 else cv2.GaussianBlur(image, (0, 0), 4)
     return np.asarray(ground + (tone + tint).astype(np.float32), np.float32)

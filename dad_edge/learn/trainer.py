@@ -18,7 +18,7 @@ from dad_edge.errors import ModelError
 from dad_edge.learn.parallel import Processes
 from dad_edge.machine.memory import keep_freed_memory
 from dad_edge.model import checkpoint
-from dad_edge.model.ablations import AnyDetector, build_detector
+from dad_edge.model.ablations import AnyDetector, build_detector, encoder_of
 from dad_edge.model.detector import Example, Losses
 
 
@@ -47,6 +47,8 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         layout = torch.channels_last
         self.detector = build_detector(recipe.model).to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        if (encoder := encoder_of(self.detector)) is not None:
+            encoder.load_published()
         self.average = build_detector(recipe.model).to(self.device)
         self.average.load_state_dict(self.detector.state_dict())
         self.optimizer = torch.optim.Adam(self._groups(), lr=recipe.train.learning_rate)
@@ -59,7 +61,7 @@ class Trainer:
 
     def _groups(self) -> list[dict[str, Any]]:
         """The segmenter's parameters and all others, each with its share of the learning rate."""
-        named = list(self.detector.named_parameters())
+        named = [(name, p) for name, p in self.detector.named_parameters() if p.requires_grad]
         segmenter = [p for name, p in named if name.startswith("segmenter.")]
         rest = [p for name, p in named if not name.startswith("segmenter.")]
         groups = [(rest, 1.0), (segmenter, self.recipe.train.segmenter_rate)]

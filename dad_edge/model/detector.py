@@ -11,7 +11,7 @@ from dad_edge.config import ModelConfig, TrainConfig
 from dad_edge.model import diffusion
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.losses import mask_loss, noise_loss
-from dad_edge.model.segmenter import Segmenter
+from dad_edge.model.segmenter import FeatureSegmenter, Segmenter
 
 
 class Example(NamedTuple):
@@ -47,7 +47,11 @@ class Detector(nn.Module):
         super().__init__()
         self.config = config
         self.denoiser = Denoiser(config.denoiser, config.image_size, config.schedule)
-        self.segmenter = Segmenter(config.segmenter)
+        self.segmenter: nn.Module = (
+            Segmenter(config.segmenter)
+            if config.segmenter.encoder == "none"
+            else FeatureSegmenter(config.segmenter)
+        )
         table = torch.from_numpy(diffusion.alpha_bar_table(config.schedule)).float()
         self.register_buffer("alpha_bar", table, persistent=False)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dad_edge.config import SegmenterConfig
 from dad_edge.model.denoiser import patch_conv
+from dad_edge.model.encoder import CHANNELS, Encoder
 
 ENCODER_MULTS = (1, 2, 4, 8, 8, 8)
 DECODER_MULTS = (8, 4, 2, 1, 1)
@@ -63,3 +64,50 @@ class Segmenter(nn.Module):
             h = decode(torch.cat([grow(wide), skips.pop()], dim=1))
         logits: Tensor = self.head(h)
         return F.pixel_shuffle(logits, self.patch) if self.patch > 1 else logits
+
+
+class FeatureSegmenter(nn.Module):
+    """(B,6,S,S) image ⊕ x̂0 → (B,1,S,S) logits, from what frozen features say of both.
+
+    At every stride of the encoder the image's features stand beside how far those of x̂0 are from
+    them; the pixels themselves join at half the resolution.
+    """
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        width = config.base_width
+        self.features = Encoder()
+        self.compare = nn.ModuleList(_pointwise(2 * channels, 2 * width) for channels in CHANNELS)
+        self.pixels = nn.Sequential(
+            patch_conv(2, 6, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.decoder = nn.ModuleList(
+            [
+                conv_pair(4 * width, 2 * width),
+                conv_pair(4 * width, 2 * width),
+                conv_pair(3 * width, width),
+            ]
+        )
+        self.head = nn.Conv2d(width, 4, 3, padding=1)
+
+    def forward(self, pair_BCHW: Tensor) -> Tensor:
+        # No gradient goes through the encoder: the denoiser learns from its own loss.
+        with torch.no_grad():
+            both = self.features(torch.cat(pair_BCHW.chunk(2, dim=1), dim=0))
+        levels = []
+        for compare, features in zip(self.compare, both, strict=True):
+            image, restored = features.chunk(2, dim=0)
+            levels.append(compare(torch.cat([image, (image - restored).abs()], dim=1)))
+        h = levels.pop()
+        for decode in self.decoder:
+            wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=False)
+            beside = levels.pop() if levels else self.pixels(pair_BCHW)
+            h = decode(torch.cat([wide, beside], dim=1))
+        return F.pixel_shuffle(self.head(h), 2)
+
+
+def _pointwise(inputs: int, outputs: int) -> nn.Sequential:
+    """1×1 convolution, BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

@@ -93,11 +93,11 @@ class FeatureSegmenter(nn.Module):
     def forward(self, pair_BCHW: Tensor) -> Tensor:
         # No gradient goes through the encoder: the denoiser learns from its own loss.
         with torch.no_grad():
-            both = self.features(torch.cat(pair_BCHW.chunk(2, dim=1), dim=0))
-        levels = []
-        for compare, features in zip(self.compare, both, strict=True):
-            image, restored = features.chunk(2, dim=0)
-            levels.append(compare(torch.cat([image, (image - restored).abs()], dim=1)))
+            image, restored = self.features(pair_BCHW[:, :3]), self.features(pair_BCHW[:, 3:])
+        levels = [
+            compare(torch.cat([seen, (seen - flawless).abs()], dim=1))
+            for compare, seen, flawless in zip(self.compare, image, restored, strict=True)
+        ]
         h = levels.pop()
         for decode in self.decoder:
             wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=False)

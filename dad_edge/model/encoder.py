@@ -67,8 +67,8 @@ class _Block(nn.Module):
         h = x_BCHW
         if not isinstance(self.expand, nn.Identity):
             h = F.relu6(self.expand(h))
-        h = self.project(F.relu6(self.filter(h)))
-        return x_BCHW + h if self.adds else h
+        projected: Tensor = self.project(F.relu6(self.filter(h)))
+        return x_BCHW + projected if self.adds else projected
 
 
 class Encoder(nn.Module):

@@ -13,6 +13,9 @@ from dad_edge.errors import UsageError
 Fusion = Literal["average", "norm_guided"]
 Method = Literal["DiffusionAD", "DenoisingAD", "DRAEM+", "SegmentationAD"]
 Foreground = Literal["auto", "object", "texture"]
+Prediction = Literal["noise", "image"]
+Patch = Literal[1, 2, 4, 8]
+EncoderName = Literal["none", "efficientnet-lite0"]
 SizeName = Literal["nano", "edge", "paper"]
 BitDepth = Literal[8, 10, 12, 14, 16]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -63,8 +66,12 @@ class ScheduleConfig:
 class DenoiserConfig:
     """Denoising sub-network ε_θ: a residual U-Net with time embedding and attention."""
 
+    patch: Patch = 1
+    """Side, in pixels, of the patches that the first convolution turns into one position each."""
+    predicts: Prediction = "noise"
+    """What comes out of the last convolution: ε̂ as in the paper, or x̂0, from which ε̂ follows."""
     base_channels: int = 128
-    """Channels at full resolution; a multiple of `norm_groups`."""
+    """Channels of the first level; a multiple of `norm_groups`."""
     channel_mults: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     """Channel multiplier of each level, full resolution first."""
     res_blocks: int = 2
@@ -96,8 +103,12 @@ class DenoiserConfig:
 class SegmenterConfig:
     """Segmentation sub-network: a U-Net with six encoder blocks."""
 
+    patch: Patch = 1
+    """Side, in pixels, of the patches that the first convolution turns into one position each."""
     base_width: int = 64
-    """Channels at full resolution."""
+    """Channels of the first block."""
+    encoder: EncoderName = "none"
+    """Frozen features of photographs that image and x̂0 are compared by; the paper has none."""
 
     def __post_init__(self) -> None:
         _positive(base_width=self.base_width)
@@ -188,7 +199,10 @@ class ModelConfig:
                 f"norm_guided fusion needs two lambdas, got {list(self.lambdas)}.",
                 "use 200 and 400 as the journal version does",
             )
-        shrink = 2 ** max(len(self.denoiser.channel_mults) - 1, 5)
+        shrink = max(
+            self.denoiser.patch * 2 ** (len(self.denoiser.channel_mults) - 1),
+            self.segmenter.patch * 2**5,
+        )
         if self.image_size % shrink:
             raise UsageError(
                 f"image_size {self.image_size} must be a multiple of {shrink}.",
@@ -227,9 +241,13 @@ class TrainConfig:
     """γ of Eq. 8."""
     noise_loss_on: Literal["all", "normal"] = "all"
     """Images that count in the noise loss: all (the paper) or normal ones (authors' code)."""
+    snr_limit: float = 0.0
+    """The noise loss of an image counts min(1, limit / SNR), with SNR = ᾱ/(1-ᾱ); 0 for no limit."""
     foreground: Foreground = "auto"
     """Where synthetic anomalies may lie: on the object, on a random part of a texture, or `auto`:
     decided from the images."""
+    defect_share: float = 0.0
+    """Share of the synthetic anomalies that are drawn defects, not those of Eq. 9."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 for no clipping."""
     compile: bool = False
@@ -243,6 +261,10 @@ class TrainConfig:
                 f"batch_size must be even and at least 2, got {self.batch_size}.",
                 "half of every batch is normal, half synthetic: use 6, 8, 16 …",
             )
+        if not 0 <= self.defect_share <= 1:
+            raise UsageError(
+                f"defect_share must lie in [0, 1], got {self.defect_share}.", "use 0.5"
+            )
         _positive(
             learning_rate=self.learning_rate,
             segmenter_rate=self.segmenter_rate,
@@ -250,7 +272,7 @@ class TrainConfig:
         )
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.", "use 0.99")
-        for name in ("focal_weight", "grad_clip"):
+        for name in ("focal_weight", "snr_limit", "grad_clip"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(
                     f"{name} must not be negative, got {getattr(self, name)}.", "correct the value"
@@ -290,37 +312,52 @@ class Recipe:
                 )
 
 
+_SMALL = TrainConfig(
+    batch_size=8,
+    learning_rate=1e-3,
+    epochs=200,
+    cosine=True,
+    ema_decay=0.99,
+    max_timestep=400,
+    snr_limit=5.0,
+    defect_share=0.3,
+    grad_clip=1.0,
+)
+"""How the small sizes are trained."""
+
 RECIPES: dict[SizeName, Recipe] = {
     "paper": Recipe(),
     "edge": Recipe(
         model=ModelConfig(
             size="edge",
-            denoiser=DenoiserConfig(base_channels=32, norm_groups=8),
-            segmenter=SegmenterConfig(base_width=24),
+            denoiser=DenoiserConfig(
+                patch=4,
+                predicts="image",
+                base_channels=32,
+                channel_mults=(1, 2, 3, 3),
+                res_blocks=1,
+                attention_resolutions=(16,),
+                norm_groups=8,
+            ),
+            segmenter=SegmenterConfig(patch=2, base_width=24, encoder="efficientnet-lite0"),
         ),
+        train=_SMALL,
     ),
     "nano": Recipe(
         model=ModelConfig(
             size="nano",
-            image_size=128,
             denoiser=DenoiserConfig(
-                base_channels=8,
-                channel_mults=(1, 2, 4, 4, 4),
+                patch=4,
+                predicts="image",
+                base_channels=16,
+                channel_mults=(1, 2, 4, 4),
                 res_blocks=1,
                 attention_resolutions=(16,),
-                norm_groups=4,
+                norm_groups=8,
             ),
-            segmenter=SegmenterConfig(base_width=8),
+            segmenter=SegmenterConfig(patch=2, base_width=16, encoder="efficientnet-lite0"),
         ),
-        train=TrainConfig(
-            batch_size=8,
-            learning_rate=1e-3,
-            epochs=200,
-            cosine=True,
-            ema_decay=0.99,
-            max_timestep=400,
-            grad_clip=1.0,
-        ),
+        train=_SMALL,
     ),
 }
 """Recipe of each model size; `paper` is the paper's configuration."""

@@ -27,12 +27,14 @@ HEAVY = (
 
 NEEDS_TORCH = {
     "dad_edge.learn.batches",
+    "dad_edge.learn.check",
     "dad_edge.deploy.export",
     "dad_edge.model.ablations",
     "dad_edge.model.autoencoder",
     "dad_edge.model.denoiser",
     "dad_edge.model.detector",
     "dad_edge.model.device",
+    "dad_edge.model.encoder",
     "dad_edge.model.losses",
     "dad_edge.model.noise",
     "dad_edge.model.segmenter",

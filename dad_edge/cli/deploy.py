@@ -82,15 +82,16 @@ def calibrate_command(
     target = writable_bundle_of(bundle)
     if ignore is not None:
         target = replace(target, ignore=ignore)
+    unseen = stage.not_trained_on(target, items)
     with sole_writer(target.path), progress_bar("calibrating") as progress:
         thresholds, ranges = stage.calibrate(
             target,
-            items,
+            unseen,
             false_reject_rate=false_reject_rate,
             range_items=chosen,
             progress=progress,
         )
-    say(stage.in_words(thresholds, ranges))
+    say(stage.in_words(thresholds, ranges, left_out=len(items) - len(unseen)))
     if as_json:
         emit({"bundle": str(target.path), "thresholds": to_mapping(thresholds)})
 

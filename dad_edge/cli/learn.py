@@ -17,7 +17,7 @@ from dad_edge.cli.terminal import (
     chosen_bundle,
     emit,
 )
-from dad_edge.config import Foreground, Fusion, Recipe, SizeName
+from dad_edge.config import EncoderName, Foreground, Fusion, Recipe, SizeName
 from dad_edge.errors import UsageError, require, writing
 from dad_edge.machine.environment import follows
 
@@ -111,6 +111,14 @@ def train_command(
             "--fusion", help="norm_guided for the journal version; as the recipe says if left out."
         ),
     ] = None,
+    encoder: Annotated[
+        EncoderName | None,
+        typer.Option(
+            "--encoder",
+            help="Compare frozen features of photographs, or pixels alone; the recipe's if left "
+            "out.",
+        ),
+    ] = None,
     textures: TexturesOption = None,
     foreground: ForegroundOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
@@ -151,6 +159,7 @@ def train_command(
         _refuse_with_resume(
             recipe=recipe,
             fusion=fusion,
+            encoder=encoder,
             foreground=foreground,
             seed=seed,
             tiles=tiles,
@@ -158,7 +167,13 @@ def train_command(
             ignore_mask=ignore_mask,
         )
     settings = choose_recipe(
-        size or "nano", recipe, fusion=fusion, epochs=epochs, max_minutes=max_minutes, seed=seed
+        size or "nano",
+        recipe,
+        fusion=fusion,
+        encoder=encoder,
+        epochs=epochs,
+        max_minutes=max_minutes,
+        seed=seed,
     )
     settings = _with_images(settings, foreground, tiles, keep_aspect)
     find_layout(data)
@@ -172,7 +187,11 @@ def train_command(
     with progress_bar("reading images") as progress:
         images = TrainingSet(data, settings.model, settings.train, textures, progress, ignore)
     kind = "objects on a background" if images.foregrounds else "textures"
-    say(f"{len(images)} normal images, seen as {kind}; run folder {folder}")
+    kept_out = len(images.parts.kept_out)
+    say(
+        f"{len(images)} normal images, seen as {kind}, and {kept_out} parts kept out to measure; "
+        f"run folder {folder}"
+    )
     with progress_bar(f"training {settings.model.size}") as progress:
         summary = train(
             settings,

@@ -15,6 +15,7 @@ from dad_edge.data.foreground import find_foregrounds
 from dad_edge.data.layouts import list_items
 from dad_edge.data.synthesis import Synthesizer
 from dad_edge.errors import DataError
+from dad_edge.files import sha256_of
 from dad_edge.image.framing import (
     ViewPlan,
     ignored_at,
@@ -27,9 +28,14 @@ from dad_edge.image.framing import (
 )
 from dad_edge.image.masks import Mask
 from dad_edge.image.preprocess import read_frame, resize
+from dad_edge.model.parts import Parts
 from dad_edge.progress import Progress, silent
 
 FEWEST_IMAGES = 2
+KEPT_OUT_SHARE = 0.15
+"""Share of the good parts that do not teach, but measure."""
+FEWEST_KEPT_OUT = 8
+"""Parts to keep out at least; none where that would be more than a quarter of all."""
 
 
 class Batch(NamedTuple):
@@ -51,6 +57,20 @@ def load_square(path: Path, size: int) -> NDArray[np.uint8]:
 def to_square(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """A frame or view at the model's size: (S,S,3) uint8, BGR."""
     return np.rint(resize(frame, size)).clip(0, 255).astype(np.uint8)
+
+
+def choose_kept_out(digests: Sequence[str]) -> list[int]:
+    """Positions of the images to keep out of training: those with the smallest digests.
+
+    The choice depends on the images alone, so that a folder that grows keeps most of it.
+
+    Args:
+        digests: sha256 of every image.
+    """
+    if len(digests) < 4 * FEWEST_KEPT_OUT:
+        return []
+    count = max(FEWEST_KEPT_OUT, round(KEPT_OUT_SHARE * len(digests)))
+    return sorted(sorted(range(len(digests)), key=lambda i: digests[i])[:count])
 
 
 class TrainingSet:
@@ -79,19 +99,25 @@ class TrainingSet:
             DataError: no layout fits, too few images, one cannot be read, the ignore mask leaves
                 nothing of it, or no object was found where the foreground must be one.
         """
-        paths = [item.path for item in list_items(root, "train")]
-        if len(paths) < FEWEST_IMAGES:
+        items = list_items(root, "train")
+        if len(items) < FEWEST_IMAGES:
             raise DataError(
-                f"{root} has {len(paths)} normal image(s); training needs {FEWEST_IMAGES} or more.",
+                f"{root} has {len(items)} normal image(s); training needs {FEWEST_IMAGES} or more.",
                 "add images of good parts; a few dozen are a reasonable start",
             )
+        digests = [sha256_of(item.path) for item in items]
+        out = set(choose_kept_out(digests))
+        self.parts = Parts(
+            trained_on={item.name: digests[i] for i, item in enumerate(items) if i not in out},
+            kept_out={items[i].name: digests[i] for i in sorted(out)},
+        )
         self._frames: list[NDArray[np.uint8]] = []
         wholes: list[NDArray[np.uint8]] = []
         plans: list[ViewPlan] = []
         kept: list[tuple[int, int]] = []
         allowed: list[Mask] = []
-        for path in paths:
-            frame = read_frame(path, model.bit_depth)
+        for item in items:
+            frame = read_frame(item.path, model.bit_depth)
             plan = plan_views(frame.shape, model)
             blocked = split_mask(ignored_at(ignore, plan.shape), plan, outside=True)
             for number, view in enumerate(views(frame, plan)):
@@ -101,7 +127,9 @@ class TrainingSet:
                     self._frames.append(to_square(view, model.image_size))
             wholes.append(to_square(on_canvas(frame, plan), model.image_size))
             plans.append(plan)
-            progress(len(wholes), len(paths))
+            progress(len(wholes), len(items))
+        self._trained = np.array([i for i, (image, _) in enumerate(kept) if image not in out])
+        self._kept_out = [i for i, (image, _) in enumerate(kept) if image in out]
         self._batch_size, self._seed = train.batch_size, train.seed
         self.foregrounds = _of_views(find_foregrounds(wholes, train.foreground), plans, kept)
         whole_frame = is_plain(model.framing) and ignore is None
@@ -109,10 +137,12 @@ class TrainingSet:
             self.foregrounds,
             _load_textures(textures, model.image_size),
             None if whole_frame else allowed,
+            train.defect_share,
         )
 
     def __len__(self) -> int:
-        return len(self._frames)
+        """Number of views that teach."""
+        return len(self._trained)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -122,7 +152,8 @@ class TrainingSet:
         """Positions of the normal images of a step: (B,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
-        return np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
+        places = np.resize(np.roll(order, -position * self._batch_size), self._batch_size)
+        return np.asarray(self._trained[places])
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
         """The batch of a step: the same for the same seed, whatever was drawn before.
@@ -142,6 +173,33 @@ class TrainingSet:
                     rng, originals[place], int(chosen[row])
                 )
         return Batch(frames, masks, originals)
+
+    def kept_out(self, most: int) -> Batch | None:
+        """Views of parts that do not teach: as they are, and with an anomaly each.
+
+        The anomalies are drawn by a generator of their own and are the same at every call.
+
+        Args:
+            most: number of views; spread over all where there are more.
+
+        Returns:
+            First the normal images, then the synthetic ones, each in the same order; None where
+            no part was kept out.
+        """
+        if not self._kept_out:
+            return None
+        spread = np.linspace(0, len(self._kept_out) - 1, min(most, len(self._kept_out)))
+        chosen = [self._kept_out[round(place)] for place in spread]
+        normal = np.stack([self._frames[index] for index in chosen])
+        frames, masks = normal.copy(), np.zeros(normal.shape[:3], bool)
+        for row, index in enumerate(chosen):
+            rng = np.random.default_rng((self._seed, 2, index))
+            frames[row], masks[row] = self._synthesizer.draw(rng, normal[row], index)
+        return Batch(
+            np.concatenate([normal, frames]),
+            np.concatenate([np.zeros_like(masks), masks]),
+            np.concatenate([normal, normal]),
+        )
 
 
 def _of_views(

@@ -11,12 +11,16 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from dad_edge.data.defects import draw_defect
+
 Frame = NDArray[np.uint8]
 GRID = 8
 """Cells a side that self-augmentation shuffles."""
 PERLIN_THRESHOLD = 0.5
 MIN_MARKED = 12
 """Fewest pixels of a synthetic anomaly; smaller masks are drawn again."""
+TRIES = 20
+"""How often a mask is drawn again."""
 
 
 class Synthetic(NamedTuple):
@@ -173,6 +177,7 @@ class Synthesizer:
         foregrounds: Sequence[NDArray[np.bool_]] | None,
         textures: Sequence[Frame] = (),
         allowed: Sequence[NDArray[np.bool_]] | None = None,
+        defect_share: float = 0.0,
     ) -> None:
         """
         Args:
@@ -180,19 +185,27 @@ class Synthesizer:
                 whole image takes its place.
             textures: texture images; drawn textures where there are none.
             allowed: where an anomaly may be on every normal image; everywhere if None.
+            defect_share: share of the anomalies that are drawn defects, not those of Eq. 9.
         """
+        self._defect_share = defect_share
         self._foregrounds = foregrounds
         self._allowed = allowed
         self._textures = textures
 
     def draw(self, rng: Generator, image: Frame, index: int) -> Synthetic:
-        """S = β (M ⊙ N) + (1-β)(M ⊙ A) + M̄ ⊙ N (Eq. 9).
+        """S = β (M ⊙ N) + (1-β)(M ⊙ A) + M̄ ⊙ N (Eq. 9), or a drawn defect.
 
         Args:
             rng: decides everything that is random.
             image: N, (H,W,3) uint8, BGR.
             index: position of the image in the foregrounds.
         """
+        if self._defect_share and rng.random() < self._defect_share:
+            allowed = self._allowed_on(index, image.shape[:2])
+            for _ in range(TRIES):
+                drawn, mask = draw_defect(rng, image, allowed)
+                if mask.sum() >= MIN_MARKED:
+                    return Synthetic(drawn, mask)
         mask = self._mask(rng, image.shape[:2], index)
         source = self._source(rng, image)
         opacity = np.float32(rng.uniform(0.0, 0.8))
@@ -203,18 +216,23 @@ class Synthesizer:
 
     def _mask(self, rng: Generator, shape: tuple[int, int], index: int) -> NDArray[np.bool_]:
         """M = P · F, within what is allowed; that alone where F has none of it."""
-        inside = np.ones(shape, bool) if self._allowed is None else self._allowed[index]
-        for _ in range(20):
+        for _ in range(TRIES):
+            allowed = self._allowed_on(index, shape)
             if self._foregrounds is None:
-                allowed = _random_part(rng, shape) & inside
-            else:
-                allowed = self._foregrounds[index] & inside
-            if not allowed.any():
-                allowed = inside
+                part = _random_part(rng, shape) & allowed
+                allowed = part if part.any() else allowed
             mask = perlin_mask(rng, shape) & allowed
             if mask.sum() >= MIN_MARKED:
                 return mask
         return allowed
+
+    def _allowed_on(self, index: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where an anomaly may be: on the object, if there is one, and where it is inspected."""
+        inside = np.ones(shape, bool) if self._allowed is None else self._allowed[index]
+        if self._foregrounds is None:
+            return inside
+        both = self._foregrounds[index] & inside
+        return both if both.any() else inside
 
     def _source(self, rng: Generator, image: Frame) -> Frame:
         if rng.random() < 0.5:

@@ -29,6 +29,7 @@ from dad_edge.files import sha256_of
 from dad_edge.image.framing import ignored_at, plan_views, views
 from dad_edge.image.preprocess import read_frame
 from dad_edge.image.scene import Look, Scene, look_at, scene_around
+from dad_edge.model.parts import parts_in
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.cpu.ops import NumpyOps
 from dad_edge.runtime.inspection import Inspector
@@ -77,6 +78,20 @@ def conformal_quantile(scores: Sequence[float], rate: float) -> float:
     """
     rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     return sorted(scores)[min(rank, len(scores)) - 1]
+
+
+def not_trained_on(bundle: Bundle, items: Sequence[Item]) -> list[Item]:
+    """The images that did not teach the model, known by their content; all if none is left.
+
+    Args:
+        bundle: one that knows what taught it, or not.
+        items: images of good parts.
+    """
+    parts = parts_in(bundle.path)
+    if parts is None:
+        return list(items)
+    taught = set(parts.trained_on.values())
+    return [item for item in items if sha256_of(item.path) not in taught] or list(items)
 
 
 def calibrate(
@@ -188,8 +203,14 @@ def thresholds_from(scores: Sequence[float], peaks: Sequence[float], rate: float
     )
 
 
-def in_words(thresholds: Thresholds, calibration: Calibration) -> str:
-    """The outcome for a person, with what the number of images can and cannot support."""
+def in_words(thresholds: Thresholds, calibration: Calibration, left_out: int = 0) -> str:
+    """The outcome for a person, with what the number of images can and cannot support.
+
+    Args:
+        thresholds: as found.
+        calibration: as found.
+        left_out: images that were not used, because the model was trained on them.
+    """
     rate = Rate(thresholds.target_false_reject_rate, thresholds.normal_images)
     lines = [
         f"image threshold {thresholds.image_threshold:.4g}, "
@@ -197,7 +218,9 @@ def in_words(thresholds: Thresholds, calibration: Calibration) -> str:
         f"smallest false-reject rate that so many support: {rate.smallest:.3g}",
         *([_scene_in_words(thresholds.scene)] if thresholds.scene else []),
         f"activation ranges from {len(calibration.images)} images",
-        "note: images that the model was trained on give thresholds that are too low; "
+        f"{left_out} images that the model was trained on were left out"
+        if left_out
+        else "note: images that the model was trained on give thresholds that are too low; "
         "use good parts it has not seen",
     ]
     if not rate.supported:

@@ -33,6 +33,7 @@ from dad_edge.model.checkpoint import load_detector
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.detector import Detector
 from dad_edge.model.diffusion import alpha_bar_table
+from dad_edge.model.parts import parts_in, write_parts
 from dad_edge.runtime.opening import open_graphs
 
 OPSET = 20
@@ -127,6 +128,8 @@ def export(
         )
         if (ignore := ignore_in(run)) is not None:
             write_ignore(folder, ignore)
+        if (parts := parts_in(run)) is not None:
+            write_parts(folder, parts)
         parity = measure_parity(open_bundle(folder), detector)
         if not parity.passed:
             raise DadEdgeError(

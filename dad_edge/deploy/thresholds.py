@@ -12,7 +12,7 @@ from pathlib import Path
 from dad_edge.bundle import Bundle, Thresholds
 from dad_edge.data.layouts import list_items
 from dad_edge.data.listing import Item
-from dad_edge.deploy.calibrate import inspect_part, peak_of, thresholds_from
+from dad_edge.deploy.calibrate import inspect_part, not_trained_on, peak_of, thresholds_from
 from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sha256_of
 from dad_edge.image.preprocess import read_frame
@@ -37,7 +37,7 @@ def parts_of(
         DataError: no layout fits what the user named.
     """
     if normal is not None:
-        items = list_items(normal, "train")
+        items = not_trained_on(bundle, list_items(normal, "train"))
         if reason := why_not_derived(bundle, items):
             raise UsageError(
                 f"--normal {normal} is not what the bundle was calibrated on: {reason}.",
@@ -47,7 +47,7 @@ def parts_of(
     if data is None:
         return None, "they need the good parts that calibrated the bundle: --normal FOLDER"
     try:
-        items = list_items(data, "train")
+        items = not_trained_on(bundle, list_items(data, "train"))
     except DataError as error:
         return None, error.message.rstrip(".")
     reason = why_not_derived(bundle, items)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dad_edge.config import RECIPES, Fusion, Recipe, SizeName, read_recipe
+from dad_edge.config import RECIPES, EncoderName, Fusion, Recipe, SizeName, read_recipe
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.model import checkpoint
 
@@ -30,6 +30,7 @@ def choose_recipe(
     file: Path | None = None,
     *,
     fusion: Fusion | None = None,
+    encoder: EncoderName | None = None,
     epochs: int | None = None,
     max_minutes: float | None = None,
     seed: int | None = None,
@@ -48,6 +49,9 @@ def choose_recipe(
             f"fusion '{fusion}' is not that of the recipe, {recipe.model.fusion}.",
             "use --fusion norm_guided, or leave it out",
         )
+    if encoder is not None:
+        segmenter = replace(recipe.model.segmenter, encoder=encoder)
+        recipe = replace(recipe, model=replace(recipe.model, segmenter=segmenter))
     changes: dict[str, Any] = {"epochs": epochs, "max_minutes": max_minutes, "seed": seed}
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(recipe, train=replace(recipe.train, **given))

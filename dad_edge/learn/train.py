@@ -19,6 +19,7 @@ from dad_edge.errors import Interrupted, ModelError, writing
 from dad_edge.files import sole_writer, write_json
 from dad_edge.image.masks import Mask
 from dad_edge.learn.batches import batches
+from dad_edge.learn.check import Check, Figures
 from dad_edge.learn.origin import Origin
 from dad_edge.learn.parallel import Processes, processes_of
 from dad_edge.learn.recipes import refuse_earlier_run
@@ -26,6 +27,7 @@ from dad_edge.learn.trainer import Trainer
 from dad_edge.machine.signals import StopRequest
 from dad_edge.model import checkpoint
 from dad_edge.model.device import choose_device
+from dad_edge.model.parts import write_parts
 
 LOG = "log.jsonl"
 SAVE_SECONDS = 120.0
@@ -42,11 +44,15 @@ class Step:
     fraction: float
     """Share of the run that is done, by steps or by time, whichever is further."""
     losses: dict[str, float]
+    kept_out: Figures | None = None
+    """On parts kept out of training, as last measured."""
 
     @property
     def note(self) -> str:
         """The smoothed losses in a few words."""
-        return f"step {self.step}  noise {self.losses['noise']:.4f}  mask {self.losses['mask']:.4f}"
+        losses = f"noise {self.losses['noise']:.4f}  mask {self.losses['mask']:.4f}"
+        measured = f"  kept out {self.kept_out.auroc:.1%}" if self.kept_out else ""
+        return f"step {self.step}  {losses}{measured}"
 
 
 def train(
@@ -113,20 +119,29 @@ def _train(
 ) -> dict[str, Any]:
     recipe, processes = trainer.recipe, trainer.processes
     settings = recipe.train
+    check = Check(images)
+    if processes.leads:
+        write_parts(folder, images.parts)
     total_steps = settings.epochs * images.steps_per_epoch
     limit_s = settings.max_minutes * 60 if settings.max_minutes else math.inf
     started = time.monotonic() - trainer.elapsed_s
     saved_at = time.monotonic()
     recent: dict[str, float] = {}
+    figures: Figures | None = None
 
     def fraction() -> float:
         return max(trainer.step / total_steps, trainer.elapsed_s / limit_s)
 
     def save() -> None:
-        if processes.leads:
-            trainer.save(folder, notes)
-            if on_save:
-                on_save(trainer)
+        nonlocal figures
+        if not processes.leads:
+            return
+        figures = check.measure(trainer)
+        trainer.save(folder, notes, figures.loss if figures else None)
+        if figures:
+            log.write(json.dumps({"step": trainer.step, "kept_out": figures._asdict()}) + "\n")
+        if on_save:
+            on_save(trainer)
 
     steps = range(trainer.step, total_steps)
     with StopRequest() as stop, _log(folder, processes) as log:
@@ -147,7 +162,9 @@ def _train(
                 log.write(json.dumps(line) + "\n")
                 log.flush()
             if on_step:
-                on_step(Step(trainer.step, total_steps, trainer.elapsed_s, fraction(), recent))
+                on_step(
+                    Step(trainer.step, total_steps, trainer.elapsed_s, fraction(), recent, figures)
+                )
             if time.monotonic() - saved_at > SAVE_SECONDS:
                 save()
                 saved_at = time.monotonic()
@@ -164,6 +181,10 @@ def _train(
         "processes": processes.count,
         "finished": fraction() >= 1,
         "losses": {k: round(v, 6) for k, v in recent.items()},
+        "kept_out": {
+            "parts": len(images.parts.kept_out),
+            **({k: round(v, 6) for k, v in figures._asdict().items()} if figures else {}),
+        },
     }
     if processes.leads:
         write_json(folder / "summary.json", summary)

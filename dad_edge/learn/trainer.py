@@ -18,7 +18,7 @@ from dad_edge.errors import ModelError
 from dad_edge.learn.parallel import Processes
 from dad_edge.machine.memory import keep_freed_memory
 from dad_edge.model import checkpoint
-from dad_edge.model.ablations import AnyDetector, build_detector
+from dad_edge.model.ablations import AnyDetector, build_detector, encoder_of
 from dad_edge.model.detector import Example, Losses
 
 
@@ -47,6 +47,8 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         layout = torch.channels_last
         self.detector = build_detector(recipe.model).to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        if (encoder := encoder_of(self.detector)) is not None:
+            encoder.load_published()
         self.average = build_detector(recipe.model).to(self.device)
         self.average.load_state_dict(self.detector.state_dict())
         self.optimizer = torch.optim.Adam(self._groups(), lr=recipe.train.learning_rate)
@@ -54,10 +56,12 @@ class Trainer:
         self._losses = torch.compile(step) if recipe.train.compile else step
         self.step = 0
         self.elapsed_s = 0.0
+        self.best_loss = math.inf
+        """Smallest loss on the parts kept out, of the weights that are saved for evaluation."""
 
     def _groups(self) -> list[dict[str, Any]]:
         """The segmenter's parameters and all others, each with its share of the learning rate."""
-        named = list(self.detector.named_parameters())
+        named = [(name, p) for name, p in self.detector.named_parameters() if p.requires_grad]
         segmenter = [p for name, p in named if name.startswith("segmenter.")]
         rest = [p for name, p in named if not name.startswith("segmenter.")]
         groups = [(rest, 1.0), (segmenter, self.recipe.train.segmenter_rate)]
@@ -144,12 +148,13 @@ class Trainer:
             else:
                 value.copy_(current[name])
 
-    def save(self, folder: Path, notes: Mapping[str, str]) -> None:
+    def save(self, folder: Path, notes: Mapping[str, str], loss: float | None = None) -> None:
         """Write what evaluation and resuming need.
 
         Args:
             folder: of the run.
             notes: kept with the state.
+            loss: on the parts kept out, if there are any; weights that were better stay.
 
         Raises:
             StorageError: a file cannot be written; the earlier files are untouched.
@@ -158,11 +163,19 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-        metadata = {**notes, "step": str(self.step), "elapsed_s": repr(self.elapsed_s)}
+        best = min(self.best_loss, math.inf if loss is None else loss)
+        metadata = {
+            **notes,
+            "step": str(self.step),
+            "elapsed_s": repr(self.elapsed_s),
+            "best_loss": repr(best),
+        }
         checkpoint.write_tensors(folder / checkpoint.STATE, tensors, metadata)
-        checkpoint.write_tensors(
-            folder / checkpoint.WEIGHTS, self.average.state_dict(), {"step": str(self.step)}
-        )
+        if loss is None or loss <= best:
+            checkpoint.write_tensors(
+                folder / checkpoint.WEIGHTS, self.average.state_dict(), {"step": str(self.step)}
+            )
+        self.best_loss = best
 
     def load(self, folder: Path) -> dict[str, str]:
         """Continue from the state of an earlier run.
@@ -193,4 +206,5 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step = int(metadata["step"])
         self.elapsed_s = float(metadata["elapsed_s"])
+        self.best_loss = float(metadata.get("best_loss", math.inf))
         return metadata

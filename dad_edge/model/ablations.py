@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from dad_edge.config import ModelConfig, TrainConfig
 from dad_edge.model.autoencoder import Autoencoder
 from dad_edge.model.detector import Detector, Example, Losses
+from dad_edge.model.encoder import Encoder
 from dad_edge.model.losses import mask_loss, noise_loss, structural_similarity
-from dad_edge.model.segmenter import Segmenter
+from dad_edge.model.segmenter import FeatureSegmenter, Segmenter
 
 
 class DenoisingAD(Detector):
@@ -128,3 +129,9 @@ METHODS: dict[str, type[AnyDetector]] = {
 def build_detector(config: ModelConfig) -> AnyDetector:
     """The networks of a configuration, with fresh weights."""
     return METHODS[config.method](config)
+
+
+def encoder_of(detector: AnyDetector) -> Encoder | None:
+    """The frozen encoder of a detector, if it has one."""
+    segmenter = getattr(detector, "segmenter", None)
+    return segmenter.features if isinstance(segmenter, FeatureSegmenter) else None

@@ -4,6 +4,7 @@ runs/NAME/
   recipe.toml          settings that made it
   model.safetensors    weights to evaluate and export
   state.safetensors    weights, optimiser and weight average to resume from
+  parts.json           which good parts taught it and which were kept out
   log.jsonl            one line an interval
   samples/             pictures
 """

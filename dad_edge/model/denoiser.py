@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dad_edge.config import DenoiserConfig
+from dad_edge.config import DenoiserConfig, ScheduleConfig
+from dad_edge.model.diffusion import alpha_bar_table
 
 
 class TimeEmbedding(nn.Module):
@@ -110,15 +111,40 @@ class Stage(nn.Module):
         return x
 
 
-class Denoiser(nn.Module):
-    """ε_θ: (B,3,S,S) noisy image and (B,) time step → (B,3,S,S) noise."""
+def patch_conv(patch: int, inputs: int, outputs: int) -> nn.Conv2d:
+    """(B,C,H,W) → one position a patch: 3×3 where a patch is a pixel, else over two patches."""
+    if patch == 1:
+        return nn.Conv2d(inputs, outputs, 3, padding=1)
+    return nn.Conv2d(inputs, outputs, 2 * patch, stride=patch, padding=patch // 2)
 
-    def __init__(self, config: DenoiserConfig, image_size: int) -> None:
+
+class Denoiser(nn.Module):
+    """ε_θ: (B,3,S,S) noisy image and (B,) time step → (B,3,S,S) noise.
+
+    Where the network predicts the image, ε̂ = (x_t - √ᾱ · x̂0) / √(1-ᾱ) follows from it (Eq. 2):
+    few channels a patch can hold what an image is, but not the noise of every one of its pixels.
+    """
+
+    alpha_bar: Tensor
+
+    def __init__(
+        self, config: DenoiserConfig, image_size: int, schedule: ScheduleConfig | None = None
+    ) -> None:
+        """
+        Args:
+            config: layout.
+            image_size: S.
+            schedule: of the noise, which a network that predicts the image has to know; the
+                paper's if None.
+        """
         super().__init__()
+        self.patch, self.predicts = config.patch, config.predicts
+        table = torch.tensor(alpha_bar_table(schedule or ScheduleConfig()), dtype=torch.float32)
+        self.register_buffer("alpha_bar", table, persistent=False)
         base, groups = config.base_channels, config.norm_groups
         width = 4 * base
         self.time = TimeEmbedding(base, width)
-        self.stem = nn.Conv2d(3, base, 3, padding=1)
+        self.stem = patch_conv(config.patch, 3, base)
 
         def block(inputs: int, outputs: int, scale: str = "same") -> ResidualBlock:
             return ResidualBlock(inputs, outputs, width, groups, scale)
@@ -128,7 +154,7 @@ class Denoiser(nn.Module):
                 return None
             return SelfAttention(channels, config.heads, groups)
 
-        channels, side = base, image_size
+        channels, side = base, image_size // config.patch
         skips = [channels]
         last = len(config.channel_mults) - 1
         self.down = nn.ModuleList()
@@ -163,25 +189,31 @@ class Denoiser(nn.Module):
             side *= 2
 
         self.norm = nn.GroupNorm(groups, channels)
-        self.head = nn.Conv2d(channels, 3, 3, padding=1)
+        self.head = nn.Conv2d(channels, 3 * config.patch**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def shifts(self, t_B: Tensor) -> dict[str, Tensor]:
-        """What every residual block adds for these time steps.
+        """What every residual block adds for these time steps, and how ε̂ follows from x̂0.
 
         Args:
             t_B: (B,) time steps.
 
         Returns:
-            Block name → (B,C,1,1). For fixed λ they are constants of the exported graph.
+            Block name → (B,C,1,1); if the network predicts the image, also the factors of x_t and
+            of x̂0. For fixed λ they are constants of the exported graph.
         """
         activated = F.silu(self.time(t_B))
-        return {
+        shifts = {
             name: module.embed(activated)[:, :, None, None]
             for name, module in self.named_modules()
             if isinstance(module, ResidualBlock)
         }
+        if self.predicts == "image":
+            alpha_B111 = self.alpha_bar[t_B][:, None, None, None]
+            shifts["of_noisy"] = (1 - alpha_B111).rsqrt()
+            shifts["of_image"] = (alpha_B111 / (1 - alpha_B111)).sqrt()
+        return shifts
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor) -> Tensor:
         return self.predict(x_BCHW, self.shifts(t_B))
@@ -197,8 +229,12 @@ class Denoiser(nn.Module):
             h = stage(h, shifts, name)
         for name, stage in _named(self.up, "up"):
             h = stage(torch.cat([h, skips.pop()], dim=1), shifts, name)
-        noise: Tensor = self.head(F.silu(self.norm(h)))
-        return noise
+        predicted: Tensor = self.head(F.silu(self.norm(h)))
+        if self.patch > 1:
+            predicted = F.pixel_shuffle(predicted, self.patch)
+        if self.predicts == "noise":
+            return predicted
+        return shifts["of_noisy"] * x_BCHW - shifts["of_image"] * predicted
 
 
 def _named(stages: nn.ModuleList, prefix: str) -> Sequence[tuple[str, nn.Module]]:

@@ -11,7 +11,7 @@ from dad_edge.config import ModelConfig, TrainConfig
 from dad_edge.model import diffusion
 from dad_edge.model.denoiser import Denoiser
 from dad_edge.model.losses import mask_loss, noise_loss
-from dad_edge.model.segmenter import Segmenter
+from dad_edge.model.segmenter import FeatureSegmenter, Segmenter
 
 
 class Example(NamedTuple):
@@ -46,8 +46,12 @@ class Detector(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.denoiser = Denoiser(config.denoiser, config.image_size)
-        self.segmenter = Segmenter(config.segmenter)
+        self.denoiser = Denoiser(config.denoiser, config.image_size, config.schedule)
+        self.segmenter: nn.Module = (
+            Segmenter(config.segmenter)
+            if config.segmenter.encoder == "none"
+            else FeatureSegmenter(config.segmenter)
+        )
         table = torch.from_numpy(diffusion.alpha_bar_table(config.schedule)).float()
         self.register_buffer("alpha_bar", table, persistent=False)
 
@@ -108,12 +112,22 @@ class Detector(nn.Module):
             *predicted, restored = self.estimate(noisy[0], steps[0])
         logits = self.segment(image, restored)
         terms = [
-            noise_loss(guess.float(), eps, mask, settings.noise_loss_on)
-            for guess, eps in zip(predicted, noise, strict=True)
+            noise_loss(guess.float(), eps, mask, settings.noise_loss_on, self._weight(t, settings))
+            for guess, eps, t in zip(predicted, noise, steps, strict=True)
         ]
         return Losses(
             torch.stack(terms).sum(), mask_loss(logits.float(), mask, settings.focal_weight)
         )
+
+    def _weight(self, t_B: Tensor, settings: TrainConfig) -> Tensor | None:
+        """(B,) min(1, limit / SNR), so that hardly noisy images do not rule the noise loss.
+
+        An error of x̂0 counts SNR = ᾱ/(1-ᾱ) times in ε̂ (min-SNR weighting, Hang et al. 2023).
+        """
+        if not settings.snr_limit:
+            return None
+        alpha_B = self.alpha_bar[t_B]
+        return (settings.snr_limit * (1 - alpha_B) / alpha_B).clip(max=1)
 
     def forward(self, image: Tensor, noise_LB3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Inference on given noise (Algorithm 2; journal version if norm-guided).

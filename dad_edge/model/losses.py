@@ -26,7 +26,11 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def noise_loss(
-    predicted: Tensor, noise: Tensor, mask: Tensor, images: Literal["all", "normal"]
+    predicted: Tensor,
+    noise: Tensor,
+    mask: Tensor,
+    images: Literal["all", "normal"],
+    weight: Tensor | None = None,
 ) -> Tensor:
     """‖ε - ε_θ‖², mean over the images that count.
 
@@ -35,8 +39,11 @@ def noise_loss(
         noise: (B,3,S,S).
         mask: (B,1,S,S); an image is normal where it is all zero.
         images: `all` as in the paper, or `normal` as in the authors' code.
+        weight: (B,) of each image; 1 if None.
     """
     error_B = (predicted - noise).square().mean(dim=(1, 2, 3))
+    if weight is not None:
+        error_B = error_B * weight
     if images == "all":
         return error_B.mean()
     normal_B = (mask.amax(dim=(1, 2, 3)) == 0).to(error_B.dtype)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dad_edge.config import SegmenterConfig
+from dad_edge.model.denoiser import patch_conv
+from dad_edge.model.encoder import CHANNELS, Encoder
 
 ENCODER_MULTS = (1, 2, 4, 8, 8, 8)
 DECODER_MULTS = (8, 4, 2, 1, 1)
@@ -34,11 +36,13 @@ class Segmenter(nn.Module):
             inputs: channels that come in; 3 where the image stands alone (SegmentationAD).
         """
         super().__init__()
+        self.patch = config.patch
         widths = [config.base_width * mult for mult in ENCODER_MULTS]
         self.encoder = nn.ModuleList(
             conv_pair(before, outputs)
             for before, outputs in zip([inputs, *widths[:-1]], widths, strict=True)
         )
+        self.encoder[0][0][0] = patch_conv(config.patch, inputs, widths[0])  # type: ignore[index]
         self.grow = nn.ModuleList()
         self.decoder = nn.ModuleList()
         below = widths[-1]
@@ -47,7 +51,7 @@ class Segmenter(nn.Module):
             self.grow.append(_conv(below, width))
             self.decoder.append(conv_pair(width + skip, width))
             below = width
-        self.head = nn.Conv2d(below, 1, 3, padding=1)
+        self.head = nn.Conv2d(below, config.patch**2, 3, padding=1)
 
     def forward(self, pair_BCHW: Tensor) -> Tensor:
         h, skips = pair_BCHW, []
@@ -59,4 +63,51 @@ class Segmenter(nn.Module):
             wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
             h = decode(torch.cat([grow(wide), skips.pop()], dim=1))
         logits: Tensor = self.head(h)
-        return logits
+        return F.pixel_shuffle(logits, self.patch) if self.patch > 1 else logits
+
+
+class FeatureSegmenter(nn.Module):
+    """(B,6,S,S) image ⊕ x̂0 → (B,1,S,S) logits, from what frozen features say of both.
+
+    At every stride of the encoder the image's features stand beside how far those of x̂0 are from
+    them; the pixels themselves join at half the resolution.
+    """
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        width = config.base_width
+        self.features = Encoder()
+        self.compare = nn.ModuleList(_pointwise(2 * channels, 2 * width) for channels in CHANNELS)
+        self.pixels = nn.Sequential(
+            patch_conv(2, 6, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.decoder = nn.ModuleList(
+            [
+                conv_pair(4 * width, 2 * width),
+                conv_pair(4 * width, 2 * width),
+                conv_pair(3 * width, width),
+            ]
+        )
+        self.head = nn.Conv2d(width, 4, 3, padding=1)
+
+    def forward(self, pair_BCHW: Tensor) -> Tensor:
+        # No gradient goes through the encoder: the denoiser learns from its own loss.
+        with torch.no_grad():
+            image, restored = self.features(pair_BCHW[:, :3]), self.features(pair_BCHW[:, 3:])
+        levels = [
+            compare(torch.cat([seen, (seen - flawless).abs()], dim=1))
+            for compare, seen, flawless in zip(self.compare, image, restored, strict=True)
+        ]
+        h = levels.pop()
+        for decode in self.decoder:
+            wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=False)
+            beside = levels.pop() if levels else self.pixels(pair_BCHW)
+            h = decode(torch.cat([wide, beside], dim=1))
+        return F.pixel_shuffle(self.head(h), 2)
+
+
+def _pointwise(inputs: int, outputs: int) -> nn.Sequential:
+    """1×1 convolution, BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

@@ -23,6 +23,7 @@ def invoke(*arguments: object) -> Result:
     [
         ("train", "--data", "x", "--size", "huge"),
         ("train", "--data", "x", "--fusion", "mean"),
+        ("train", "--data", "x", "--encoder", "resnet"),
         ("train", "--data", "x", "--device", "tpu"),
         ("evaluate", "--data", "x", "--split", "all"),
         ("evaluate", "--data", "x", "--device", "tpu"),

@@ -8,7 +8,7 @@ import pytest
 from tiny import TINY, save_discs
 
 from dad_edge.config import TrainConfig
-from dad_edge.data.dataset import TrainingSet, load_square
+from dad_edge.data.dataset import TrainingSet, choose_kept_out, load_square
 from dad_edge.errors import DataError
 
 
@@ -109,3 +109,33 @@ def test_a_texture_folder_without_images(discs: Path, tmp_path: Path) -> None:
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         open_set(tmp_path / "missing")
+
+
+def test_parts_are_kept_out_by_their_content(tmp_path: Path) -> None:
+    digests = [f"{i * 7 % 40:064x}" for i in range(40)]
+    out = choose_kept_out(digests)
+    assert out == sorted(out)
+    assert {int(digests[i], 16) for i in out} == set(range(8))
+    assert len(choose_kept_out([f"{i:064x}" for i in range(200)])) == 30
+    assert choose_kept_out(digests[:31]) == []
+
+
+def test_parts_kept_out_do_not_teach(tmp_path: Path) -> None:
+    images = TrainingSet(save_discs(tmp_path, 36), TINY, TrainConfig(batch_size=4))
+    assert len(images) == 28
+    assert len(images.parts.kept_out) == 8
+    assert not images.parts.kept_out.keys() & images.parts.trained_on.keys()
+    seen = {row.tobytes() for step in range(14) for row in images.batch(step).originals}
+    assert len(seen) == 28
+
+    batch = images.kept_out(5)
+    assert batch is not None
+    assert batch.frames.shape == (10, 32, 32, 3)
+    assert not {frame.tobytes() for frame in batch.originals} & seen
+    assert not batch.masks[:5].any()
+    assert batch.masks[5:].any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(batch.frames[:5], batch.originals[:5])
+    again = images.kept_out(5)
+    assert again is not None
+    np.testing.assert_array_equal(batch.frames, again.frames)
+    assert TrainingSet(save_discs(tmp_path / "few", 6), TINY, TrainConfig()).kept_out(5) is None

@@ -15,9 +15,13 @@ from dad_edge.deploy.calibrate import (
     calibrate,
     conformal_quantile,
     in_words,
+    not_trained_on,
     read_manifest,
 )
+from dad_edge.deploy.thresholds import parts_of
 from dad_edge.errors import DataError, UsageError
+from dad_edge.files import sha256_of
+from dad_edge.model.parts import Parts, write_parts
 from dad_edge.runtime.inspector import open_inspector
 
 
@@ -142,3 +146,22 @@ def test_manifest_is_held_against_the_images(tmp_path: Path) -> None:
         manifest.write_text(damaged)
         with pytest.raises(DataError, match="not a manifest"):
             read_manifest(manifest, items)
+
+
+def test_images_that_taught_the_model_are_left_out(tmp_path: Path) -> None:
+    bundle = make_network_bundle(tmp_path / "bundle")
+    items = list_items(write_images(tmp_path / "good", 6), "train")
+    assert not_trained_on(bundle, items) == items
+    digests = [sha256_of(item.path) for item in items]
+    # Known by content: a copy under another name was trained on too.
+    taught = {f"another-name-{i}": digest for i, digest in enumerate(digests[:4])}
+    write_parts(bundle.path, Parts(trained_on=taught, kept_out={}))
+    assert not_trained_on(bundle, items) == items[4:]
+    assert not_trained_on(bundle, items[:3]) == items[:3]
+
+    thresholds, calibration = calibrate(bundle, not_trained_on(bundle, items))
+    assert "4 images that the model was trained on were left out" in in_words(
+        thresholds, calibration, left_out=4
+    )
+    again = open_bundle(bundle.path)
+    assert parts_of(again, None, tmp_path / "good") == (items[4:], None)

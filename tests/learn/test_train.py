@@ -27,6 +27,7 @@ from dad_edge.learn.trainer import Trainer
 from dad_edge.model import detector
 from dad_edge.model.checkpoint import RECIPE, STATE, WEIGHTS, load_detector, read_tensors
 from dad_edge.model.device import choose_device
+from dad_edge.model.parts import PARTS
 
 RUN = Recipe(
     model=TINY,
@@ -79,6 +80,7 @@ def test_a_run_leaves_what_the_next_stages_read(finished: Path) -> None:
         RECIPE,
         WEIGHTS,
         STATE,
+        PARTS,
         training.LOG,
         "summary.json",
     }
@@ -190,7 +192,7 @@ def test_a_full_disk_keeps_the_earlier_state(
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     with pytest.raises(StorageError, match=r"state\.safetensors: the disk is full"):
         train(RUN, images, tmp_path, device="cpu", on_step=fill)
-    assert {p.name for p in tmp_path.iterdir()} == {RECIPE, WEIGHTS, STATE, training.LOG}
+    assert {p.name for p in tmp_path.iterdir()} == {RECIPE, WEIGHTS, STATE, PARTS, training.LOG}
     assert read_tensors(tmp_path / STATE)[1]["step"] == "2"
     with pytest.raises(StorageError, match=r"recipe\.toml: the disk is full"):
         train(RUN, images, tmp_path, device="cpu", resume=True)

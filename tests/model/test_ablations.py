@@ -146,3 +146,15 @@ def test_a_fusion_that_is_none_is_refused() -> None:
         replace(TINY, method="DRAEM+", fusion="norm_guided", lambdas=(200, 400))
     with pytest.raises(UsageError, match="0 < split_timestep < max_timestep"):
         Recipe(model=VARIANTS["norm-guided"], train=replace(SETTINGS, max_timestep=200))
+
+
+def test_the_encoder_can_be_chosen_for_any_size() -> None:
+    nano, paper = RECIPES["nano"], RECIPES["paper"]
+    assert nano.model.segmenter.encoder == "efficientnet-lite0"
+    assert paper.model.segmenter.encoder == "none"
+    without = choose_recipe("nano", encoder="none")
+    assert without.model.segmenter == replace(nano.model.segmenter, encoder="none")
+    assert without.train == nano.train
+    with_features = choose_recipe("paper", encoder="efficientnet-lite0")
+    assert with_features.model.denoiser == paper.model.denoiser
+    assert with_features.model.segmenter.encoder == "efficientnet-lite0"

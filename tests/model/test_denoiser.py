@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
-from dad_edge.config import RECIPES
+from dad_edge.config import RECIPES, SizeName
 from dad_edge.model.denoiser import Denoiser, ResidualBlock, SelfAttention
+from dad_edge.model.detector import Detector
+from dad_edge.model.diffusion import corrupt, one_step_estimate
 
 ON_PAPER = RECIPES["paper"].model
 
@@ -79,3 +83,55 @@ def test_the_papers_size() -> None:
     with FlopCounterMode(display=False) as counter:
         network(image, t)
     assert counter.get_total_flops() / 1e9 == pytest.approx(563.2, rel=1e-3)
+
+
+PATCHED = replace(TINY.denoiser, patch=4, predicts="image", attention_resolutions=(4,))
+
+
+def test_a_network_that_predicts_the_image_gives_the_noise_that_makes_it() -> None:
+    torch.manual_seed(2)
+    network = Denoiser(PATCHED, 32).eval()
+    torch.nn.init.normal_(network.head.weight)
+    x, t = torch.randn(2, 3, 32, 32), torch.tensor([100, 200])
+    noise = network(x, t)
+    alpha = network.alpha_bar[t][:, None, None, None]
+    image = one_step_estimate(x, noise, alpha)
+    torch.testing.assert_close(corrupt(image, noise, alpha), x, rtol=0, atol=1e-5)
+    network.head.weight.data.zero_()
+    empty = one_step_estimate(x, network(x, t), alpha)
+    torch.testing.assert_close(empty, torch.zeros_like(x), rtol=0, atol=1e-5)
+
+
+def test_patches_keep_their_place_and_the_image_its_size() -> None:
+    torch.manual_seed(2)
+    network = Denoiser(replace(PATCHED, predicts="noise"), 32).eval()
+    torch.nn.init.normal_(network.head.weight)
+    assert network.stem(torch.randn(1, 3, 32, 32)).shape == (1, 8, 8, 8)
+    assert network(torch.randn(1, 3, 32, 32), torch.tensor([5])).shape == (1, 3, 32, 32)
+    attending = [name for name, m in network.named_modules() if isinstance(m, SelfAttention)]
+    places = ("down.2", "middle.0", "up.0", "up.1")
+    assert attending == [f"{place}.attention" for place in places]
+
+
+@pytest.mark.parametrize(("size", "limit_gflop"), [("nano", 6.5), ("edge", 12)])
+def test_the_arithmetic_of_a_small_size(size: SizeName, limit_gflop: float) -> None:
+    model = RECIPES[size].model
+    with torch.device("meta"):
+        detector = Detector(model).eval()
+        x, pair = torch.empty(2, 3, 256, 256), torch.empty(2, 6, 256, 256)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        detector.denoise(x)
+        detector.score(pair)
+    assert model.image_size == 256
+    assert counter.get_total_flops() / 1e9 < limit_gflop
+
+
+@pytest.mark.parametrize("size", ["nano", "edge"])
+def test_channels_fit_vector_units_and_attention_heads_are_wide(size: SizeName) -> None:
+    with torch.device("meta"):
+        detector = Detector(RECIPES[size].model)
+    outputs = [m.out_channels for m in detector.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert not [width for width in outputs if width % 8 and width != 4]  # 4: a patch of the mask
+    for layer in detector.modules():
+        if isinstance(layer, SelfAttention):
+            assert layer.project.out_channels // layer.heads >= 16

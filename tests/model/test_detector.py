@@ -7,7 +7,8 @@ import torch
 from tiny import TINY
 from torch import Tensor
 
-from dad_edge.model.detector import Detector
+from dad_edge.config import TrainConfig
+from dad_edge.model.detector import Detector, Example
 
 
 def drawn_detector(**changes: object) -> Detector:
@@ -80,3 +81,17 @@ def test_gradients_reach_both_networks_through_the_estimate(image: Tensor, noise
 
 def test_the_schedule_is_not_part_of_the_weights() -> None:
     assert not any("alpha_bar" in name for name in Detector(TINY).state_dict())
+
+
+def test_hardly_noisy_images_do_not_rule_the_noise_loss() -> None:
+    detector = Detector(TINY)  # untrained, so that it predicts no noise
+    noise = torch.randn(1, 2, 3, 32, 32)
+    image, mask = torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)
+    example = Example(image, image, mask, noise, torch.tensor([[0, 300]]))
+    squares = noise[0].square().mean(dim=(1, 2, 3))
+    plain = detector.losses(example, TrainConfig()).restoration
+    torch.testing.assert_close(plain, squares.mean())
+    limited = detector.losses(example, TrainConfig(snr_limit=5.0)).restoration
+    alpha = detector.alpha_bar[0]
+    weight = torch.stack([5 * (1 - alpha) / alpha, torch.tensor(1.0)])
+    torch.testing.assert_close(limited, (squares * weight).mean())

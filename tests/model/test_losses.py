@@ -57,3 +57,10 @@ def test_noise_loss_counts_the_images_asked_for() -> None:
 def test_noise_loss_without_a_normal_image_is_zero() -> None:
     ones = torch.ones(2, 1, 2, 2)
     assert float(noise_loss(torch.ones(2, 3, 2, 2), torch.zeros(2, 3, 2, 2), ones, "normal")) == 0
+
+
+def test_the_weight_of_an_image_limits_what_it_counts() -> None:
+    predicted, noise = torch.full((2, 3, 2, 2), 2.0), torch.zeros(2, 3, 2, 2)
+    mask = torch.zeros(2, 1, 2, 2)
+    weighted = noise_loss(predicted, noise, mask, "all", torch.tensor([1.0, 0.25]))
+    assert float(weighted) == 4 * (1 + 0.25) / 2

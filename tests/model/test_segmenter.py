@@ -5,7 +5,7 @@ import torch
 from tiny import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
-from dad_edge.config import RECIPES
+from dad_edge.config import RECIPES, SegmenterConfig
 from dad_edge.model.segmenter import Segmenter
 
 
@@ -37,3 +37,14 @@ def test_the_papers_size() -> None:
     with FlopCounterMode(display=False) as counter:
         network(pair)
     assert counter.get_total_flops() / 1e9 == pytest.approx(76.0, rel=1e-3)
+
+
+def test_patches_give_a_mask_of_the_images_size() -> None:
+    torch.manual_seed(0)
+    network = Segmenter(SegmenterConfig(base_width=4, patch=2)).eval()
+    pair = torch.randn(2, 6, 64, 64)
+    logits = network(pair)
+    assert logits.shape == (2, 1, 64, 64)
+    assert network.encoder[0](pair).shape == (2, 4, 32, 32)
+    # Every pixel of a patch has a score of its own.
+    assert (logits[..., ::2, ::2] != logits[..., 1::2, ::2]).float().mean() > 0.9

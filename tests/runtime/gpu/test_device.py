@@ -48,5 +48,5 @@ def test_training_learns(tmp_path: Path) -> None:
     masks[2:, 8:16, 8:16] = True
     losses = [trainer.learn(Batch(frames, masks, frames), 0.0)["loss"] for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
-    trainer.save(tmp_path)
+    trainer.save(tmp_path, {})
     assert (tmp_path / "model.safetensors").stat().st_size > 1000

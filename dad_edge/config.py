@@ -158,7 +158,7 @@ class ModelConfig:
     """Range to which pixel values 0..255 are scaled."""
     bit_depth: BitDepth | None = None
     """Bits that the values of 16-bit images use, found from the training images; None where these
-    have 8 bits or use all 16."""
+    have 8 bits."""
     top_k: int = 50
     """K, number of highest pixels whose mean is the image score."""
     framing: FramingConfig = field(default_factory=FramingConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import reprlib
 import sys
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 
 from dad_edge.errors import DadEdgeError, ModelError
+from dad_edge.files import read_whole
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,7 +54,7 @@ def read_toml(kind: type[T], path: Path) -> T:
 
 def _read(path: Path, language: str, decode: Callable[[str], Any]) -> Any:
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file.", "check the path, or restore the file") from error
     except OSError as error:
@@ -61,7 +63,11 @@ def _read(path: Path, language: str, decode: Callable[[str], Any]) -> Any:
         ) from error
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return decode(content.decode())
+        text = content.decode()
+        value = decode(text)
+        if language == "JSON":  # msgspec takes the last of two equal keys, unsaid
+            json.loads(text, object_pairs_hook=_refuse_equal_keys)
+        return value
     except UnicodeDecodeError as error:
         raise ModelError(
             f"{path} cannot be read: it is not UTF-8 text.", "save it as UTF-8, or restore it"
@@ -75,6 +81,14 @@ def _read(path: Path, language: str, decode: Callable[[str], Any]) -> Any:
             f"{path} cannot be read: not valid {language}: {_at_line(str(error), content)}.",
             "correct it (a number is written 0.5, a text in double quotes), or restore the file",
         ) from error
+
+
+def _refuse_equal_keys(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"the key {reprlib.repr(key)} is there twice")
+        seen.add(key)
 
 
 def _at_line(said: str, content: bytes) -> str:

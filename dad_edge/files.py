@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from dad_edge.errors import StorageError, writing
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file; a pipe or a device, which may never end, is not waited for.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", path)
+        return file.read()
 
 
 def sha256_of(path: Path) -> str:
@@ -29,7 +45,9 @@ def sha256_of(path: Path) -> str:
 
 def is_file_name(name: str) -> bool:
     """Whether a name from a document can only be a file in the folder of that document."""
-    return name not in ("", ".", "..") and not set(name) & {"/", "\0"} and len(name.encode()) < 256
+    return (
+        name not in ("", ".", "..") and not set(name) & {"/", "\0"} and len(os.fsencode(name)) < 256
+    )
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

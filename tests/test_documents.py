@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -153,3 +154,16 @@ def test_a_file_that_cannot_be_read(name: str, says: str, tmp_path: Path) -> Non
         read_json(tmp_path / name)
     with pytest.raises(ModelError, match=says):
         read_toml(Outer, tmp_path / name)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """Which of two thresholds the operator means is not for a parser to guess."""
+    path = write(tmp_path, b'{"share": 0.5, "inner": {"side": 1, "side": 2}}')
+    with pytest.raises(ModelError, match="the key 'side' is there twice"):
+        read_json(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(ModelError, match="it is a pipe or a device"):
+        read_json(tmp_path / "file")

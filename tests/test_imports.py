@@ -48,7 +48,8 @@ NEEDS_TORCH = {
 FLOORS = (
     ("packages", "progress", "scores"),
     ("errors",),
-    ("documents", "files", "machine"),
+    ("files", "machine"),
+    ("documents",),
     ("config",),
     ("image", "kernels", "model"),
     ("bundle", "data"),

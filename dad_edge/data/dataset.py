@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 def load_square(path: Path, size: int) -> NDArray[np.uint8]:
     """An image file at the model's size: (S,S,3) uint8, BGR."""
-    return to_square(read_frame(path), size)
+    return to_square(read_frame(path, 16), size)
 
 
 def to_square(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

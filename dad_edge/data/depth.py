@@ -40,7 +40,7 @@ def find_depth(paths: Sequence[Path]) -> BitDepth | None:
     A warning says what was found, and names sets in which 8-bit and 16-bit images are mixed.
 
     Returns:
-        8, 10, 12 or 14; None where there are no 16-bit images or where all 16 bits are used.
+        8, 10, 12 or 14; 16 where all 16 bits are used; None where there are no 16-bit images.
 
     Raises:
         DataError: an image cannot be read.
@@ -59,7 +59,7 @@ def find_depth(paths: Sequence[Path]) -> BitDepth | None:
     for path in deep:
         largest = max(largest, int(open_picture(path).pixels().max()))
         if depth_of(largest) is None:
-            return None
+            return 16
     depth = depth_of(largest)
     _log.warning(
         "no value of the %d images of 16 bits exceeds %d: they are read as images of %d bits; "

@@ -278,6 +278,8 @@ def _pictures_below(root: Path) -> Iterator[tuple[str, str, str]]:
 def _is_picture(path: Path) -> bool:
     """Whether a file starts like a picture of a format that is read."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             return READ.match(file.read(16)) is not None
     except OSError:

@@ -138,9 +138,12 @@ def list_items(root: Path, split: Split) -> list[Item]:
         _say(root, items, [item for part in parts.values() for item in part])
     if not items:
         images = "normal" if split == "train" else "test"
+        place = f"train/{GOOD}" if split == "train" else f"test/<kind>, normal ones in test/{GOOD}"
         raise DataError(
             f"{root} has no {images} images.",
-            "put them in test/<kind>, normal ones in test/good",
+            f"name them in the table, with '{split}' in its column 'split'"
+            if layout in (CSV, VISA)
+            else f"put them in {place}",
         )
     return items
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from dad_edge.data.folder import existing, key
 from dad_edge.errors import DataError, printable
 
 Split = Literal["train", "test"]
+_SEPARATORS = ",;\t"
 
 VISA_SPLIT = Path("split_csv") / "1cls.csv"
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
@@ -77,7 +79,8 @@ def csv_items(table: Path, split: Split) -> list[Item]:
     """Items of a CSV file with the columns path, split, kind and, if there are masks, mask.
 
     Args:
-        table: UTF-8; paths in it are relative to its folder; `kind` is `good` or a defect's name.
+        table: UTF-8, with commas, semicolons or tabs between the columns; paths in it are relative
+            to its folder; `kind` is `good` or a defect's name.
         split: which rows, by their column `split`.
 
     Raises:
@@ -86,12 +89,13 @@ def csv_items(table: Path, split: Split) -> list[Item]:
     """
     items: dict[Path, Item] = {}
     for line, row in _rows(table, CSV_COLUMNS):
-        if row["split"] not in ("train", "test"):
+        named = row["split"].strip().lower()
+        if named not in ("train", "test"):
             raise _bad_line(table, line, f"column 'split' is '{row['split']}', not train or test")
         for column in ("path", "kind"):
             if not row[column].strip():
                 raise _bad_line(table, line, f"column '{column}' is empty")
-        if row["split"] != split:
+        if named != split:
             continue
         mask = existing(table.parent / row["mask"]) if row.get("mask") else None
         label = Path(row["path"]).as_posix().replace("/", "_")
@@ -104,10 +108,21 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, 
     """Line number and cells of every row, each with these columns."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            head = file.readline()
+            file.seek(0)
+            separator = max(_SEPARATORS, key=head.count)
+            reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {table}: {error}.", "save it as UTF-8 CSV again") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read {table}: {reason}.", "save it as UTF-8 CSV again") from error
+    if lacking := [column for column in columns if column not in reader.fieldnames]:
+        raise DataError(
+            f"{table} lacks the column(s) {', '.join(lacking)}; its first line is "
+            f"{reprlib.repr(head.strip())}.",
+            f"write '{','.join(columns)}' into its first line, and a line for every image below",
+        )
     for line, row in rows:
         for column in columns:
             if row.get(column) is None:

@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dad_edge.errors import DataError, UsageError
+from dad_edge.files import read_whole
 from dad_edge.image.header import Header, read_header
 from dad_edge.machine.noise import NOISE
 
@@ -113,7 +114,7 @@ def turn(pixels: Pixels, orientation: int) -> Pixels:
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except OSError as error:
         raise DataError(
             f"cannot read image {path}: {error.strerror}.", "check the path and its permissions"

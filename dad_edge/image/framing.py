@@ -8,6 +8,7 @@ below by its border pixels, so that nothing is stretched. The merged map covers 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -177,7 +178,11 @@ def read_ignore(path: Path) -> Mask:
 def ignore_in(folder: Path) -> Mask | None:
     """The ignore mask of a run or a bundle, if it has one."""
     path = folder / IGNORE
-    return read_ignore(path) if path.is_file() else None
+    if os.path.lexists(path):  # also a link that leads nowhere, which is refused
+        return read_ignore(path)
+    for other in sorted(folder.glob("[iI][gG][nN][oO][rR][eE].*")):
+        _log.warning("%s is not read; the ignore mask is called %s.", other, IGNORE)
+    return None
 
 
 def choose_framing(framing: FramingConfig, tiles: str | None, keep_aspect: bool) -> FramingConfig:

@@ -44,7 +44,6 @@ REFUSED = (
     ("Photoshop", rb"8BPS"),
     ("PDF", rb"%PDF"),
     ("SVG or XML", rb"\s*<(\?xml|svg|!DOCTYPE)"),
-    ("Git LFS pointer, not the", rb"version https://git-lfs"),
 )
 """Names and first bytes of other formats, so that a refusal can name what it met."""
 
@@ -89,6 +88,11 @@ def read_header(content: bytes, name: str) -> Header:
     Raises:
         DataError: it is not a picture of a format that is read, or its header is damaged.
     """
+    if content.startswith(b"version https://git-lfs"):
+        raise DataError(
+            f"image {name} is not the image, but a pointer to it that Git LFS left.",
+            "run 'git lfs pull' where the data set was cloned",
+        )
     match = READ.match(content)
     if not match or not match.lastgroup:
         kind = next((k for k, first in REFUSED if re.match(first, content, re.DOTALL)), None)

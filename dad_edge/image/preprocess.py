@@ -35,7 +35,7 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
     Args:
         path: of a PNG, JPEG, BMP, TIFF, WebP or PNM picture.
         bit_depth: bits that the values of a 16-bit file use, from the model's settings; None for
-            all that the file has.
+            a model of 8-bit images, which takes 16-bit ones that use all their bits.
 
     Returns:
         (H,W,3) uint8, BGR, upright.
@@ -71,14 +71,14 @@ def as_frame(image: NDArray[Any], name: str, bit_depth: int | None = None) -> ND
     Args:
         image: (H,W), (H,W,1), (H,W,3) BGR or (H,W,4) BGRA; uint8 or uint16.
         name: where it came from, for the error's sentence.
-        bit_depth: bits that 16-bit values use; None for all 16.
+        bit_depth: bits that 16-bit values use; None for all 16, of which fewer are refused.
 
     Returns:
         (H,W,3) uint8, BGR, contiguous.
 
     Raises:
-        DataError: no pixels, another type or another number of channels, or a value that does
-            not fit into `bit_depth`.
+        DataError: no pixels, another type or another number of channels, or values that do not
+            fit `bit_depth`.
     """
     if image.ndim == 2:
         image = image[:, :, None]
@@ -116,6 +116,12 @@ def _to_eight_bits(values: NDArray[np.uint16], name: str, bit_depth: int | None)
             f"set the camera to {depth} bits as in training, or train on images like this one",
         )
     used = depth_of(largest) or 16
+    if bit_depth is None and used < depth:
+        raise DataError(
+            f"{name} uses {used} of 16 bits, and the model was trained on 8-bit images: as one of "
+            "them it would be dark, and its score would mean nothing.",
+            "save it with 8 bits as in training, or train on images of this camera",
+        )
     if used < depth:
         _log.warning(
             "%s uses %d of %d bits: it is dark, or it comes from a camera of fewer bits than the "

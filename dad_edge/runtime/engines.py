@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ UNCALIBRATED = 0.5
 
 _PREFERENCE: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """The order in which engines are tried where none is named."""
+
+_NOT_USED = "engine '%s' is not used: %s; 'dad-edge build' makes it again."
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ def engines_here(bundle: Bundle) -> list[Sidecar]:
     """Engines that this machine can run and that the accuracy gate did not reject.
 
     These are the engines for its GPU if there are any, else those for its CPU; the likely best
-    comes first. Engines that no longer fit the bundle, and those of other versions, are left out.
+    comes first. Engines that no longer fit the bundle, and those of other versions, are left out,
+    and a warning names them.
 
     Raises:
         ModelError: there are engines for its GPU and none of them fits the bundle any more. A line
@@ -94,6 +99,9 @@ def engines_here(bundle: Bundle) -> list[Sidecar]:
     fitting = [entry for entry in on_gpu or entries if not entry[2]]
     if on_gpu and not fitting:
         _refuse(*min(on_gpu, key=lambda entry: _preference(entry[1])))
+    for name, _, differences in on_gpu or entries:
+        if differences:
+            _log.warning(_NOT_USED, name, "; ".join(differences))
     return sorted((sidecar for _, sidecar, _ in fitting), key=_preference)
 
 
@@ -106,7 +114,8 @@ def _readable(bundle: Bundle) -> Iterator[tuple[str, Sidecar]]:
     for name in list_engines(bundle):
         try:
             sidecar = read_sidecar(bundle, name)
-        except ModelError:
+        except ModelError as error:
+            _log.warning(_NOT_USED, name, error.message.rstrip("."))
             continue
         yield name, sidecar
 

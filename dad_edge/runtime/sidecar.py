@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from dataclasses import dataclass, field, replace
@@ -263,7 +264,7 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
     path = bundle.path / ENGINES / name / ENGINE_THRESHOLDS if name else None
     if bundle.thresholds is None:
         return None, "not calibrated"
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         return bundle.thresholds, f"{THRESHOLDS} of the bundle"
     record = from_mapping(EngineThresholds, read_json(path), str(path))
     if record.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):

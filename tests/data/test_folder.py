@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -191,3 +192,8 @@ def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     assert len(list_items(tmp_path, "test")) == 1
     with pytest.raises(DataError, match="has no images"):
         images_below(touch(tmp_path / "none", "readme.txt"))
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "commands")
+    say_left_out(touch(tmp_path, "a.png"), [tmp_path / "a.png"])

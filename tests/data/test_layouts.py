@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -317,6 +318,41 @@ def test_a_csv_names_kinds_and_accents_as_its_author_likes(tmp_path: Path) -> No
 def test_a_csv_that_cannot_be_used(tmp_path: Path, row: str, error: str) -> None:
     with pytest.raises(DataError, match=error):
         list_items(parts(tmp_path, *PARTS, row), "train")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", ", "),
+        lambda text: text.replace("path,split,kind", "Path,Split,Kind").replace("train", "Train"),
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+    ],
+)
+def test_a_csv_as_programs_write_it(tmp_path: Path, write: Callable[[str], str]) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    table = tmp_path / "parts.csv"
+    text = write("path,split,kind\na.png,train,good\nb.png,test,dent\n")
+    table.write_bytes(text.encode())
+    assert [item.name for item in list_items(table, "train")] == ["good/a.png"]
+    assert [item.name for item in list_items(table, "test")] == ["dent/b.png"]
+
+
+def test_a_csv_without_its_first_line_says_what_that_is(tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").write_text("a.png,train,good\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"lacks the column\(s\) path, split, kind") as caught:
+        list_items(tmp_path / "parts.csv", "train")
+    assert "path,split,kind" in caught.value.next_step
+
+
+def test_a_csv_without_test_images_says_where_to_name_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    table = tmp_path / "parts.csv"
+    table.write_text("path,split,kind\na.png,train,good\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no test images") as caught:
+        list_items(table, "test")
+    assert "'test' in its column 'split'" in caught.value.next_step
 
 
 def test_a_csv_in_another_encoding(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -175,6 +176,20 @@ def test_colours_that_are_not_rgb_are_refused(tmp_path: Path, photometric: int) 
 def test_a_link_to_itself_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to("a.png")
     with pytest.raises(DataError, match="cannot read image"):
+        read_frame(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/null"])
+def test_a_device_is_no_picture(tmp_path: Path, device: str) -> None:
+    """Some never end, and would fill the memory."""
+    (tmp_path / "a.png").symlink_to(device)
+    with pytest.raises(DataError, match="it is a pipe or a device, not a file"):
+        read_frame(tmp_path / "a.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match="it is a pipe or a device, not a file"):
         read_frame(tmp_path / "a.png")
 
 

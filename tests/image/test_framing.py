@@ -14,7 +14,9 @@ from dad_edge.data.dataset import TrainingSet
 from dad_edge.documents import from_mapping, to_mapping
 from dad_edge.errors import DataError, UsageError
 from dad_edge.image.framing import (
+    IGNORE,
     choose_framing,
+    ignore_in,
     ignored_at,
     merge,
     on_canvas,
@@ -169,6 +171,21 @@ def test_an_ignore_mask_that_marks_nothing_is_named(
     cv2.imwrite(str(path), np.zeros((8, 8), np.uint8))
     assert not read_ignore(path).any()
     assert "ignore.png marks nothing" in caplog.text
+
+
+def test_an_ignore_mask_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / IGNORE).symlink_to("gone.png")
+    with pytest.raises(DataError, match=f"cannot read image .*{IGNORE}"):
+        ignore_in(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ignore.PNG", "Ignore.png", "ignore.jpg", "ignore.tif"])
+def test_an_ignore_mask_of_another_name_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert ignore_in(tmp_path) is None
+    assert f"{name} is not read" in caplog.text
 
 
 def test_an_ignore_mask_is_read_as_masks_are(tmp_path: Path) -> None:

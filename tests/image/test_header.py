@@ -61,13 +61,18 @@ def test_damaged_metadata_name_no_orientation(exif: bytes) -> None:
         (b"\x93NUMPY" + b"\0" * 40, "NumPy"),
         (b"\0\0\0\x0cjP  \r\n" + b"\0" * 40, "JPEG 2000"),
         (b"Pf\n2 2\n-1.0\n" + b"\0" * 40, "PFM"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
     ],
 )
 def test_other_formats_are_refused_by_their_name(content: bytes, name: str) -> None:
     with pytest.raises(DataError, match=rf"part\.png is a {name}.* file by its content"):
         read_header(content, "part.png")
+
+
+def test_a_pointer_of_git_lfs_says_how_to_get_the_image() -> None:
+    with pytest.raises(DataError, match=r"part\.png is not the image, but a pointer") as caught:
+        read_header(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "part.png")
+    assert "git lfs pull" in caught.value.next_step
 
 
 def test_a_pnm_declares_its_depth() -> None:

@@ -53,7 +53,7 @@ def test_sixteen_bits_are_scaled_by_a_constant(tmp_path: Path) -> None:
     frame = read_frame(save(tmp_path / "a.png", values))
     expected = np.floor(values / 257 + 0.5).astype(np.uint8)
     np.testing.assert_array_equal(frame, np.dstack([expected] * 3))
-    dark = read_frame(save(tmp_path / "b.png", values // 100))
+    dark = read_frame(save(tmp_path / "b.png", values // 100), 16)
     assert dark.max() == 3  # 655 / 257: a dark image stays dark
 
 
@@ -90,8 +90,15 @@ def test_fewer_bits_than_agreed_are_said(tmp_path: Path, caplog: pytest.LogCaptu
     read_frame(save(tmp_path / "full.png", np.array([[0, 65535]], np.uint16)))
     read_frame(save(tmp_path / "twelve.png", np.array([[0, 4095]], np.uint16)), 12)
     assert not caplog.messages
-    read_frame(save(tmp_path / "dark.png", np.array([[0, 4095]], np.uint16)))
+    read_frame(save(tmp_path / "dark.png", np.array([[0, 4095]], np.uint16)), 16)
     assert "dark.png uses 12 of 16 bits" in caplog.text
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_a_model_of_eight_bits_refuses_sixteen_that_use_fewer(tmp_path: Path, bits: int) -> None:
+    path = save(tmp_path / "a.png", np.array([[0, 2**bits - 1]], np.uint16))
+    with pytest.raises(DataError, match=f"uses {bits} of 16 bits.* trained on 8-bit images"):
+        read_frame(path)
 
 
 def test_a_depth_that_the_file_declares_counts(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dad_edge.bundle import ENGINES, Bundle, Calibration, open_bundle, write_calibration
 from dad_edge.deploy.build import Target, build
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.runtime.engines import check_engine
+from dad_edge.runtime.engines import check_engine, engines_here
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.sidecar import SIDECAR, list_engines, read_sidecar
 
@@ -110,3 +110,19 @@ def test_a_sidecar_of_another_format_is_refused(built: Bundle) -> None:
 def test_names_cannot_leave_the_folder(built: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no engine"):
         read_sidecar(built, f"../{ENGINES}/{NAME}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_text("{"), "cannot be read"),
+        (lambda path: (path.parent / "denoiser.onnx").unlink(), "is missing or was changed"),
+    ],
+)
+def test_an_engine_is_not_passed_over_unsaid(
+    built: Bundle, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any], reason: str
+) -> None:
+    damage(built.path / ENGINES / NAME / SIDECAR)
+    assert engines_here(built) == []
+    (said,) = caplog.messages
+    assert f"engine '{NAME}' is not used" in said and reason in said

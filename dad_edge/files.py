@@ -45,9 +45,12 @@ def sha256_of(path: Path) -> str:
 
 def is_file_name(name: str) -> bool:
     """Whether a name from a document can only be a file in the folder of that document."""
-    return (
-        name not in ("", ".", "..") and not set(name) & {"/", "\0"} and len(os.fsencode(name)) < 256
-    )
+    if name in ("", ".", "..") or set(name) & {"/", "\0"}:
+        return False
+    try:
+        return len(os.fsencode(name)) < 256
+    except UnicodeEncodeError:  # half of a pair, which no file's name can hold
+        return False
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

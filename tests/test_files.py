@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dad_edge.errors import StorageError
-from dad_edge.files import encode_json, sole_writer
+from dad_edge.files import encode_json, is_file_name, sole_writer
 
 PATIENCE_S = 120.0
 
@@ -55,3 +55,11 @@ def test_names_that_are_not_utf8_become_json_that_everybody_reads() -> None:
     decoded = json.loads(line.decode("utf-8"))
     assert decoded == {r"na\xfcme": [r"ü\xff", {"deep": r"\xe4"}], "other": "\ud800"}
     assert line.endswith(b"}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [("a.onnx", True), ("a\udcfc", True), ("\ud800", False), ("ü" * 128, False), ("a/b", False)],
+)
+def test_names_of_files(name: str, fits: bool) -> None:
+    assert is_file_name(name) == fits

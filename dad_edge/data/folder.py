@@ -24,12 +24,16 @@ IMAGE_SUFFIXES = (
 )
 """Suffixes of the files that are taken for images; their content tells what they are."""
 
-TRUTH_FOLDERS = ("groundtruth", "gt", "mask", "masks", "label", "labels")
+TRUTH_FOLDERS = (
+    *("groundtruth", "gt", "mask", "masks", "label", "labels"),
+    *("annotation", "annotations", "segmentation", "segmentations"),
+)
 """Folders that hold masks, as `key` writes their names."""
 
 _TOOL_NAMES = (
     *("__macosx", "__pycache__", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin"),
     *("lost+found", "system volume information", "thumbs.db", "desktop.ini"),
+    *("cvs", "_gsdata_", "@recycle", "recycler", "node_modules"),
 )
 _OTHER_SUFFIXES = (
     *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".exr", ".hdr", ".pfm", ".pam"),
@@ -62,7 +66,7 @@ def key(name: str) -> str:
 
 def is_of_tool(name: str) -> bool:
     """Whether a file or folder is hidden, or made by an operating system or a tool."""
-    return name.startswith(".") or name.casefold() in _TOOL_NAMES
+    return name.startswith((".", "~$")) or name.casefold() in _TOOL_NAMES
 
 
 def is_image(name: str) -> bool:

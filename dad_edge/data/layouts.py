@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dad_edge.config import GOOD
-from dad_edge.data.folder import Masks, folders_at, images_in, say_left_out
+from dad_edge.data.folder import (
+    TRUTH_FOLDERS,
+    Masks,
+    folders_at,
+    images_in,
+    key,
+    say_left_out,
+)
 from dad_edge.data.listing import Item, Split, csv_items, kind_of, visa_items
 from dad_edge.errors import DataError
 from dad_edge.image.masks import read_mask
@@ -37,18 +44,27 @@ class Layout:
     """Whether an image is defective where it has a mask, whatever its folder."""
 
 
-TRUTH = tuple(f"{folder}/{{kind}}" for folder in ("ground_truth", "gt", "masks", "mask", "labels"))
+TRUTH = tuple(
+    pattern.format(folder, kind="{kind}")
+    for pattern in ("{}/{kind}", "test/{}/{kind}", "test/{kind}/{}", "test/{}", "{}")
+    for folder in TRUTH_FOLDERS
+)
+BAD = (
+    *("bad*", "ng", "nok", "fail", "failed", "defect", "defects", "defective"),
+    *("anomaly", "anomalies", "anomalous", "abnormal", "reject", "rejects", "rejected"),
+)
 TWO_FOLDERS = Layout(
     "good and bad folders",
-    ("good", "ok", "normal"),
-    ("bad*", "test/good", "test/ok", "test/normal", "good_test"),
+    ("good", "ok", "normal", "pass"),
+    (*BAD, "test/good", "test/ok", "test/normal", "good_test"),
     TRUTH,
 )
+MVTEC = Layout("MVTec AD", ("train/good", "train/normal"), ("test/*",), TRUTH)
 VISA = Layout("VisA", ("Data/Images/Normal",), (), ())
 KOLEKTOR = Layout("Kolektor SDD", ("kos01",), (), ())
 CSV = Layout("CSV of paths", (), (), ())
 LAYOUTS = (
-    Layout("MVTec AD", ("train/good", "train/normal"), ("test/*",), TRUTH),
+    MVTEC,
     Layout("BTAD", ("train/ok",), ("test/*",), TRUTH),
     Layout("DAGM 2007", ("Train",), ("Test",), ("{kind}/Label",), True),
     VISA,
@@ -78,10 +94,12 @@ def find_layout(root: Path) -> Layout:
             return layout
     if _kolektor_parts(root):
         return KOLEKTOR
+    if any(images_in(folder) for folder in _test_folders(root, MVTEC)):
+        return MVTEC  # test images alone, for a model that is there
     classes = [p.name for p in sorted(root.iterdir()) if p.is_dir() and _is_class(p)]
     if classes:
         raise DataError(
-            f"{root} holds several classes: {', '.join(classes)}.",
+            f"{root} is no data set itself, but holds: {', '.join(classes)}.",
             f"choose one of them, such as --data {root / classes[0]}",
         )
     names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
@@ -172,7 +190,8 @@ def _items_in(root: Path, layout: Layout, folder: Path) -> Iterable[Item]:
 
 def _train_items(root: Path, layout: Layout) -> list[Item]:
     folder = _train_folder(root, layout)
-    assert folder is not None, "the layout was found by it"
+    if folder is None:
+        return []
     if layout.marked_is_defect:
         return [item for item in _items_in(root, layout, folder) if item.kind == GOOD]
     held_out = _held_out(root, layout)
@@ -191,7 +210,8 @@ def _held_out(root: Path, layout: Layout) -> list[Path]:
 
 
 def _test_folders(root: Path, layout: Layout) -> list[Path]:
-    return [folder for pattern in layout.test for folder in folders_at(root, pattern)]
+    folders = (folder for pattern in layout.test for folder in folders_at(root, pattern))
+    return [folder for folder in folders if key(folder.name) not in TRUTH_FOLDERS]
 
 
 def _test_items(root: Path, layout: Layout) -> list[Item]:

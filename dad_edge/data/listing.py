@@ -21,7 +21,8 @@ VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 CSV_COLUMNS = ("path", "split", "kind")
 GOOD_NAMES = (
     *(GOOD, "ok", "okay", "normal", "nominal", "goodtest", "testgood", "goodparts"),
-    *("defectfree", "nodefect", "nondefective", "anomalyfree"),
+    *("defectfree", "nodefect", "nodefects", "nondefective", "anomalyfree", "goods", "okfront"),
+    *("pass", "passed", "healthy", "intact", "undamaged", "io", "i.o.", "gut", "bon"),
 )
 """Names of the kind without defects, as `key` writes them."""
 

@@ -145,7 +145,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     [
         ((), "nothing"),
         (("train/bad/a.png", "b.txt"), "b.txt, train"),
-        (("test/good/a.png",), "test"),
+        (("validation/dents/a.png",), "validation"),
     ],
 )
 def test_a_wrong_layout_says_what_is_there(
@@ -181,7 +181,7 @@ def test_dagm(tmp_path: Path) -> None:
     assert [item.name for item in list_items(root, "train")] == ["good/0001.PNG"]
     test = {item.name: item.mask for item in list_items(root, "test")}
     assert test == {"good/0001.PNG": None, "defect/0002.PNG": root / "Test/Label/0002_label.PNG"}
-    with pytest.raises(DataError, match="several classes: Class1") as caught:
+    with pytest.raises(DataError, match="but holds: Class1") as caught:
         list_items(tmp_path, "train")
     assert f"--data {root}" in caught.value.next_step
 
@@ -267,6 +267,50 @@ def test_kolektor(tmp_path: Path) -> None:
     (tmp_path / "kos03/Part1_label.bmp").unlink()
     with pytest.raises(DataError, match=r"Part1\.jpg has no label Part1_label\.bmp"):
         list_items(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        *("masks/dent", "annotations/dent", "test/masks", "test/dent/masks", "ground_truth"),
+        *("test/Ground-Truth/dent", "labels"),
+    ],
+)
+def test_masks_are_found_and_are_no_kind_of_defect(tmp_path: Path, masks: str) -> None:
+    touch(tmp_path, "train/good/0.png", "test/good/0.png", "test/dent/1.png", f"{masks}/1_mask.png")
+    found = {item.name: item.mask for item in list_items(tmp_path, "test")}
+    assert found == {"good/0.png": None, "dent/1.png": tmp_path / masks / "1_mask.png"}
+
+
+@pytest.mark.parametrize(
+    "good", ["goods", "pass", "PASS", "i.O.", "ok_front", "healthy", "no-defects"]
+)
+def test_other_words_for_good(tmp_path: Path, good: str) -> None:
+    touch(tmp_path, "train/good/0.png", f"test/{good}/0.png", "test/dent/1.png")
+    assert {item.kind for item in list_items(tmp_path, "test")} == {"good", "dent"}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [("OK", "NG"), ("OK", "NOK"), ("pass", "fail"), ("good", "Defective")]
+)
+def test_two_folders_as_factories_call_them(tmp_path: Path, good: str, bad: str) -> None:
+    touch(tmp_path, *(f"{good}/{index}.png" for index in range(5)), f"{bad}/9.png")
+    assert [item.kind for item in list_items(tmp_path, "train")] == ["good"] * 4
+    assert [item.kind for item in list_items(tmp_path, "test")] == [bad, "good"]
+
+
+def test_test_images_alone_can_be_judged(tmp_path: Path) -> None:
+    touch(tmp_path, "test/good/0.png", "test/dent/1.png")
+    assert len(list_items(tmp_path, "test")) == 2
+    with pytest.raises(DataError, match="has no normal images") as caught:
+        list_items(tmp_path, "train")
+    assert "train/good" in caught.value.next_step
+
+
+@pytest.mark.parametrize("folder", ["CVS", "_gsdata_", "@Recycle", "node_modules"])
+def test_folders_of_other_programs_are_no_kind(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path, "train/good/0.png", "test/dent/1.png", f"test/{folder}/2.png")
+    assert [item.kind for item in list_items(tmp_path, "test")] == ["dent"]
 
 
 PARTS = (

@@ -29,6 +29,17 @@ GOOD = "good"
 _MOST_TIMESTEPS = 100_000
 _LARGEST_SIDE = 4096
 _MOST_TILES = 32
+_MOST_CHANNELS = 8192
+_WIDEST_BLOCK = 8
+_MOST_BLOCKS = 32
+_MOST_LAMBDAS = 32
+_LARGEST_BATCH = 4096
+
+
+def _at_most(largest: int, **values: int) -> None:
+    for name, value in values.items():
+        if value > largest:
+            raise UsageError(f"{name} must be at most {largest}, got {value}.", "correct the value")
 
 
 def _positive(**values: float) -> None:
@@ -91,6 +102,9 @@ class DenoiserConfig:
             norm_groups=self.norm_groups,
             channel_mults=min(self.channel_mults, default=0),
         )
+        _at_most(_MOST_BLOCKS, res_blocks=self.res_blocks)
+        _at_most(_MOST_CHANNELS, base_channels=self.base_channels)
+        _at_most(_MOST_CHANNELS // self.base_channels, channel_mults=max(self.channel_mults))
         if self.base_channels % self.norm_groups or self.base_channels % self.heads:
             raise UsageError(
                 f"base_channels {self.base_channels} must be a multiple of norm_groups "
@@ -112,6 +126,7 @@ class SegmenterConfig:
 
     def __post_init__(self) -> None:
         _positive(base_width=self.base_width)
+        _at_most(_MOST_CHANNELS // _WIDEST_BLOCK, base_width=self.base_width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +200,7 @@ class ModelConfig:
                 f"lambdas must be ascending and different, got {list(self.lambdas)}.",
                 "use the paper's 100 and 200",
             )
+        _at_most(_MOST_LAMBDAS, **{"number of lambdas": len(self.lambdas)})
         if self.lambdas[0] < 1 or self.lambdas[-1] >= steps:
             raise UsageError(
                 f"lambdas must lie in 1..{steps - 1}, got {list(self.lambdas)}.",
@@ -265,6 +281,7 @@ class TrainConfig:
             raise UsageError(
                 f"defect_share must lie in [0, 1], got {self.defect_share}.", "use 0.5"
             )
+        _at_most(_LARGEST_BATCH, batch_size=self.batch_size)
         _positive(
             learning_rate=self.learning_rate,
             segmenter_rate=self.segmenter_rate,

@@ -130,3 +130,19 @@ def test_settings_without_sense_are_refused(kind: type, values: dict[str, Any]) 
     with pytest.raises(UsageError) as caught:
         kind(**values)
     assert caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: DenoiserConfig(channel_mults=(1, 100_000)), "channel_mults must be at most 64"),
+        (lambda: DenoiserConfig(base_channels=2**20), "base_channels must be at most 8192"),
+        (lambda: DenoiserConfig(res_blocks=10_000), "res_blocks must be at most 32"),
+        (lambda: SegmenterConfig(base_width=100_000), "base_width must be at most 1024"),
+        (lambda: ModelConfig(lambdas=tuple(range(1, 900))), "number of lambdas must be at most 32"),
+        (lambda: TrainConfig(batch_size=1_000_000), "batch_size must be at most 4096"),
+    ],
+)
+def test_slips_that_would_fill_the_memory_are_refused(make: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        make()

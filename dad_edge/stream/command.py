@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dad_edge import __version__
-from dad_edge.bundle import Bundle, is_demo
+from dad_edge.bundle import THRESHOLDS, Bundle, is_demo
 from dad_edge.errors import ReaderLeft, UsageError
 from dad_edge.files import sole_writer
 from dad_edge.machine.environment import package_versions
@@ -123,6 +123,13 @@ def announce(choice: EngineChoice, inspector: Inspector) -> None:
             "the bundle has no thresholds; parts are rejected above %s. Run 'dad-edge calibrate' "
             "on good parts.",
             inspector.threshold,
+        )
+    elif inspector.threshold >= 1:
+        _log.warning(
+            "image_threshold is %s and no score is above 1: not one part will be rejected. "
+            "Correct it in %s.",
+            inspector.threshold,
+            THRESHOLDS,
         )
     elif choice.sidecar is not None:
         _log.info("thresholds: %s", choice.thresholds_origin)

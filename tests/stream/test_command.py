@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dad_edge.bundle import PACKAGED, Bundle, open_bundle
+from dad_edge.bundle import PACKAGED, Bundle, open_bundle, write_thresholds
 from dad_edge.data.layouts import list_items
 from dad_edge.deploy.calibrate import calibrate
 from dad_edge.errors import ReaderLeft, StorageError, UsageError
@@ -219,6 +220,15 @@ def test_a_bundle_without_thresholds_is_warned_about(
     (bare / "thresholds.json").unlink()
     command.stream("demo://?parts=1", lambda: open_bundle(bare))
     assert "the bundle has no thresholds" in caplog.text
+
+
+def test_a_threshold_that_rejects_nothing_is_warned_about(
+    tiny_bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert tiny_bundle.thresholds is not None
+    write_thresholds(tiny_bundle, replace(tiny_bundle.thresholds, image_threshold=1.0))
+    command.stream("demo://?parts=1", lambda: open_bundle(tiny_bundle.path))
+    assert "not one part will be rejected" in caplog.text
 
 
 @pytest.mark.parametrize(("live", "demo"), [(True, True), (True, False), (False, True)])

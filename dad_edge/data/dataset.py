@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,8 @@ KEPT_OUT_SHARE = 0.15
 """Share of the good parts that do not teach, but measure."""
 FEWEST_KEPT_OUT = 8
 """Parts to keep out at least; none where that would be more than a quarter of all."""
+
+_log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -116,8 +119,11 @@ class TrainingSet:
         plans: list[ViewPlan] = []
         kept: list[tuple[int, int]] = []
         allowed: list[Mask] = []
+        empty: list[Path] = []
         for item in items:
             frame = read_frame(item.path, model.bit_depth)
+            if frame.min() == frame.max():
+                empty.append(item.path)
             plan = plan_views(frame.shape, model)
             blocked = split_mask(ignored_at(ignore, plan.shape), plan, outside=True)
             for number, view in enumerate(views(frame, plan)):
@@ -128,6 +134,12 @@ class TrainingSet:
             wholes.append(to_square(on_canvas(frame, plan), model.image_size))
             plans.append(plan)
             progress(len(wholes), len(items))
+        if empty:
+            _log.warning(
+                "%d of %d normal images show nothing but one grey value, such as %s; remove frames "
+                "without a part.",
+                *(len(empty), len(items), empty[0]),
+            )
         self._trained = np.array([i for i, (image, _) in enumerate(kept) if image not in out])
         self._kept_out = [i for i, (image, _) in enumerate(kept) if image in out]
         self._batch_size, self._seed = train.batch_size, train.seed

@@ -139,3 +139,13 @@ def test_parts_kept_out_do_not_teach(tmp_path: Path) -> None:
     assert again is not None
     np.testing.assert_array_equal(batch.frames, again.frames)
     assert TrainingSet(save_discs(tmp_path / "few", 6), TINY, TrainConfig()).kept_out(5) is None
+
+
+def test_frames_without_a_part_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = save_discs(tmp_path, 3)
+    open_set(root)
+    assert not caplog.messages
+    cv2.imwrite(str(root / "train/good/light-off.png"), np.zeros((32, 32, 3), np.uint8))
+    open_set(root)
+    assert "1 of 4 normal images show nothing" in caplog.text
+    assert "light-off.png" in caplog.text

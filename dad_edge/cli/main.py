@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -10,7 +11,14 @@ import typer
 from dad_edge.cli import deploy, learn, line
 from dad_edge.cli.messages import say, steady_messages
 from dad_edge.cli.terminal import leave_stdout, refuse_empty, refuse_lost_folder
-from dad_edge.errors import DadEdgeError, DataError, ReaderLeft, usable_packages
+from dad_edge.errors import (
+    DadEdgeError,
+    DataError,
+    DeviceError,
+    ReaderLeft,
+    StorageError,
+    usable_packages,
+)
 from dad_edge.machine.signals import unwind_on_signals
 
 app = typer.Typer(
@@ -24,6 +32,8 @@ app = typer.Typer(
 
 
 _INTERRUPTED = 130
+_NO_MEMORY = "can't allocate memory"
+"""What PyTorch says in place of a `MemoryError`."""
 _TOLD_OF_INTERRUPT = "error: interrupted.\nnext: run the command again"
 
 
@@ -56,12 +66,25 @@ def main() -> None:
         say(f"error: {error.filename}: permission denied.\nnext: change its owner or permissions")
         sys.exit(DataError.exit_code)
     except OSError as error:
+        if error.filename is None and error.errno == errno.ENOSPC:  # help and version, printed
+            leave_stdout()
+            say(
+                "error: cannot write to stdout: the disk is full.\n"
+                "next: free some space there, or choose another folder"
+            )
+            sys.exit(StorageError.exit_code)
         if error.filename is None:  # it concerns no file of the user: a fault of this program
             raise
         reason = (error.strerror or str(error)).lower()
         say(f"error: {error.filename}: {reason}.\nnext: check the path, its disk and its network")
         sys.exit(DataError.exit_code)
     except Exception as error:
+        if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+            say(
+                "error: the memory of this machine is not enough.\n"
+                "next: close other programs, or choose a smaller size, batch_size or fewer tiles"
+            )
+            sys.exit(DeviceError.exit_code)
         if not hasattr(error, "format_message"):
             raise
         say(f"error: {error.format_message()}\nnext: see 'dad-edge COMMAND --help'")

@@ -116,7 +116,7 @@ def _to_eight_bits(values: NDArray[np.uint16], name: str, bit_depth: int | None)
             f"set the camera to {depth} bits as in training, or train on images like this one",
         )
     used = depth_of(largest) or 16
-    if bit_depth is None and used < depth:
+    if bit_depth is None and used < depth and (values % 257).any():  # 8 bits, stretched to 16
         raise DataError(
             f"{name} uses {used} of 16 bits, and the model was trained on 8-bit images: as one of "
             "them it would be dark, and its score would mean nothing.",

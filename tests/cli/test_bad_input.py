@@ -175,12 +175,30 @@ def test_a_disk_that_takes_no_file(
     assert (tiny_bundle.path / THRESHOLDS).read_bytes() == before
 
 
-def test_a_result_that_cannot_be_printed_is_a_storage_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dad_edge", "doctor", "--json"]
+@pytest.mark.parametrize("arguments", [["doctor", "--json"], ["--help"], ["--version"]])
+def test_what_cannot_be_printed_is_a_storage_error(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "dad_edge", *arguments]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     told = (done.returncode, done.stderr)
     assert_told(told, 7, "cannot write to stdout: the disk is full", "free some space")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")],
+)
+def test_too_little_memory_is_said(
+    run: Run, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from dad_edge.cli import terminal
+
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(terminal, "say", fail)
+    told = run("bench", "--bundle", tiny_bundle.path)
+    assert_told(told, 6, "memory of this machine is not enough", "close other programs")
 
 
 def test_sigterm_outside_of_a_loop_unwinds(

@@ -101,6 +101,12 @@ def test_a_model_of_eight_bits_refuses_sixteen_that_use_fewer(tmp_path: Path, bi
         read_frame(path)
 
 
+def test_a_dark_image_of_eight_bits_may_be_stretched_to_sixteen(tmp_path: Path) -> None:
+    dark = np.array([[0, 3, 40]], np.uint16)
+    frame = read_frame(save(tmp_path / "a.png", dark * 257))
+    assert frame[0, :, 0].tolist() == [0, 3, 40]
+
+
 def test_a_depth_that_the_file_declares_counts(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5\n2 1\n4095\n" + np.array([0, 4095], ">u2").tobytes())

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dad_edge.config import ModelConfig, Precision
 from dad_edge.documents import from_mapping, read_json, to_mapping
 from dad_edge.errors import DadEdgeError, ModelError
-from dad_edge.files import write_json, write_whole
+from dad_edge.files import read_whole, write_json, write_whole
 from dad_edge.machine.environment import fingerprint, user_cache
 from dad_edge.runtime.inspection import Inspector
 
@@ -34,6 +34,8 @@ FRAMES = 3
 """Frames of a proof."""
 _TIMED_S = 0.3
 """Frames are timed for so many seconds, and at least one frame is."""
+_LARGEST_BYTES = 1 << 28
+"""Largest sum of the arrays of a proof that is read."""
 _ALLOWED: dict[Precision, tuple[float, float]] = {
     "fp32": (1e-3, 1e-3),
     "fp16": (2e-2, 1e-2),
@@ -203,24 +205,39 @@ def read_proof(folder: Path, sha256: str) -> Proof:
     """
     path = folder / PROOF
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError("its digest is not that in engine.json")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_BYTES:
+                raise ValueError("it is too large")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             scores = tuple(float(score) for score in arrays["scores"])
             allowed_mask, allowed_score = (float(limit) for limit in arrays["allowed"])
-            return Proof(
+            proof = Proof(
                 frames=tuple(arrays[f"frame_{index}"] for index in range(len(scores))),
                 scores=scores,
                 maps=tuple(arrays[f"map_{index}"] for index in range(len(scores))),
                 allowed_mask=allowed_mask,
                 allowed_score=allowed_score,
             )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if not _is_sound(proof):
+            raise ValueError("it holds no frames, or what is not a number")
+        return proof
+    except Exception as error:  # a damaged file ends in any kind of error
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
         raise ModelError(
-            f"{path} cannot be used: {error}.",
+            f"{path} cannot be used: {reason}.",
             f"judge the engine again with 'dad-edge verify --engine {folder.name}'",
         ) from error
+
+
+def _is_sound(proof: Proof) -> bool:
+    """Whether there is something to compare, and numbers to compare it with."""
+    frames = [frame.dtype == np.uint8 and frame.shape[2:] == (3,) for frame in proof.frames]
+    maps = [score_map.ndim == 2 and bool(np.isfinite(score_map).all()) for score_map in proof.maps]
+    numbers = (*proof.scores, proof.allowed_mask, proof.allowed_score)
+    return bool(frames) and all(frames) and all(maps) and bool(np.isfinite(numbers).all())
 
 
 def remembered(what: str, proof_sha256: str) -> Outcome | None:

@@ -7,7 +7,13 @@ import re
 HIDDEN = "…"
 """Takes the place of what is not shown."""
 
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>[^\s'\"]*)")
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>[A-Za-z][\w+.-]*)://|(?:rtsps?|https?):?/{0,2})"
+    r"(?P<rest>(?:[^\s/@:]*:[^\n]*@)?[^\s'\"]*)",
+    re.IGNORECASE,
+)
+"""An address within a message, also one with a slash or colon too few. A password may hold spaces
+and quotes: one with a user lasts to the last `@` of its line."""
 
 
 def without_secrets(uri: str) -> str:
@@ -43,7 +49,7 @@ def hide_secrets(text: str) -> str:
 
 def _shown(match: re.Match[str]) -> str:
     address = match.group()
-    scheme = match.group("scheme").lower()
+    scheme = (match.group("scheme") or "").lower()
     if scheme in ("demo", "file") or not re.search(r"[@?#;=]", match.group("rest")):
         return address
     return without_secrets(address)

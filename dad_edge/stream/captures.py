@@ -238,9 +238,10 @@ def _live(name: str, capture: cv2.VideoCapture) -> Source:
 
 def _capture_of(path: Path) -> cv2.VideoCapture:
     """OpenCV takes only names in UTF-8. Any other file is opened here and named by its number."""
+    name = os.path.abspath(path)  # of `http:a.mp4`, it would take the beginning for a protocol
     try:
-        if os.fsencode(path) == str(path).encode():
-            return cv2.VideoCapture(str(path))
+        if os.fsencode(name) == name.encode():
+            return cv2.VideoCapture(name)
     except UnicodeEncodeError:
         pass
     try:

@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -167,6 +168,35 @@ def test_a_damaged_proof_is_said(bundle: Bundle, content: bytes | None) -> None:
     choice = choose_engine(bundle)
     assert choice.name is None
     assert "proof.npz" in choice.passed_over[0]
+
+
+HOSTILE = {
+    "a score that is no number": {"scores": np.array([np.nan])},
+    "no score": {"scores": np.zeros(0)},
+    "scores of another kind": {"scores": np.array(["a"])},
+    "an object": {"scores": np.array([{}], dtype=object)},
+    "a limit that is none": {"allowed": np.array([np.inf, 0.01])},
+    "one limit": {"allowed": np.array([0.1])},
+    "a grey frame": {"frame_0": np.zeros((8, 8), np.uint8)},
+    "a frame of floats": {"frame_0": np.zeros((8, 8, 3))},
+    "a map that is no number": {"map_0": np.full((8, 8), np.nan, np.float32)},
+    "arrays that fill the memory": {"frame_0": np.zeros((10_000, 10_000, 3), np.uint8)},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_proof_that_proves_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    sound: dict[str, Any] = {
+        "scores": np.array([0.5]),
+        "allowed": np.array([0.1, 0.01]),
+        "frame_0": np.zeros((8, 8, 3), np.uint8),
+        "map_0": np.zeros((8, 8), np.float32),
+    }
+    np.savez_compressed(tmp_path / PROOF, **sound)
+    assert read_proof(tmp_path, sha256_of(tmp_path / PROOF)).scores == (0.5,)
+    np.savez_compressed(tmp_path / PROOF, **{**sound, **HOSTILE[name]})
+    with pytest.raises(ModelError, match=r"proof\.npz cannot be used"):
+        read_proof(tmp_path, sha256_of(tmp_path / PROOF))
 
 
 def test_frames_of_a_proof_are_small_and_come_back_as_they_were(

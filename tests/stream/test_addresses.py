@@ -44,5 +44,13 @@ def test_a_password_that_no_player_understands_is_known() -> None:
 def test_addresses_in_a_message_lose_their_secrets() -> None:
     message = "Invalid value for '--camera': 'rtsp://admin:sec#ret@camera/x' is not an integer."
     assert hide_secrets(message) == ("Invalid value for '--camera': 'rtsp://…' is not an integer.")
+    for address in (
+        "rtsp://a:q q@b/x",
+        "rtsp://a:q'q@b",
+        "rtsp:/a:q@b",
+        "rtsp//a:q@b",
+        "http:a:q@b",
+    ):
+        assert "q" not in hide_secrets(f"no such option: {address} (in line 1)")
     kept = "see https://example.org/page, demo://?parts=60 or C:/parts; then a@b"
     assert hide_secrets(kept) == kept

@@ -171,6 +171,16 @@ def test_a_video_whose_name_is_not_utf8(tmp_path: Path, dark_frame: np.ndarray) 
     assert [frame.name for frame in frames] == [r"n\xfc.avi#000000", r"n\xfc.avi#000001"]
 
 
+@pytest.mark.parametrize("name", ["http:a.avi", "tcp:a.avi", "-a.avi", "a[1]b.avi"])
+def test_a_name_that_looks_like_something_else(
+    tmp_path: Path, dark_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_video(tmp_path / "line.avi", [dark_frame] * 2)
+    shutil.move(tmp_path / "line.avi", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(open_video(Path(name)).frames)) == 2
+
+
 def test_a_damaged_video_is_an_error_without_noise_of_the_decoder(tmp_path: Path) -> None:
     (tmp_path / "line.mp4").write_bytes(bytes(5000))
     # In a process of its own, because FFmpeg reads its log level once.

@@ -177,7 +177,7 @@ def train_command(
     )
     settings = _with_images(settings, foreground, tiles, keep_aspect)
     find_layout(data)
-    folder = out or Path("runs") / f"{data.resolve().name}-{settings.model.size}"
+    folder = out or Path("runs") / f"{_name_of(data)}-{settings.model.size}"
     settings = prepare_recipe(
         settings, folder, resume, size=size, epochs=epochs, max_minutes=max_minutes
     )
@@ -210,6 +210,11 @@ def train_command(
     say(f"next: dad-edge evaluate --data {data} --checkpoint {folder}")
     if as_json:
         emit(summary)
+
+
+def _name_of(data: Path) -> str:
+    """Name of a data folder as the user called it, also where that is a link to another one."""
+    return data.name if data.name not in ("", "..") else data.resolve().name
 
 
 def _with_images(

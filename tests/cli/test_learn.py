@@ -8,6 +8,7 @@ import pytest
 from tiny import TINY, save_discs
 from typer.testing import CliRunner, Result
 
+from dad_edge.cli.learn import _name_of
 from dad_edge.cli.main import app
 from dad_edge.config import Recipe, TrainConfig
 from dad_edge.errors import UsageError
@@ -53,3 +54,13 @@ def test_a_resumed_run_keeps_its_size_and_its_images(tmp_path: Path) -> None:
     assert isinstance(refused.exception, UsageError)
     assert "learned from 5 images, and --data holds 4 now" in str(refused.exception)
     assert invoke(*resume, "--data", data, "--size", "nano").exit_code == 0
+
+
+def test_a_run_is_called_as_the_user_called_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "2026-11-03").mkdir()
+    (tmp_path / "parts").symlink_to("2026-11-03")
+    assert _name_of(tmp_path / "parts") == "parts"
+    monkeypatch.chdir(tmp_path / "2026-11-03")
+    assert _name_of(Path(".")) == "2026-11-03"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
 from dad_edge.graphs.quantize import layer_name, load_graph, typed_graph
+from dad_edge.graphs.tensorrt import for_tensorrt
 from dad_edge.image.framing import plan_views, views
 from dad_edge.runtime.cpu.engine_onnx import OnnxEngine
 from dad_edge.runtime.cpu.ops import NumpyOps
@@ -62,7 +63,8 @@ def layer_errors(bundle: Bundle, frame: NDArray[np.uint8]) -> list[LayerError]:
         model = load_graph(bundle.path / name)
         layers = {n.output[0]: layer_name(n) for n in model.graph.node if n.op_type == "Conv"}
         expected = _outputs(model, layers, given)
-        actual = _outputs(typed_graph(bundle, name, "fp16", rest="fp16"), layers, given)
+        built = for_tensorrt(typed_graph(bundle, name, "fp16", rest="fp16"))
+        actual = _outputs(built, layers, given)
         for output, layer in layers.items():
             error = _relative(expected[output], actual[output])
             if np.isfinite(error):

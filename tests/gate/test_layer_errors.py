@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
 from small_networks import make_network_bundle, small_segmenter
 
 from dad_edge.bundle import Bundle
 from dad_edge.gate.layer_errors import layer_errors
+from dad_edge.graphs.tensorrt import for_tensorrt
 
 FRAME = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
 
@@ -47,3 +49,19 @@ def test_the_layer_that_leaves_the_range_of_fp16_comes_first(tmp_path: Path) -> 
         None,
     )
     assert all(e.error is not None for e in found if e.network == "denoiser.onnx")
+
+
+def test_the_graphs_are_those_that_tensorrt_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[onnx.ModelProto] = []
+
+    def written(model: onnx.ModelProto) -> onnx.ModelProto:
+        given.append(for_tensorrt(model))
+        return given[-1]
+
+    monkeypatch.setattr("dad_edge.gate.layer_errors.for_tensorrt", written)
+    layer_errors(_bundle(tmp_path / "bundle", small_segmenter()), FRAME)
+    operators = {node.op_type for model in given for node in model.graph.node}
+    assert len(given) == 2
+    assert "InstanceNormalization" not in operators

@@ -97,7 +97,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from dad_edge import __version__
+        from dad_edge.version import __version__
 
         print(__version__)
         raise typer.Exit

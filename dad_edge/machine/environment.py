@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dad_edge import __version__
 from dad_edge.machine.gpu import describe_nvidia
+from dad_edge.version import __version__
 
 PACKAGES = (
     "numpy",

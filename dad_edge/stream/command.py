@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dad_edge import __version__
 from dad_edge.bundle import THRESHOLDS, Bundle, is_demo
 from dad_edge.errors import ReaderLeft, UsageError
 from dad_edge.files import sole_writer
@@ -27,6 +26,7 @@ from dad_edge.stream.records import JsonLinesSink, StdoutSink, holds_results
 from dad_edge.stream.results import Sink, Summary
 from dad_edge.stream.sinks import VideoSink, WindowSink
 from dad_edge.stream.sources import KNOWN, open_source
+from dad_edge.version import __version__
 
 RESULTS = "results.jsonl"
 VIDEO = "annotated.mp4"

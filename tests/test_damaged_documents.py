@@ -119,7 +119,8 @@ def use(path: Path, engine: str) -> None:
     bundle = open_bundle(path)
     sidecar = read_sidecar(bundle, engine)
     assert rebuild_command(sidecar)
-    plan_differences(sidecar, version="10.3.0", capability="8.7", platform="Linux-aarch64")
+    here = {"version": "10.3.0", "capability": "8.7", "platform": "Linux-aarch64"}
+    plan_differences(sidecar, **here, gpu="Orin", multiprocessors=16)
     with open_inspector(bundle, engine=engine, threads=1) as inspector:
         assert 0 <= inspector.threshold <= 1
         inspector.inspect(FRAME)

@@ -140,7 +140,7 @@ def build_command(
     from dad_edge.cli.progress import progress_bar
     from dad_edge.deploy import build as stage
     from dad_edge.gate.images import images_of
-    from dad_edge.gate.verify import store_proof
+    from dad_edge.gate.verify import unseen_proof
     from dad_edge.runtime.engines import why_not_here
     from dad_edge.runtime.sidecar import BuilderOptions, read_sidecar
 
@@ -165,13 +165,13 @@ def build_command(
     images = images_of(chosen, data, normal)
     layers = choose_layers(chosen, max_drop, images) if max_drop is not None else None
     with progress_bar(f"building {precision}") as progress:
-        sidecar = stage.build(chosen, precision, target, progress, layers)
+        proof = unseen_proof(chosen, precision, images)
+        sidecar = stage.build(chosen, precision, target, progress, layers, proof)
     say(stage.in_words(sidecar))
     if warning := stage.predicted_slower(chosen, sidecar):
         say(warning)
     reports = []
     if reason := why_not_here(sidecar):
-        store_proof(chosen, sidecar.name, images)
         say(f"accuracy gate: NOT RUN, {reason}; run 'dad-edge verify' on the device")
     else:
         reports = judge(chosen, [sidecar.name], images, data, normal)

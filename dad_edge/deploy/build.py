@@ -33,6 +33,7 @@ from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, local_capability
+from dad_edge.runtime.proof import Proof, write_proof
 from dad_edge.runtime.sidecar import (
     KERNEL_FOLDER,
     SIDECAR_FORMAT,
@@ -187,6 +188,7 @@ def build(
     target: Target,
     progress: Progress = silent,
     layers: LayerChoice | None = None,
+    proof: Proof | None = None,
 ) -> Sidecar:
     """Build both networks; the engine appears in the bundle when it is complete, or not at all.
 
@@ -199,6 +201,7 @@ def build(
         target: what it is built for, from `find_target`.
         progress: told of every step.
         layers: which layers INT8 leaves alone; only the first and the last of each network if None.
+        proof: by which the engine proves itself until the accuracy gate has judged it.
 
     Raises:
         ModelError: INT8 lacks its calibration, FP16 cannot hold an activation, or the runtime
@@ -251,6 +254,7 @@ def build(
             build_seconds=round(time.perf_counter() - started, 3),
             peak_memory_mib=max(peaks),
             gate=Gate(),
+            proof_sha256=write_proof(draft, proof) if proof else None,
         )
         write_sidecar(draft, sidecar)
     return sidecar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from dad_edge.runtime.engines import why_not_here
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import choose_to_judge
 from dad_edge.runtime.opening import open_choice, open_graphs
-from dad_edge.runtime.proof import FRAMES, make_proof, write_proof
+from dad_edge.runtime.proof import FRAMES, Proof, make_proof, write_proof
 from dad_edge.runtime.sidecar import (
     GATE_REPORT,
     Gate,
@@ -106,6 +107,11 @@ def verify(
         write_picture(folder / PICTURE, worst_sheet(engine, drawable, candidate.threshold))
     write_json(folder / GATE_REPORT, report_json(report))
     folder = bundle.path / ENGINES / engine
+    if read_sidecar(bundle, engine) != sidecar:
+        raise ModelError(
+            f"engine '{engine}' was built again while it was judged.",
+            f"judge the new one with '{judge_command(engine)}'",
+        )
     digest = write_proof(folder, proof) if proof else None
     write_sidecar(folder, replace(sidecar, gate=_gate_of(judgement), proof_sha256=digest))
     return report
@@ -120,23 +126,25 @@ def _gate_of(judgement: Judgement) -> Gate:
     return Gate(passed=True, reason=f"passed on {judgement.images} images of {judgement.source}")
 
 
-def store_proof(bundle: Bundle, engine: str, images: Images) -> None:
-    """Give an engine that cannot run here a proof for the machine that it is for.
+def unseen_proof(bundle: Bundle, precision: Precision, images: Images) -> Proof | None:
+    """A proof for an engine that has not run yet, such as one for another machine.
+
+    None where there is no image, or no number that is right, to prove anything with; the gate says
+    what is wrong then.
 
     Args:
-        bundle: a checked bundle in a folder that may be written.
-        engine: name of the engine.
+        bundle: a checked bundle.
+        precision: of the engine.
         images: frames of the product.
 
     Raises:
         DataError: an image cannot be read.
-        StorageError: the proof cannot be written.
     """
-    sidecar = read_sidecar(bundle, engine)
     frames = frames_of_proof(images)
-    proof = make_proof(frames, open_graphs(bundle), None, sidecar.precision, bundle.model)
-    folder = bundle.path / ENGINES / engine
-    write_sidecar(folder, replace(sidecar, proof_sha256=write_proof(folder, proof)))
+    if frames:
+        with suppress(ModelError):
+            return make_proof(frames, open_graphs(bundle), None, precision, bundle.model)
+    return None
 
 
 def frames_of_proof(images: Images) -> list[NDArray[np.uint8]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from dad_edge.gate.table import gate_table, rejection
 from dad_edge.gate.verify import next_step, open_reference, runnable, verify
 from dad_edge.runtime.inspector import choose_engine
 from dad_edge.runtime.opening import open_graphs
-from dad_edge.runtime.sidecar import read_sidecar
+from dad_edge.runtime.sidecar import read_sidecar, write_sidecar
 
 CPU = Target(runtime="onnxruntime")
 
@@ -209,3 +210,18 @@ def test_a_checkpoint_of_other_settings_is_no_reference(bundle: Bundle, tmp_path
     (tmp_path / "run/recipe.toml").write_text("")
     with pytest.raises(ModelError, match="other settings than"):
         open_reference(bundle, tmp_path / "run")
+
+
+def test_an_engine_that_is_built_again_meanwhile_keeps_its_own_sidecar(
+    bundle: Bundle, data: Path
+) -> None:
+    sidecar = build(bundle, "fp32", CPU)
+    folder = bundle.path / ENGINES / sidecar.name
+    newer = replace(sidecar, build_seconds=sidecar.build_seconds + 1)
+
+    def rebuild(done: float, total: float, note: str = "") -> None:
+        write_sidecar(folder, newer)
+
+    with pytest.raises(ModelError, match="was built again while it was judged"):
+        verify(bundle, sidecar.name, data_images(data), rebuild)
+    assert read_sidecar(bundle, sidecar.name) == newer

@@ -21,7 +21,7 @@ from dad_edge.doctor.checks import examine
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
 from dad_edge.gate.images import demo_images
-from dad_edge.gate.verify import store_proof
+from dad_edge.gate.verify import unseen_proof
 from dad_edge.report.evaluate import bundle_candidate
 from dad_edge.runtime import inspector as choosing
 from dad_edge.runtime.inspector import choose_engine, open_inspector
@@ -35,7 +35,7 @@ from dad_edge.runtime.proof import (
     remembered,
     write_proof,
 )
-from dad_edge.runtime.sidecar import Sidecar, read_sidecar, write_sidecar
+from dad_edge.runtime.sidecar import Sidecar, write_sidecar
 from dad_edge.stream.command import stream
 
 CPU = find_target("onnxruntime")
@@ -227,10 +227,9 @@ def test_results_name_what_was_passed_over(
 
 
 def test_an_engine_for_another_machine_gets_its_proof_where_it_is_built(bundle: Bundle) -> None:
-    sidecar = build(bundle, "fp16", CPU)
-    store_proof(bundle, sidecar.name, demo_images(bundle))
-    built = read_sidecar(bundle, sidecar.name)
-    proof = read_proof(bundle.path / ENGINES / sidecar.name, built.proof_sha256 or "")
-    assert built.gate.passed is None
+    proof = unseen_proof(bundle, "fp16", demo_images(bundle))
+    sidecar = build(bundle, "fp16", CPU, proof=proof)
+    assert sidecar.gate.passed is None
+    proof = read_proof(bundle.path / ENGINES / sidecar.name, sidecar.proof_sha256 or "")
     with open_inspector(bundle, engine=sidecar.name, threads=1) as inspector:
         assert prove(inspector, proof).passed

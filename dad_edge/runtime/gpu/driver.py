@@ -270,14 +270,15 @@ class Device:
         mode = self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         collects = gc.isenabled()
         gc.disable()  # a tensor that is collected now would be freed, which ends the capture
-        self._call("cuStreamBeginCapture", stream.handle, mode)
         try:
-            enqueue()
-        except BaseException:
-            status, graph = self.driver.cuStreamEndCapture(stream.handle)
-            if status == self.driver.CUresult.CUDA_SUCCESS:
-                self.release("cuGraphDestroy", graph)
-            raise
+            self._call("cuStreamBeginCapture", stream.handle, mode)
+            try:
+                enqueue()
+            except BaseException:
+                status, graph = self.driver.cuStreamEndCapture(stream.handle)
+                if status == self.driver.CUresult.CUDA_SUCCESS:
+                    self.release("cuGraphDestroy", graph)
+                raise
         finally:
             if collects:
                 gc.enable()

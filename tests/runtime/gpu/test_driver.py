@@ -116,6 +116,10 @@ def test_nothing_is_collected_while_a_graph_is_captured(driver: FakeDriver) -> N
     with pytest.raises(ZeroDivisionError):
         device.capture(stream, lambda: 1 // 0 and None)
     assert gc.isenabled()
+    driver.fail("cuStreamBeginCapture", "CUDA_ERROR_OUT_OF_MEMORY")
+    with pytest.raises(DeviceError):
+        device.capture(stream, lambda: None)
+    assert gc.isenabled()
     device.close()
 
 

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,18 +30,13 @@ from dad_edge.bundle import (
     write_calibration,
     write_thresholds,
 )
-from dad_edge.errors import ModelError, StorageError, UsageError
-from dad_edge.files import new_folder, write_json
+from dad_edge.errors import ModelError, UsageError
 
 
 def edit(path: Path, **changes: Any) -> None:
     """Change keys of a JSON file; `None` removes one."""
     mapping = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({k: v for k, v in mapping.items() if v is not None}))
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
 
 
 def test_a_bundle_survives_the_disk(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -299,118 +293,3 @@ def test_the_order_of_looking_for_a_bundle(
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "/from/environment")
     assert find_bundle() == (Path("/from/environment"), ENVIRONMENT_VARIABLE)
     assert find_bundle(Path("named")) == (Path("named"), "--bundle")
-
-
-def test_a_new_folder_appears_complete(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "bundle"
-    with new_folder(target) as draft:
-        (draft / "a").write_text("a")
-        assert not target.exists()
-    assert names_in(target.parent) == ["bundle"]
-    assert (target / "a").read_text() == "a"
-    assert target.stat().st_mode & 0o777 == 0o755
-
-
-@pytest.mark.parametrize("error", [RuntimeError("bad"), KeyboardInterrupt()])
-def test_a_failed_new_folder_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), new_folder(tmp_path / "bundle") as draft:  # noqa: PT012
-        (draft / "a").write_text("a")
-        raise error
-    assert names_in(tmp_path) == []
-
-
-def test_a_failed_replacement_keeps_the_old_folder(tmp_path: Path) -> None:
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "old").write_text("old")
-    full = pytest.raises(StorageError, match="the disk is full")
-    with full, new_folder(tmp_path / "bundle", replace=True) as draft:
-        (draft / "new").write_text("new")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert names_in(tmp_path) == ["bundle"]
-    assert names_in(tmp_path / "bundle") == ["old"]
-
-
-def test_a_taken_name_is_kept_or_replaced_as_asked(tmp_path: Path) -> None:
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "old").write_text("old")
-    with pytest.raises(StorageError, match="exists already"), new_folder(tmp_path / "bundle"):
-        pytest.fail("the name is taken")
-    with new_folder(tmp_path / "bundle", replace=True) as draft:
-        (draft / "new").write_text("new")
-    assert names_in(tmp_path / "bundle") == ["new"]
-
-
-def test_of_two_writers_one_wins_and_the_other_is_told(tmp_path: Path) -> None:
-    both_started = threading.Barrier(2, timeout=10)
-    lost: list[StorageError] = []
-
-    def write(name: str) -> None:
-        try:
-            with new_folder(tmp_path / "bundle") as draft:
-                (draft / name).write_text(name)
-                both_started.wait()
-        except StorageError as error:
-            lost.append(error)
-
-    writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert len(lost) == 1
-    assert "made it meanwhile" in lost[0].message
-    assert names_in(tmp_path) == ["bundle"]
-    assert len(names_in(tmp_path / "bundle")) == 1
-
-
-def test_readers_of_json_never_see_half_of_it(tmp_path: Path) -> None:
-    path = tmp_path / "value.json"
-    write_json(path, {"letters": ""})
-    stop = threading.Event()
-
-    def rewrite() -> None:
-        for letter in "ab" * 40:
-            write_json(path, {"letters": letter * 50_000})
-        stop.set()
-
-    writers = [threading.Thread(target=rewrite) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    while not stop.is_set():
-        assert len(set(json.loads(path.read_text())["letters"])) <= 1
-    for writer in writers:
-        writer.join()
-    assert names_in(tmp_path) == ["value.json"]
-
-
-@pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_a_full_disk_keeps_the_old_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    path = tmp_path / "value.json"
-    write_json(path, {"version": 1})
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(bundles.os, broken, full)
-    with pytest.raises(StorageError, match=r"value\.json: the disk is full"):
-        write_json(path, {"version": 2})
-    assert json.loads(path.read_text()) == {"version": 1}
-    assert names_in(tmp_path) == ["value.json"]
-
-
-def test_json_has_no_infinite_numbers(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "value.json", {"score": float("inf")})
-    assert names_in(tmp_path) == []
-
-
-def test_a_read_only_file_system_is_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    assert tiny_bundle.thresholds is not None
-    target = Path("/proc/dad-edge/bundle")
-    with pytest.raises(StorageError, match=f"cannot write {target}"), new_folder(target):
-        pytest.fail("/proc takes no folders")
-    elsewhere = Bundle(target, tiny_bundle.manifest, None, None)
-    with pytest.raises(StorageError, match="cannot write"):
-        write_thresholds(elsewhere, tiny_bundle.thresholds)

@@ -100,3 +100,10 @@ def save_discs(root: Path, count: int) -> Path:
         frame = np.where(disc[:, :, None], 170, 40) + rng.normal(0, 5, (48, 48, 3))
         cv2.imwrite(str(folder / f"{index:03}.png"), frame.clip(0, 255).astype(np.uint8))
     return root
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    return root

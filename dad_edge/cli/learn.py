@@ -17,7 +17,7 @@ from dad_edge.cli.terminal import (
     chosen_bundle,
     emit,
 )
-from dad_edge.config import EncoderName, Foreground, Fusion, Recipe, SizeName
+from dad_edge.config import EncoderName, Foreground, Fusion, ModelConfig, Recipe, SizeName
 from dad_edge.errors import UsageError, require, writing
 from dad_edge.machine.environment import follows
 
@@ -30,7 +30,10 @@ ForegroundOption = Annotated[
 ]
 TilesOption = Annotated[
     str | None,
-    typer.Option("--tiles", help="Rows x columns of tiles for large images, such as 2x3."),
+    typer.Option(
+        "--tiles",
+        help="Rows x columns of tiles for large images, such as 2x3; by their shape if left out.",
+    ),
 ]
 KeepAspectOption = Annotated[
     bool, typer.Option("--keep-aspect", help="Pad images to their shape, do not stretch them.")
@@ -81,7 +84,7 @@ def preview_command(
 
     recipe = _with_images(RECIPES[size], foreground, tiles, keep_aspect)
     settings = replace(recipe.train, seed=seed)
-    model = with_depth(recipe.model, data)
+    model = _with_own_tiles(with_depth(recipe.model, data), data, tiles, keep_aspect)
     ignore = read_ignore(ignore_mask) if ignore_mask else None
     with progress_bar("reading images") as progress:
         images = TrainingSet(data, model, settings, textures, progress, ignore)
@@ -182,7 +185,10 @@ def train_command(
         settings, folder, resume, size=size, epochs=epochs, max_minutes=max_minutes
     )
     if not resume:
-        settings = replace(settings, model=with_depth(settings.model, data))
+        model = with_depth(settings.model, data)
+        if recipe is None:
+            model = _with_own_tiles(model, data, tiles, keep_aspect)
+        settings = replace(settings, model=model)
     ignore = read_ignore(ignore_mask) if ignore_mask else ignore_in(folder) if resume else None
     with progress_bar("reading images") as progress:
         images = TrainingSet(data, settings.model, settings.train, textures, progress, ignore)
@@ -226,6 +232,21 @@ def _with_images(
     framing = choose_framing(recipe.model.framing, tiles, keep_aspect)
     train = replace(recipe.train, foreground=foreground or recipe.train.foreground)
     return replace(recipe, model=replace(recipe.model, framing=framing), train=train)
+
+
+def _with_own_tiles(
+    model: ModelConfig, data: Path, tiles: str | None, keep_aspect: bool
+) -> ModelConfig:
+    """The model with tiles for long parts, unless the command line or the paper says otherwise."""
+    from dad_edge.data.tiles import with_tiles
+
+    if tiles is not None or keep_aspect or model.size == "paper":
+        return model
+    chosen = with_tiles(model, data)
+    if chosen.framing.tiles != model.framing.tiles:
+        rows, columns = chosen.framing.tiles
+        say(f"long images: {rows}x{columns} tiles; --tiles 1x1 looks at the whole frame at once")
+    return chosen
 
 
 def _refuse_with_resume(**options: object) -> None:

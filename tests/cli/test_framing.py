@@ -91,3 +91,26 @@ def test_the_preview_shows_the_views_of_a_frame(tmp_path: Path) -> None:
     # The left tile of every frame shows nothing that is inspected.
     assert json.loads(result.stdout)["images"] == 4
     assert (tmp_path / "sheet.png").is_file()
+
+
+def test_long_parts_get_tiles_unless_the_user_or_a_recipe_says_otherwise(tmp_path: Path) -> None:
+    for index in range(3):
+        frame = np.random.default_rng(index).integers(60, 90, (96, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), frame)
+
+    def views(*options: object) -> int:
+        out = tmp_path / "sheets" / "preview.png"
+        arguments = ("preview-anomalies", "--data", tmp_path, "--out", out, "--json", *options)
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return int(json.loads(result.stdout)["images"])
+
+    (tmp_path / "sheets").mkdir()
+    assert views() == 2 * 3
+    assert views("--tiles", "1x1") == 3
+    assert views("--keep-aspect") == 3
+
+    write_recipe(tmp_path, Recipe(model=TINY, train=TrainConfig(batch_size=2, epochs=1)))
+    given = ("--recipe", tmp_path / "recipe.toml", "--out", tmp_path / "run", "--device", "cpu")
+    run("train", "--data", tmp_path, *given)
+    assert read_recipe(tmp_path / "run" / "recipe.toml").model.framing == FramingConfig()

@@ -30,7 +30,7 @@ from dad_edge.gate.report import GateReport, report_json
 from dad_edge.gate.sensitivity import LayerCost, frames_for, pick_frames, rank_layers
 from dad_edge.image.pictures import write_picture
 from dad_edge.progress import Progress, silent
-from dad_edge.runtime.engines import why_not_here
+from dad_edge.runtime.engines import EngineChoice, why_not_here
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import choose_to_judge
 from dad_edge.runtime.opening import open_choice, open_graphs
@@ -80,10 +80,7 @@ def verify(
     reference = reference or open_graphs(bundle)
     with open_choice(choice) as candidate:
         comparison = observe(reference, candidate, images, progress)
-        proof = None
-        if all(row.known for row in comparison.rows):
-            frames = frames_of_proof(images)
-            proof = make_proof(frames, reference, candidate, sidecar.precision, bundle.model)
+    proof = _proof_of(choice, sidecar, images) if all(r.known for r in comparison.rows) else None
     tolerance = tolerance_of(sidecar.precision, sidecar.layers.max_drop)
     judgement = judge(comparison, images, sidecar.precision, tolerance)
     report = GateReport(
@@ -117,6 +114,14 @@ def verify(
     return report
 
 
+def _proof_of(choice: EngineChoice, sidecar: Sidecar, images: Images) -> Proof:
+    """The proof of an engine that runs here, without the ignore mask, which may be edited."""
+    bundle = replace(choice.bundle, ignore=None)
+    with open_choice(replace(choice, bundle=bundle)) as engine:
+        frames, graphs = frames_of_proof(images), open_graphs(bundle)
+        return make_proof(frames, graphs, engine, sidecar.precision, bundle.model)
+
+
 def _gate_of(judgement: Judgement) -> Gate:
     """What goes into the sidecar."""
     if judgement.outcome == "failed":
@@ -143,7 +148,8 @@ def unseen_proof(bundle: Bundle, precision: Precision, images: Images) -> Proof 
     frames = frames_of_proof(images)
     if frames:
         with suppress(ModelError):
-            return make_proof(frames, open_graphs(bundle), None, precision, bundle.model)
+            graphs = open_graphs(replace(bundle, ignore=None))
+            return make_proof(frames, graphs, None, precision, bundle.model)
     return None
 
 

@@ -199,7 +199,9 @@ def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None)
     proof = read_proof(folder, proof_sha256)
     on_cpu = sidecar is None or sidecar.runtime in CPU_RUNTIMES
     clock = time.process_time if on_cpu else time.perf_counter
-    with open_choice(choice) as inspector:
+    # A proof is made and passed without the ignore mask, which the operator may edit at any time.
+    bare = replace(choice, bundle=replace(choice.bundle, ignore=None))
+    with open_choice(bare) as inspector:
         outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof, clock)
     remember(digest, proof_sha256, outcome)
     return outcome

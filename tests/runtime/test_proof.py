@@ -15,13 +15,13 @@ from onnx import numpy_helper
 from proofs import accept, outcome
 from small_networks import make_network_bundle
 
-from dad_edge.bundle import ENGINES, SEGMENTER, Bundle, open_bundle
+from dad_edge.bundle import ENGINES, SEGMENTER, Bundle, open_bundle, write_ignore
 from dad_edge.deploy.build import build, find_target
 from dad_edge.doctor.checks import examine
 from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
 from dad_edge.gate.images import demo_images
-from dad_edge.gate.verify import unseen_proof
+from dad_edge.gate.verify import unseen_proof, verify
 from dad_edge.report.evaluate import bundle_candidate
 from dad_edge.runtime import inspector as choosing
 from dad_edge.runtime.inspector import choose_engine, open_inspector
@@ -233,3 +233,18 @@ def test_an_engine_for_another_machine_gets_its_proof_where_it_is_built(bundle: 
     proof = read_proof(bundle.path / ENGINES / sidecar.name, sidecar.proof_sha256 or "")
     with open_inspector(bundle, engine=sidecar.name, threads=1) as inspector:
         assert prove(inspector, proof).passed
+
+
+def test_an_edited_ignore_mask_is_no_fault_of_the_machine(bundle: Bundle) -> None:
+    sidecar = accept(bundle, build(bundle, "fp32", CPU))
+    ignore = np.zeros((32, 32), bool)
+    ignore[:, :20] = True
+    write_ignore(bundle.path, ignore)
+    edited = open_bundle(bundle.path)
+    assert edited.ignore is not None
+    with open_inspector(edited, engine=sidecar.name, threads=1) as inspector:
+        assert inspector.ignore is not None
+    assert choose_engine(edited).passed_over == ()
+    verify(edited, sidecar.name, demo_images(edited))
+    (bundle.path / "ignore.png").unlink()
+    open_inspector(open_bundle(bundle.path), engine=sidecar.name, threads=1).close()

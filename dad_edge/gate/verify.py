@@ -98,17 +98,17 @@ def verify(
         report = replace(report, costliest_layers=layers, next_step=step)
     elif judgement.outcome == "not judged":
         report = replace(report, next_step=how_to_judge(judgement, engine))
+    if read_sidecar(bundle, engine) != sidecar:
+        raise ModelError(
+            f"engine '{engine}' was built again while it was judged.",
+            f"judge the new one with '{judge_command(engine)}'",
+        )
     folder = bundle.path / REPORTS / engine
     drawable = [pair for pair in comparison.worst if np.isfinite(mask_error(*pair[1:]))]
     if drawable:
         write_picture(folder / PICTURE, worst_sheet(engine, drawable, candidate.threshold))
     write_json(folder / GATE_REPORT, report_json(report))
     folder = bundle.path / ENGINES / engine
-    if read_sidecar(bundle, engine) != sidecar:
-        raise ModelError(
-            f"engine '{engine}' was built again while it was judged.",
-            f"judge the new one with '{judge_command(engine)}'",
-        )
     digest = write_proof(folder, proof) if proof else None
     write_sidecar(folder, replace(sidecar, gate=_gate_of(judgement), proof_sha256=digest))
     return report

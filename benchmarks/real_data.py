@@ -50,7 +50,7 @@ def stages(data: Path, size: str, minutes: float, resume: bool) -> dict[str, lis
         "export": ["export", *checkpoint, "--out", "bundle", "--class-name", data.name],
         "calibrate": ["calibrate", *source, *bundle],
         "evaluate ONNX Runtime": ["evaluate", *source, *bundle, "--out", "report-onnxruntime"],
-        "build int8": ["build", "--precision", "int8", *bundle],
+        "build int8": ["build", "--precision", "int8", *source, *bundle],
         "verify": ["verify", *source, *bundle],
         "stream": ["stream", "--source", str(data / "test"), *bundle, "--out", "stream"],
     }

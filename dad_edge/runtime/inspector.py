@@ -201,7 +201,8 @@ def _proved(choice: EngineChoice, proof_sha256: str, folder: Path | None = None)
     clock = time.process_time if on_cpu else time.perf_counter
     # A proof is made and passed without the ignore mask, which the operator may edit at any time.
     bare = replace(choice, bundle=replace(choice.bundle, ignore=None))
-    with open_choice(bare) as inspector:
+    # One thread: several would wait for each other, some of them spinning, which counts as time.
+    with open_choice(bare, threads=1) as inspector:
         outcome = prove(inspector, as_fp32(proof) if sidecar is None else proof, clock)
     remember(digest, proof_sha256, outcome)
     return outcome

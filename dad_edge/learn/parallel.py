@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class Processes:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         else:
             _synchronise(module)
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module)
 
 
 @contextmanager
@@ -81,6 +82,9 @@ def processes_of(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    # Imported once a group exists, this module keeps it for ever, as the default of arguments; the
+    # threads of a group that outlives its end abort the process now and then as it exits.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(device, dist.get_rank(), dist.get_world_size())

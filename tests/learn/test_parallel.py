@@ -119,6 +119,35 @@ def test_a_batch_that_cannot_be_shared_fairly_is_refused() -> None:
     assert "a multiple of 4" in caught.value.next_step
 
 
+ENDS = """
+import os
+from pathlib import Path
+import torch
+from dad_edge.learn.parallel import processes_of
+
+with processes_of(torch.device("cpu")) as processes:
+    module = processes.share(torch.nn.Linear(3, 3))
+    module(torch.ones(2, 3)).sum().backward()
+    torch.optim.Adam(module.parameters()).step()
+    del module
+print(*(task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")), sep=chr(10))
+"""
+
+
+def test_no_thread_of_the_processes_outlives_their_training(tmp_path: Path) -> None:
+    """One that does aborts the process now and then as it exits."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    done = subprocess.run(
+        [sys.executable, *TWO_PROCESSES, str(tmp_path / "ends.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "python" in done.stdout
+    assert "gloo" not in done.stdout
+
+
 def test_shared_statistics_of_one_process_are_the_usual_ones(tmp_path: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1

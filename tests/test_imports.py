@@ -60,7 +60,9 @@ FLOORS = (
     ("runtime.opening",),
     ("runtime.inspector",),
     ("graphs",),
-    ("deploy", "doctor", "report", "stream"),
+    ("deploy", "doctor", "report", "service", "stream"),
+    ("line",),
+    ("web",),
     ("bench", "gate"),
     ("cli",),
 )

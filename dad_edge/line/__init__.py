@@ -1,0 +1,1 @@
+"""The unattended line: many cameras, their engines, rules, sinks and state."""

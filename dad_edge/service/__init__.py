@@ -1,0 +1,1 @@
+"""A line as a service of the machine: started with it, watched, restarted."""

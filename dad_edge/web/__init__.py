@@ -1,0 +1,1 @@
+"""The page of a running line, and its interface for machines."""

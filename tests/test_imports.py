@@ -36,6 +36,7 @@ NEEDS_TORCH = {
     "dad_edge.model.device",
     "dad_edge.model.encoder",
     "dad_edge.model.losses",
+    "dad_edge.model.memory",
     "dad_edge.model.noise",
     "dad_edge.model.segmenter",
     "dad_edge.learn.parallel",

@@ -186,6 +186,15 @@ class TrainingSet:
                 )
         return Batch(frames, masks, originals)
 
+    def good_views(self, most: int) -> NDArray[np.uint8]:
+        """Views that teach, as they are, spread over all: (N,S,S,3) uint8, BGR.
+
+        Args:
+            most: number of views.
+        """
+        places = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int)
+        return np.stack([self._frames[index] for index in self._trained[places]])
+
     def kept_out(self, most: int) -> Batch | None:
         """Views of parts that do not teach: as they are, and with an anomaly each.
 

@@ -99,6 +99,8 @@ def train(
         notes: dict[str, str] = {}
         if resume:
             notes = trainer.load(folder)
+        else:
+            trainer.remember(images)
         if origin is not None:
             origin.refuse_other(notes, folder)
             notes = origin.to_metadata()

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dad_edge.config import Recipe, TrainConfig
-from dad_edge.data.dataset import Batch
+from dad_edge.data.dataset import Batch, TrainingSet
 from dad_edge.errors import ModelError
 from dad_edge.learn.parallel import Processes
 from dad_edge.machine.memory import keep_freed_memory
 from dad_edge.model import checkpoint
-from dad_edge.model.ablations import AnyDetector, build_detector, encoder_of
+from dad_edge.model.ablations import AnyDetector, build_detector, compares_features
 from dad_edge.model.detector import Example, Losses
+
+REMEMBERED_VIEWS, REMEMBERED_PLACES = 1024, 60_000
+"""Of the good parts, at most: what the memory is chosen from, in half a minute."""
 
 
 class _Step(nn.Module):
@@ -47,8 +50,8 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         layout = torch.channels_last
         self.detector = build_detector(recipe.model).to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        if (encoder := encoder_of(self.detector)) is not None:
-            encoder.load_published()
+        if (segmenter := compares_features(self.detector)) is not None:
+            segmenter.features.load_published()
         self.average = build_detector(recipe.model).to(self.device)
         self.average.load_state_dict(self.detector.state_dict())
         self.optimizer = torch.optim.Adam(self._groups(), lr=recipe.train.learning_rate)
@@ -66,6 +69,23 @@ class Trainer:
         rest = [p for name, p in named if not name.startswith("segmenter.")]
         groups = [(rest, 1.0), (segmenter, self.recipe.train.segmenter_rate)]
         return [{"params": params, "share": share} for params, share in groups if params]
+
+    def remember(self, images: TrainingSet) -> None:
+        """Fill the memory of good parts, where the segmenter has one; before the first step."""
+        segmenter = compares_features(self.detector)
+        if segmenter is None:
+            return
+        segmenter.eval()
+        seen = []
+        with torch.no_grad():
+            for view in self._scaled(images.good_views(REMEMBERED_VIEWS)).split(1):
+                features = segmenter.memory.standardised(segmenter.features(view))[0]
+                seen.append(features.flatten(1).T)
+        generator = torch.Generator().manual_seed(self.recipe.train.seed)
+        places = torch.cat(seen)
+        some = torch.randperm(len(places), generator=generator)[:REMEMBERED_PLACES]
+        segmenter.memory.fill(places[some.to(places.device)], generator)
+        self.average.load_state_dict(self.detector.state_dict())
 
     def learn(self, batch: Batch, fraction: float) -> dict[str, float]:
         """One step of Algorithm 1.

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from dad_edge.config import ModelConfig, TrainConfig
 from dad_edge.model.autoencoder import Autoencoder
 from dad_edge.model.detector import Detector, Example, Losses
-from dad_edge.model.encoder import Encoder
 from dad_edge.model.losses import mask_loss, noise_loss, structural_similarity
 from dad_edge.model.segmenter import FeatureSegmenter, Segmenter
 
@@ -131,7 +130,7 @@ def build_detector(config: ModelConfig) -> AnyDetector:
     return METHODS[config.method](config)
 
 
-def encoder_of(detector: AnyDetector) -> Encoder | None:
-    """The frozen encoder of a detector, if it has one."""
+def compares_features(detector: AnyDetector) -> FeatureSegmenter | None:
+    """The segmenter of a detector that compares features, if it has one."""
     segmenter = getattr(detector, "segmenter", None)
-    return segmenter.features if isinstance(segmenter, FeatureSegmenter) else None
+    return segmenter if isinstance(segmenter, FeatureSegmenter) else None

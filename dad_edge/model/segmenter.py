@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -9,9 +11,12 @@ from torch.nn import functional as F  # noqa: N812
 from dad_edge.config import SegmenterConfig
 from dad_edge.model.denoiser import patch_conv
 from dad_edge.model.encoder import CHANNELS, Encoder
+from dad_edge.model.memory import Memory
 
 ENCODER_MULTS = (1, 2, 4, 8, 8, 8)
 DECODER_MULTS = (8, 4, 2, 1, 1)
+RARE = 0.01
+"""Share of defective pixels that the mask starts from."""
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
@@ -52,6 +57,8 @@ class Segmenter(nn.Module):
             self.decoder.append(conv_pair(width + skip, width))
             below = width
         self.head = nn.Conv2d(below, config.patch**2, 3, padding=1)
+        if config.patch > 1:  # the paper's layout starts as the authors' code does
+            start_rare(self.head)
 
     def forward(self, pair_BCHW: Tensor) -> Tensor:
         h, skips = pair_BCHW, []
@@ -70,13 +77,16 @@ class FeatureSegmenter(nn.Module):
     """(B,6,S,S) image ⊕ x̂0 → (B,1,S,S) logits, from what frozen features say of both.
 
     At every stride of the encoder the image's features stand beside how far those of x̂0 are from
-    them; the pixels themselves join at half the resolution.
+    them; the pixels themselves join at half the resolution. In evaluation the memory of good parts
+    has its say too: it is added, not learned from, since what is learned from synthetic anomalies
+    would be to trust it where those are alone.
     """
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         width = config.base_width
         self.features = Encoder()
+        self.memory = Memory()
         self.compare = nn.ModuleList(_pointwise(2 * channels, 2 * width) for channels in CHANNELS)
         self.pixels = nn.Sequential(
             patch_conv(2, 6, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
@@ -89,6 +99,7 @@ class FeatureSegmenter(nn.Module):
             ]
         )
         self.head = nn.Conv2d(width, 4, 3, padding=1)
+        start_rare(self.head)
 
     def forward(self, pair_BCHW: Tensor) -> Tensor:
         # No gradient goes through the encoder: the denoiser learns from its own loss.
@@ -101,9 +112,20 @@ class FeatureSegmenter(nn.Module):
         h = levels.pop()
         for decode in self.decoder:
             wide = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=False)
-            beside = levels.pop() if levels else self.pixels(pair_BCHW)
-            h = decode(torch.cat([wide, beside], dim=1))
-        return F.pixel_shuffle(self.head(h), 2)
+            finer = levels.pop() if levels else self.pixels(pair_BCHW)
+            h = decode(torch.cat([wide, finer], dim=1))
+        learned = F.pixel_shuffle(self.head(h), 2)
+        return learned if self.training else learned + self.memory(image)
+
+
+def start_rare(head: nn.Conv2d) -> None:
+    """Start a mask's last convolution from few defective pixels (Lin et al., "Focal Loss", 2017).
+
+    From a bias of zero, training makes the background the place where features stand out, and a
+    defect the place where they are zero: no logit can then rise above the bias.
+    """
+    assert head.bias is not None
+    nn.init.constant_(head.bias, -math.log((1 - RARE) / RARE))
 
 
 def _pointwise(inputs: int, outputs: int) -> nn.Sequential:

@@ -31,7 +31,7 @@ from dad_edge.report.evaluate import bundle_candidate, evaluate
 from dad_edge.report.page import write_report
 from dad_edge.report.results import report_data
 
-EPOCHS = 64
+EPOCHS = 16
 SEED, CALIBRATION_SEED = 0, 1
 GOOD_PARTS = 400
 FALSE_REJECT_RATE = 0.01

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,7 +55,7 @@ def test_steps_are_found_by_the_names_that_runtimes_give_them() -> None:
 
 def test_a_fused_activation_is_the_convolution_before_it() -> None:
     costs = layer_costs(PACKAGED / SEGMENTER, 2)
-    pairs = zip(costs, costs[1:], strict=False)
+    pairs = itertools.pairwise(costs)
     convolution, activation = next(p for p in pairs if [c.op for c in p] == ["Conv", "Relu"])
     ((_, layer, _),) = assign([Timed(f"{activation.outputs[0]}_nchwc", "Conv", 1.0)], costs)
     assert layer == convolution

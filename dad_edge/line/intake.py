@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dad_edge.stream.frames import Frame
 
@@ -34,6 +35,10 @@ class _Lane:
         self.frames: deque[Waiting] = deque()
         self.paused = False
         self.dropped = 0
+
+    def serves(self, live_only: bool) -> bool:
+        """Whether a frame may be taken."""
+        return not self.paused and bool(self.frames) and (self.frames[0].live or not live_only)
 
 
 class Intake:
@@ -71,36 +76,40 @@ class Intake:
             self._changed.notify_all()
             return True
 
-    def take(self, most: int, wait_s: float, gather_s: float) -> list[Waiting]:
+    def take(
+        self, most: int, wait_s: float, gather_s: float = 0.0, *, live_only: bool = False
+    ) -> list[Waiting]:
         """Take at most one frame of each camera, of those first that were served longest ago.
 
         Args:
             most: frames at once.
             wait_s: how long to wait for the first frame.
             gather_s: how long to wait then for frames of the other cameras.
+            live_only: leave the frames of files where they are.
 
         Returns:
             The frames; none if none came, or once closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._ready() > 0, wait_s)
-            if self._ready() and gather_s > 0:
-                wanted = min(most, sum(not lane.paused for lane in self._lanes.values()))
-                self._changed.wait_for(lambda: self._closed or self._ready() >= wanted, gather_s)
-            taken = [] if self._closed else self._serve(most)
+            ready = partial(self._ready, live_only)
+            self._changed.wait_for(lambda: self._closed or ready() > 0, wait_s)
+            wanted = min(most, sum(not lane.paused for lane in self._lanes.values()))
+            if gather_s > 0 and 0 < ready() < wanted:
+                self._changed.wait_for(lambda: self._closed or ready() >= wanted, gather_s)
+            taken = [] if self._closed else self._serve(most, live_only)
             if taken:
                 self._changed.notify_all()
             return taken
 
-    def _ready(self) -> int:
-        return sum(bool(lane.frames) and not lane.paused for lane in self._lanes.values())
+    def _ready(self, live_only: bool) -> int:
+        return sum(lane.serves(live_only) for lane in self._lanes.values())
 
-    def _serve(self, most: int) -> list[Waiting]:
+    def _serve(self, most: int, live_only: bool) -> list[Waiting]:
         taken: list[Waiting] = []
         now = self._clock()
         for name in list(self._turns):
             lane = self._lanes[name]
-            if len(taken) == most or lane.paused or not lane.frames:
+            if len(taken) == most or not lane.serves(live_only):
                 continue
             waiting = lane.frames.popleft()
             if waiting.live and now - waiting.read_at > MAX_AGE_S:

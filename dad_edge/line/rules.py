@@ -14,7 +14,9 @@ Seen = Literal["part", "no part", "uninspected"]
 class RejectRule:
     """Whether the part in view is to be rejected, told frame by frame."""
 
-    def __init__(self, k_of_n: tuple[int, int], hysteresis: float, reject_uninspected: bool) -> None:
+    def __init__(
+        self, k_of_n: tuple[int, int], hysteresis: float, reject_uninspected: bool
+    ) -> None:
         """
         Args:
             k_of_n: a part is rejected while at least k of the latest n frames count as defects.

@@ -76,9 +76,7 @@ class View:
         score_map = inspection.score_map.copy()
         score = top_mean(score_map[~ignored][None], self._model.top_k)[0]
         score_map[ignored] = 0
-        return replace(
-            inspection, score=float(score), score_map=score_map, heat=heat_of(score_map)
-        )
+        return replace(inspection, score=float(score), score_map=score_map, heat=heat_of(score_map))
 
     def why_no_part(self, inspection: Inspection, scene: Scene | None) -> str | None:
         """Why there is no part in view, in a few words; None if there may be one, or where an

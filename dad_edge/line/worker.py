@@ -68,6 +68,10 @@ class Job:
         """Whether `wait` returns at once."""
         return self._done.is_set()
 
+    def pause(self, timeout_s: float) -> None:
+        """Wait until it is done, but no longer than so many seconds."""
+        self._done.wait(timeout_s)
+
     def wait(self, timeout_s: float) -> list[Inspection]:
         """The inspections, one for each frame.
 
@@ -77,7 +81,7 @@ class Job:
         """
         if not self._done.wait(timeout_s):
             raise DeviceError(
-                f"the engine gave no answer within {timeout_s:g} s.",
+                "the engine gave no answer in time.",
                 "run 'dad-edge doctor'; look at the load and the GPU of this machine",
             )
         if self._error is not None:

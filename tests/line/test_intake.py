@@ -130,3 +130,12 @@ def test_a_batch_goes_without_cameras_that_have_nothing_in_time() -> None:
     intake = Intake(["a", "dead"], Clock())
     intake.put(item("a", 0))
     assert names(intake.take(2, 0, 0.01)) == ["a0"]
+
+
+def test_frames_of_files_can_be_left_where_they_are() -> None:
+    intake = Intake(["file", "live"], Clock())
+    intake.put(item("file", 0, live=False))
+    assert intake.take(2, 0, live_only=True) == []
+    intake.put(item("live", 0))
+    assert names(intake.take(2, 0, live_only=True)) == ["live0"]
+    assert names(intake.take(2, 0)) == ["file0"]

@@ -106,7 +106,7 @@ def test_an_engine_that_hangs_is_left_alone_and_ends_when_it_returns() -> None:
     engine.go_on.clear()
     worker = Worker("hung", lambda: engine)
     job = worker.submit(images(1))
-    with pytest.raises(DeviceError, match=r"no answer within 0\.05 s"):
+    with pytest.raises(DeviceError, match="no answer in time"):
         job.wait(0.05)
     worker.close()
     assert worker.alive

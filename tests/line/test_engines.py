@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -68,7 +69,9 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     monkeypatch.setattr(candidates_module, "LONGEST_PAUSE_S", 0.01)
     made: list[Bench] = []
 
-    def make(*engines: StandIn, cameras: str = "ab", on_gpu: bool = False, **settings: float) -> Bench:  # fmt: skip
+    def make(
+        *engines: StandIn, cameras: str = "ab", on_gpu: bool = False, **settings: float
+    ) -> Bench:
         made.append(Bench(list(engines), cameras, EngineConfig(**settings), on_gpu))  # type: ignore[arg-type]
         return made[-1]
 
@@ -180,8 +183,6 @@ def test_no_more_engines_are_opened_than_may_hang(bench: Setup) -> None:
 def test_scores_that_are_no_numbers_are_told_of_and_end_in_another_engine(bench: Setup) -> None:
     engine, spare = StandIn("fp16"), StandIn("fp32")
     bad = engine.collect
-    from dataclasses import replace
-
     engine.collect = lambda s: [replace(i, score=math.nan) for i in bad(s)]  # type: ignore[method-assign]
     line = bench(engine, spare)
     for index in range(2 * NAN_LIMIT):

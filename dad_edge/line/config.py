@@ -149,6 +149,11 @@ class LineConfig:
     engines: EngineConfig = field(default_factory=EngineConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
 
+    @property
+    def folder_path(self) -> Path:
+        """The folder."""
+        return Path(self.folder)
+
     def __post_init__(self) -> None:
         for name in (self.name, *self.cameras):
             if not _NAME.fullmatch(name):

@@ -122,9 +122,13 @@ class EngineGroup:
             pass
         return self._ready
 
-    def stop(self) -> None:
-        """Take no more frames, answer those under way, and end; takes about a second at most."""
+    def request_stop(self) -> None:
+        """Take no more frames; `stop` waits for the end."""
         self._stop.set()
+
+    def stop(self) -> None:
+        """Answer what is under way and end; takes about a second at most."""
+        self.request_stop()
         if self._thread.is_alive():
             self._thread.join()
 

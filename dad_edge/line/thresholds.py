@@ -88,7 +88,7 @@ class BundleThresholds:
         self.path = bundle.path / THRESHOLDS
         self._watched = _Watched(self.path)
         self._bundle = bundle
-        self._of_engine: dict[str | None, float] = {}
+        self._of_engine: dict[str | None, Thresholds | None] = {}
 
     @property
     def scene(self) -> Scene | None:
@@ -96,18 +96,16 @@ class BundleThresholds:
         thresholds = self._bundle.thresholds
         return thresholds.scene if thresholds else None
 
-    @property
-    def thresholds(self) -> Thresholds | None:
-        """As read last; None where nothing was calibrated."""
-        return self._bundle.thresholds
-
-    def image_threshold(self, engine: str | None) -> float:
+    def of_engine(self, engine: str | None) -> Thresholds | None:
+        """What holds for an engine; None where nothing was calibrated."""
         with self._watched.lock:
             if engine not in self._of_engine:
-                thresholds, _ = thresholds_for(self._bundle, engine)
-                value = thresholds.image_threshold if thresholds else UNCALIBRATED
-                self._of_engine[engine] = value
+                self._of_engine[engine] = thresholds_for(self._bundle, engine)[0]
             return self._of_engine[engine]
+
+    def image_threshold(self, engine: str | None) -> float:
+        thresholds = self.of_engine(engine)
+        return thresholds.image_threshold if thresholds else UNCALIBRATED
 
     def write(self, value: float) -> None:
         """Put another image threshold into the file.

@@ -1,0 +1,283 @@
+"""One camera of a line: its frames go to the engine, its answers become judged frames."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from dad_edge.bundle import Bundle
+from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.line.config import CameraConfig, DriftConfig
+from dad_edge.line.drift import Finding
+from dad_edge.line.engines import Answer, EngineGroup
+from dad_edge.line.intake import Intake, Waiting
+from dad_edge.line.judge import Judge
+from dad_edge.line.seams import CameraState, EventKind, Judged
+from dad_edge.line.thresholds import BundleThresholds, ThresholdFile
+from dad_edge.stream.addresses import without_secrets
+from dad_edge.stream.frames import Source, Unreadable
+from dad_edge.stream.results import Result
+
+_RATE_S = 5.0
+"""Frames a second are counted over so many seconds."""
+_LATENCIES = 200
+_MOST_TIMES = 4096
+
+_log = logging.getLogger(__name__)
+
+
+class Hooks(Protocol):
+    """What a camera tells its line."""
+
+    def judged(self, make: Callable[[str], Judged]) -> Judged:
+        """Hand a frame to every sink, under the id that it gets."""
+        ...
+
+    def skipped(self, camera: str, missing: Unreadable) -> None:
+        """Hand on that a picture could not be read."""
+        ...
+
+    def happened(self, kind: EventKind, camera: str, message: str, **details: Any) -> None:
+        """Hand on an event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a camera belongs in its line."""
+
+    bundle: Bundle
+    intake: Intake
+    group: EngineGroup
+    file: ThresholdFile
+    """Where its threshold comes from."""
+    calibrated: BundleThresholds
+    """What was calibrated: scene and scores of good parts."""
+
+
+class Camera:
+    """Reads a source in a thread of its own and judges what its engine answers."""
+
+    def __init__(
+        self,
+        name: str,
+        config: CameraConfig,
+        drift: DriftConfig,
+        open_source: Callable[[], Source],
+        place: Place,
+        hooks: Hooks,
+    ) -> None:
+        """
+        Args:
+            name: of the camera.
+            config: its settings.
+            drift: settings of the drift alarm.
+            open_source: opens the source; called in the camera's thread.
+            place: where it belongs.
+            hooks: take what it has to say.
+
+        Raises:
+            DataError: its ignore mask is no picture, or leaves nothing to inspect.
+        """
+        self.name = name
+        self.ended = False
+        """Whether the source has ended for good."""
+        self._place = place
+        self._hooks = hooks
+        self._open_source = open_source
+        self._judge = Judge(
+            config, drift, place.bundle, place.file, place.calibrated, self._drifted
+        )
+        self._source = without_secrets(str(config.source))
+        self._online = False
+        self._paused = False
+        self._error = ""
+        self._read = 0
+        self._answered = 0
+        self._unreadable = 0
+        self._verdicts = {"good": 0, "defect": 0, "invalid": 0}
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._times: deque[float] = deque(maxlen=_MOST_TIMES)
+        self._latest: Judged | None = None
+        self._last_frame: datetime | None = None
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
+
+    def _drifted(self, message: str, finding: Finding) -> None:
+        probability = float(f"{finding.probability:.3g}")
+        self._hooks.happened("drift", self.name, f"{message}.", probability=probability)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Read no more."""
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the reader; one that hangs in a driver is left alone."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the source has ended and every frame of it was answered."""
+        dropped = self._place.intake.dropped(self.name)
+        return self.ended and self._answered + dropped >= self._read
+
+    def _run(self) -> None:
+        """Reader thread."""
+        error = ""
+        try:
+            source = self._open_source()
+            self._source = source.name
+            try:
+                self.went("online", f"{source.name} is read.")
+                self._read_all(source)
+            finally:
+                source.frames.close()
+        except DadEdgeError as caught:
+            error = f"{caught.message} next: {caught.next_step}"
+        except Exception as caught:  # of a driver or a library; other cameras go on
+            _log.exception("camera %s", self.name)
+            error = str(caught) or type(caught).__name__
+        if not self._stop.is_set():
+            self.went("offline", error or f"{self._source} has ended.", error)
+        self.ended = True
+
+    def _read_all(self, source: Source) -> None:
+        for item in source.frames:
+            if self._stop.is_set():
+                return
+            if isinstance(item, Unreadable):
+                self._skip(item)
+                continue
+            read_at = time.perf_counter()
+            try:
+                frame = self._judge.cut(item)
+            except DataError as error:
+                self._skip(Unreadable(item.name, item.index, item.time, error))
+                continue
+            self._read += 1
+            self._last_frame = frame.time
+            if not self._place.intake.put(Waiting(self.name, frame, read_at, source.live)):
+                return
+
+    def _skip(self, missing: Unreadable) -> None:
+        self._unreadable += 1
+        self._hooks.skipped(self.name, missing)
+
+    def went(self, kind: EventKind, message: str, error: str = "") -> None:
+        """Note that the source came or went."""
+        self._online = kind == "online"
+        self._error = error
+        self._hooks.happened(kind, self.name, message)
+
+    def judge(self, answer: Answer) -> None:
+        """Turn the answer of the engine into a judged frame; called by one thread."""
+        ruling = self._judge.rule(answer)
+        inspection = ruling.inspection
+        latency_ms = (answer.done_at - answer.in_hand_at) * 1e3
+        waited_ms = (answer.in_hand_at - answer.waiting.read_at) * 1e3
+        result = Result(answer.waiting.frame, inspection, latency_ms, waited_ms)
+
+        def make(number: str) -> Judged:
+            return Judged(
+                id=number,
+                camera=self.name,
+                result=result,
+                verdict=inspection.verdict,
+                reason=inspection.reason,
+                rejected=ruling.rejected,
+                threshold=ruling.threshold,
+                engine=answer.backend,
+            )
+
+        judged = self._hooks.judged(make)
+        with self._changed:
+            self._answered += 1
+            self._verdicts[judged.verdict] += 1
+            self._times.append(time.monotonic())
+            self._latencies.append(waited_ms + latency_ms)
+            self._latest = judged
+            self._changed.notify_all()
+
+    def threshold_changed(self) -> None:
+        """Begin a new window of the drift alarm, since other parts are accepted now."""
+        self._judge.threshold_changed()
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on inspecting."""
+        if self._paused != paused:
+            self._paused = paused
+            self._place.intake.pause(self.name, paused)
+            kind: EventKind = "paused" if paused else "resumed"
+            self._hooks.happened(kind, self.name, f"{self.name} {kind}.")
+
+    @property
+    def file(self) -> ThresholdFile:
+        """Where its threshold comes from."""
+        return self._place.file
+
+    @property
+    def engine(self) -> str | None:
+        """Name of the engine that inspects for it; None for the FP32 graphs."""
+        return self._place.group.engine
+
+    @property
+    def latest(self) -> Judged | None:
+        """The frame judged last."""
+        return self._latest
+
+    def next(self, after: str, timeout_s: float) -> Judged | None:
+        """Wait for a frame other than that of id `after`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._latest is not None and self._latest.id != after, timeout_s
+            )
+            latest = self._latest
+        return latest if latest is not None and latest.id != after else None
+
+    def state(self) -> CameraState:
+        """How it does."""
+        place, group = self._place, self._place.group
+        threshold = place.file.image_threshold(group.engine)
+        thresholds = place.calibrated.of_engine(group.engine)
+        quantiles = thresholds.normal_score_quantiles.values() if thresholds else ()
+        highest = min(1.0, max(2 * threshold, 1.5 * max(quantiles, default=0.0), 0.01))
+        with self._changed:
+            since = time.monotonic() - _RATE_S
+            while self._times and self._times[0] < since:
+                self._times.popleft()
+            rate = len(self._times) / _RATE_S
+            latency_ms = statistics.median(self._latencies) if self._latencies else 0.0
+            verdicts = dict(self._verdicts)
+        return CameraState(
+            name=self.name,
+            source=self._source,
+            bundle=place.bundle.path.name,
+            class_name=place.bundle.manifest.class_name,
+            engine=group.backend,
+            online=self._online,
+            paused=self._paused,
+            threshold=threshold,
+            score_range=(0.0, highest),
+            frames=self._answered,
+            dropped=place.intake.dropped(self.name),
+            unreadable=self._unreadable,
+            verdicts=verdicts,
+            fps=round(rate, 2),
+            latency_ms=round(latency_ms, 3),
+            last_frame=self._last_frame,
+            drift=self._judge.drift,
+            error=self._error or group.error,
+        )

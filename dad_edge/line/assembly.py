@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dad_edge.line.config import CameraConfig, LineConfig
 from dad_edge.line.engines import Answer, EngineGroup
 from dad_edge.line.intake import Intake
 from dad_edge.line.thresholds import ThresholdBook
+from dad_edge.machine.environment import usable_cores
 from dad_edge.stream.frames import Source
 from dad_edge.stream.sources import open_source
 
@@ -23,8 +25,12 @@ Key = tuple[str, str, str]
 """Cameras with the same bundle, engine and device share an engine."""
 
 
+OpenSource = Callable[[str | int, int | None], Source]
+"""From a source as the user named it, and the bit depth of the model, to the opened source."""
+
+
 def assemble(
-    config: LineConfig, book: ThresholdBook, hooks: Hooks
+    config: LineConfig, book: ThresholdBook, hooks: Hooks, opened: OpenSource = open_source
 ) -> tuple[dict[str, Camera], list[EngineGroup]]:
     """The cameras of a line, by name, and the engines that inspect for them.
 
@@ -32,6 +38,7 @@ def assemble(
         config: of the line.
         book: gives the cameras their thresholds.
         hooks: take what the cameras have to say.
+        opened: opens a source.
 
     Raises:
         UsageError, DataError, ModelError, DeviceError: a bundle, engine, mask or threshold cannot
@@ -46,11 +53,13 @@ def assemble(
         key = os.path.realpath(bundle.path), camera.engine, camera.device
         members.setdefault(key, []).append(name)
     on_cpu = sum(device != "gpu" for _, _, device in members)
+    cores = max(1, usable_cores() // max(1, on_cpu))
     cameras: dict[str, Camera] = {}
     groups = []
     for (_, engine, _), names in members.items():
         bundle = bundle_of[names[0]]
-        candidates = candidates_of(bundle, engine, config.cameras[names[0]].device, on_cpu)
+        device = config.cameras[names[0]].device
+        candidates = candidates_of(bundle, engine, device, cameras=len(names), cores=cores)
         intake = Intake(names)
 
         def hand_on(answer: Answer) -> None:
@@ -71,8 +80,8 @@ def assemble(
                 book.of_camera(name, camera, bundle),
                 book.of_bundle(bundle),
             )
-            opened = partial(_open, camera, bundle)
-            cameras[name] = Camera(name, camera, config.drift, opened, place, hooks)
+            begin = partial(_open, opened, camera, bundle)
+            cameras[name] = Camera(name, camera, config.drift, begin, place, hooks)
     return {name: cameras[name] for name in config.cameras}, groups
 
 
@@ -84,8 +93,8 @@ def _bundle(camera: CameraConfig, bundles: dict[str, Bundle]) -> Bundle:
     return bundles[key]
 
 
-def _open(camera: CameraConfig, bundle: Bundle) -> Source:
-    source = open_source(camera.source, bundle.model.bit_depth)
+def _open(opened: OpenSource, camera: CameraConfig, bundle: Bundle) -> Source:
+    source = opened(camera.source, bundle.model.bit_depth)
     if source.live and is_demo(bundle):
         _log.warning(
             "the demo bundle inspects %s. It knows a drawn product and not your parts; its "

@@ -16,7 +16,6 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import UsageError
 from dad_edge.line.config import Device
 from dad_edge.line.worker import Inspects
-from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import CPU_RUNTIMES, EngineChoice
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import engines_in_order
@@ -25,6 +24,8 @@ from dad_edge.runtime.opening import open_choice
 STEADY = 100
 """After so many frames without a failure, an engine counts as steady again."""
 LONGEST_PAUSE_S = 60.0
+MOST_LANES = 4
+"""Each lane on a CPU takes the memory of the networks once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Candidate:
     """Its name in the bundle; None for the FP32 graphs."""
     on_gpu: bool
     open: Callable[[], Inspects]
+    lanes: int = 1
+    """How many of them work side by side."""
 
 
 class Succession:
@@ -92,7 +95,7 @@ class Succession:
 
 
 def candidates_of(
-    bundle: Bundle, engine: str, device: Device, groups_on_cpu: int
+    bundle: Bundle, engine: str, device: Device, *, cameras: int, cores: int
 ) -> list[Candidate]:
     """The engines of a bundle that may inspect here, the best first.
 
@@ -100,14 +103,14 @@ def candidates_of(
         bundle: a checked bundle.
         engine: name of the one to begin with; if empty, the fastest.
         device: where they may run.
-        groups_on_cpu: engines that share the cores of this machine.
+        cameras: how many share the engine.
+        cores: that it may use, if it runs on the CPU.
 
     Raises:
         UsageError: none runs on the device.
         ModelError: the engine that was named does not fit, or the accuracy gate rejected it.
         DeviceError: it cannot run here, or nothing on this machine gives the right results.
     """
-    threads = max(1, usable_cores() // max(1, groups_on_cpu))
     choices = engines_in_order(bundle, engine or None)
     fitting = [c for c in choices if device == "auto" or _is_on_gpu(c) == (device == "gpu")]
     if engine and (not fitting or fitting[0].name != engine):
@@ -120,12 +123,15 @@ def candidates_of(
             f"{bundle.path} has no engine that runs on the {device} of this machine.",
             "write device = 'auto' in line.toml, or make an engine with 'dad-edge build'",
         )
+    # Two frames at once on a core each are done sooner than one after the other on both.
+    lanes = min(cameras, cores, MOST_LANES)
     return [
         Candidate(
             label=f"engine '{choice.name}'" if choice.name else "the FP32 graphs on the CPU",
             engine=choice.name,
             on_gpu=_is_on_gpu(choice),
-            open=partial(_open, choice, threads),
+            open=partial(_open, choice, cores // lanes),
+            lanes=1 if _is_on_gpu(choice) else lanes,
         )
         for choice in fitting
     ]

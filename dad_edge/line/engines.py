@@ -151,7 +151,7 @@ class EngineGroup:
             self._hung = [worker for worker in self._hung if worker.alive]
             if now >= self._retry_at and len(self._hung) < MOST_HUNG:
                 candidate = self._succession.current
-                self._worker = Worker(candidate.engine or "fp32", candidate.open)
+                self._worker = Worker(candidate.engine or "fp32", candidate.open, candidate.lanes)
                 self._opening_since, self._ready = now, False
             return False
         if self._ready:
@@ -183,30 +183,36 @@ class EngineGroup:
     def _step(self) -> None:
         worker = self._worker
         assert worker is not None
-        submitted = False
         if len(self._under_way) < worker.depth:
-            submitted = self._submit(worker, 0.0 if self._under_way else _POLL_S)
-        if not self._under_way or (submitted and len(self._under_way) < worker.depth):
+            self._submit(worker, _POLL_S)
+        if not self._under_way:
+            return
+        first, full = self._under_way[0], len(self._under_way) >= worker.depth
+        late = time.perf_counter() > first.in_hand_at + self._settings.timeout_s
+        if not (full or first.job.done or late):
             return
         answers = self._collect(worker, self._under_way.popleft())
         # The engine goes on with what is there already while the answers are handed over.
-        if self._worker is worker and len(self._under_way) < worker.depth:
+        if self._worker is worker:
             self._submit(worker, 0.0)
         for answer in answers:
             self._give(answer)
 
-    def _submit(self, worker: Worker, wait_s: float) -> bool:
+    def _submit(self, worker: Worker, wait_s: float) -> None:
+        """Have the engine begin with the frames that are there; come back early if it is done."""
         most = self._settings.batch
         if most is None:
             most = self._cameras if self._succession.current.on_gpu else 1
-        gather_s = self._settings.gather_ms / 1e3 if most > 1 and wait_s else 0.0
-        taken = self._intake.take(most, wait_s, gather_s)
-        if not taken:
-            return False
-        in_hand_at = time.perf_counter()
-        job = worker.submit([waiting.frame.image for waiting in taken])
-        self._under_way.append(_Batch(taken, job, in_hand_at))
-        return True
+        first = self._under_way[0].job if self._under_way else None
+        gather_s = self._settings.gather_ms / 1e3 if most > 1 and wait_s and not first else 0.0
+        taken = self._intake.take(
+            most, wait_s, gather_s, until=lambda: first is not None and first.done
+        )
+        if taken:
+            in_hand_at = time.perf_counter()
+            images = [waiting.frame.image for waiting in taken]
+            job = worker.submit(images, self._intake.nudge)
+            self._under_way.append(_Batch(taken, job, in_hand_at))
 
     def _collect(self, worker: Worker, batch: _Batch) -> list[Answer]:
         """Wait for a batch; an answer for each of its frames, whatever happened."""

@@ -77,7 +77,13 @@ class Intake:
             return True
 
     def take(
-        self, most: int, wait_s: float, gather_s: float = 0.0, *, live_only: bool = False
+        self,
+        most: int,
+        wait_s: float,
+        gather_s: float = 0.0,
+        *,
+        live_only: bool = False,
+        until: Callable[[], bool] = lambda: False,
     ) -> list[Waiting]:
         """Take at most one frame of each camera, of those first that were served longest ago.
 
@@ -86,13 +92,14 @@ class Intake:
             wait_s: how long to wait for the first frame.
             gather_s: how long to wait then for frames of the other cameras.
             live_only: leave the frames of files where they are.
+            until: ends the wait for the first frame; looked at again after `nudge`.
 
         Returns:
             The frames; none if none came, or once closed.
         """
         with self._changed:
             ready = partial(self._ready, live_only)
-            self._changed.wait_for(lambda: self._closed or ready() > 0, wait_s)
+            self._changed.wait_for(lambda: self._closed or ready() > 0 or until(), wait_s)
             wanted = min(most, sum(not lane.paused for lane in self._lanes.values()))
             if gather_s > 0 and 0 < ready() < wanted:
                 self._changed.wait_for(lambda: self._closed or ready() >= wanted, gather_s)
@@ -100,6 +107,11 @@ class Intake:
             if taken:
                 self._changed.notify_all()
             return taken
+
+    def nudge(self) -> None:
+        """Have whoever waits for frames look at its `until` again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _ready(self, live_only: bool) -> int:
         return sum(lane.serves(live_only) for lane in self._lanes.values())

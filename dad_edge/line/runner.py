@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from dad_edge.errors import DeviceError, UsageError
-from dad_edge.line.assembly import assemble
+from dad_edge.line.assembly import OpenSource, assemble
 from dad_edge.line.camera import Camera
 from dad_edge.line.config import LineConfig
 from dad_edge.line.engines import EngineGroup
@@ -30,6 +30,7 @@ from dad_edge.line.seams import (
 from dad_edge.line.thresholds import ThresholdBook, check_threshold
 from dad_edge.machine.signals import StopRequest
 from dad_edge.stream.frames import Unreadable, now
+from dad_edge.stream.sources import open_source
 from dad_edge.version import __version__
 
 EVENTS_KEPT = 500
@@ -82,10 +83,11 @@ class LineSummary:
 class Line:
     """A running line; what `LineControl` promises, for the page and the machine interface."""
 
-    def __init__(self, config: LineConfig) -> None:
+    def __init__(self, config: LineConfig, opened: OpenSource = open_source) -> None:
         """
         Args:
             config: of the line.
+            opened: opens a source.
 
         Raises:
             UsageError, DataError, ModelError, DeviceError: a bundle, engine, mask or threshold
@@ -100,7 +102,7 @@ class Line:
         self._book = ThresholdBook(config.folder_path)
         self._cameras: dict[str, Camera]
         self._groups: list[EngineGroup]
-        self._cameras, self._groups = assemble(config, self._book, self)
+        self._cameras, self._groups = assemble(config, self._book, self, opened)
         self._stopped = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="line keeper", daemon=True)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from line_outlets import Kept
 
-from dad_edge.bundle import Bundle
+from dad_edge.bundle import PACKAGED, Bundle
 from dad_edge.errors import DadEdgeError, ModelError, UsageError
 from dad_edge.line.assembly import assemble
 from dad_edge.line.config import CameraConfig, DriftConfig, LineConfig
 from dad_edge.line.runner import Line
 from dad_edge.line.thresholds import ThresholdBook
+from dad_edge.machine.signals import StopRequest
+from dad_edge.stream.frames import Frames, Source
 
 
 def line_config(folder: Path, **cameras: CameraConfig) -> LineConfig:
@@ -62,21 +64,12 @@ def test_what_cannot_be_used_is_refused_before_anything_runs(
 
 
 def test_the_demo_bundle_warns_a_live_camera(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from dad_edge.bundle import PACKAGED
-    from dad_edge.line import assembly
-    from dad_edge.machine.signals import StopRequest
-    from dad_edge.stream.frames import Source
-
-    def nothing() -> object:
+    def nothing() -> Frames:
         yield from ()
 
-    monkeypatch.setattr(
-        assembly,
-        "open_source",
-        lambda *_: Source("camera://0", nothing(), live=True),  # type: ignore[arg-type]
-    )
-    line = Line(line_config(tmp_path, a=CameraConfig(source=0, bundle=str(PACKAGED))))
+    config = line_config(tmp_path, a=CameraConfig(source=0, bundle=str(PACKAGED)))
+    line = Line(config, lambda source, bit_depth: Source(f"camera {source}", nothing(), live=True))
     line.work(lambda on_event: Kept(), StopRequest())
-    assert "the demo bundle inspects camera://0" in caplog.text
+    assert "the demo bundle inspects camera 0" in caplog.text

@@ -11,6 +11,7 @@ from dad_edge.config import Precision
 from dad_edge.deploy.build import build, find_target
 from dad_edge.errors import DadEdgeError, UsageError
 from dad_edge.image.scene import Scene
+from dad_edge.line import candidates as candidates_module
 from dad_edge.line.candidates import LONGEST_PAUSE_S, STEADY, Succession, candidates_of
 
 
@@ -71,7 +72,7 @@ def test_the_graphs_stand_in_where_nothing_was_built(
     scene = Scene(brightness=(0.0, 0.1), contrast=(0.0, 0.1))
     assert tiny_bundle.thresholds is not None
     bundle = replace(tiny_bundle, thresholds=replace(tiny_bundle.thresholds, scene=scene))
-    [only] = candidates_of(bundle, "", "auto", 1)
+    [only] = candidates_of(bundle, "", "auto", cameras=1, cores=1)
     assert (only.engine, only.on_gpu) == (None, False)
     inspector = only.open()
     [found] = inspector.collect(inspector.submit([bright_frame]))
@@ -82,7 +83,7 @@ def test_the_graphs_stand_in_where_nothing_was_built(
 def test_an_engine_that_was_named_comes_first_and_the_graphs_follow(tiny_bundle: Bundle) -> None:
     precision: Precision = "fp32"
     built = build(tiny_bundle, precision, find_target("onnxruntime"))
-    named = candidates_of(tiny_bundle, built.name, "cpu", 1)
+    named = candidates_of(tiny_bundle, built.name, "cpu", cameras=3, cores=2)
     assert [candidate.engine for candidate in named] == [built.name, None]
     assert built.name in named[0].label
 
@@ -90,6 +91,26 @@ def test_an_engine_that_was_named_comes_first_and_the_graphs_follow(tiny_bundle:
 @pytest.mark.parametrize("engine", ["", "no-such-engine"])
 def test_what_does_not_run_on_a_device_is_refused(tiny_bundle: Bundle, engine: str) -> None:
     with pytest.raises(DadEdgeError) as caught:
-        candidates_of(tiny_bundle, engine, "gpu", 1)
+        candidates_of(tiny_bundle, engine, "gpu", cameras=1, cores=1)
     assert (engine or "no engine that runs on the gpu") in caught.value.message
     assert isinstance(caught.value, UsageError) or engine
+
+
+@pytest.mark.parametrize(
+    ("cameras", "cores", "lanes", "threads"),
+    [(1, 8, 1, 8), (4, 1, 1, 1), (4, 2, 2, 1), (2, 8, 2, 4), (9, 16, 4, 4)],
+)
+def test_cameras_on_a_cpu_share_its_cores_in_lanes(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, cameras: int, cores: int, lanes: int,
+    threads: int,
+) -> None:  # fmt: skip
+    opened: list[int] = []
+
+    def stand_in(choice: object, *, threads: int, pictures: bool) -> StandIn:
+        opened.append(threads)
+        return StandIn()
+
+    monkeypatch.setattr(candidates_module, "open_choice", stand_in)
+    [only] = candidates_of(tiny_bundle, "", "auto", cameras=cameras, cores=cores)
+    only.open()
+    assert (opened, only.lanes) == ([threads], lanes)

@@ -292,3 +292,19 @@ def test_a_mistake_while_judging_loses_no_other_frame(
     line.wait(lambda: len(line.answers) == 2)
     assert [answer.waiting.frame.index for answer in line.answers] == [0, 2]
     assert "a1 could not be judged" in caplog.text
+
+
+def test_a_free_lane_takes_a_frame_while_another_one_is_at_work(bench: Setup) -> None:
+    engine = StandIn()
+    engine.lanes = 2
+    engine.fault = hang = Hang()
+    line = bench(engine)
+    line.put("a", 0)
+    line.wait(lambda: engine.batches == [1])
+    line.put("b", 0)
+    line.wait(lambda: engine.batches == [1, 1])
+    assert line.answers == []
+    hang.let_go.set()
+    line.wait(lambda: len(line.answers) == 2)
+    assert [answer.waiting.camera for answer in line.answers] == ["a", "b"]
+    assert line.answers[0].backend == "stand-in, 2 side by side"

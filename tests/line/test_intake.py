@@ -139,3 +139,16 @@ def test_frames_of_files_can_be_left_where_they_are() -> None:
     intake.put(item("live", 0))
     assert names(intake.take(2, 0, live_only=True)) == ["live0"]
     assert names(intake.take(2, 0)) == ["file0"]
+
+
+def test_a_wait_can_be_ended_by_another_thing_than_a_frame() -> None:
+    intake = Intake(["a"])
+    done = threading.Event()
+
+    def finish() -> None:
+        done.set()
+        intake.nudge()
+
+    threading.Timer(0.05, finish).start()
+    assert intake.take(1, PATIENCE_S, until=done.is_set) == []
+    assert done.is_set()

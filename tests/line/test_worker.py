@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stand_in_engines import StandIn
 
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DeviceError, ModelError
@@ -123,3 +124,38 @@ def test_an_engine_that_loses_a_frame_has_failed() -> None:
     with pytest.raises(DeviceError, match="lost a frame"):
         worker.submit(images(1)).wait(PATIENCE_S)
     worker.close(PATIENCE_S)
+
+
+def test_lanes_work_at_the_same_time() -> None:
+    engines = [StandIn(), StandIn()]
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+
+    def meet(images: Images) -> None:
+        both.wait()  # passes only if the other lane is at work too
+
+    for engine in engines:
+        engine.fault = meet
+    waiting = iter(engines)
+    worker = Worker("lanes", lambda: next(waiting), lanes=2)
+    worker.wait_until_open(PATIENCE_S)
+    assert (worker.depth, worker.backend) == (2, "stand-in, 2 side by side")
+    jobs = [worker.submit(images(1)) for _ in range(4)]
+    assert [len(job.wait(PATIENCE_S)) for job in jobs] == [1] * 4
+    worker.close(PATIENCE_S)
+    assert [engine.closed for engine in engines] == [1, 1]
+
+
+def test_what_is_open_is_closed_when_another_lane_does_not_open() -> None:
+    engine, opened = StandIn(), threading.Lock()
+
+    def one_only() -> StandIn:
+        if not opened.acquire(blocking=False):
+            raise DeviceError("no memory.", "use fewer cameras")
+        return engine
+
+    worker = Worker("lanes", one_only, lanes=2)
+    with pytest.raises(DeviceError, match="no memory"):
+        worker.wait_until_open(PATIENCE_S)
+    worker.close(PATIENCE_S)
+    assert engine.closed == 1
+    assert not worker.alive

@@ -26,7 +26,7 @@ def inspection_of(image: np.ndarray) -> Inspection:
 class StandIn:
     """An engine whose answer is a function of the frames; faults can be set while it runs."""
 
-    depth = 1
+    depth = lanes = 1
 
     def __init__(self, backend: str = "stand-in") -> None:
         self.backend = backend
@@ -52,7 +52,8 @@ class StandIn:
             self.opened += 1
             return self
 
-        return Candidate(f"engine '{self.backend}'", self.backend, on_gpu, opened)
+        label = f"engine '{self.backend}'"
+        return Candidate(label, self.backend, on_gpu, opened, self.lanes)
 
 
 class Hang:

@@ -5,10 +5,9 @@ costs.
 
 Four live sources of 1280x720 pixels share one engine. Their frames lie in memory, as a driver hands
 them over. The bundle is that of the repository unless another is named. Rows: the inspector alone
-on the same frames; the line with four cameras; the same with one camera that is slow and one that is
-dead; and with all sinks that write results. Exit code 1 if a limit is missed. Writes
-line-load_<device>_<date>.json. Frames a second mean something on an idle machine only; the result
-says what else ran.
+on the same frames, the line with four cameras, and the same with one camera that is slow and one
+that is dead. Exit code 1 if a limit is missed. Writes line-load_<device>_<date>.json. Frames a
+second mean something on an idle machine only; the result says what else ran.
 """
 
 from __future__ import annotations

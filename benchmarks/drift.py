@@ -3,12 +3,12 @@
     python -m benchmarks.drift --out benchmarks/results
 
 Three kinds of scores: two distributions in closed form, and scores of the demo product by the
-bundle of the package. For each, calibrations of several sizes are drawn, the threshold is set at 1 %
-false rejects as `calibrate` does, and windows of accepted parts follow. Without a change, the share
-of windows that raise the alarm is compared with the rate that is stated. With a change, counted in
-standard deviations of the scores, the share that raise it is the power of one window. The last rows
-dim the light of the demo product. Exit code 1 if the alarm is raised more often than stated. Writes
-drift_<device>_<date>.json.
+bundle of the package. For each, calibrations of several sizes are drawn, the threshold is set at
+1 % false rejects as `calibrate` does, and windows of accepted parts follow. Without a change, the
+share of windows that raise the alarm is compared with the rate that is stated. With a change,
+counted in standard deviations of the scores, the share that raise it is the power of one window.
+The last rows dim the light of the demo product. Exit code 1 if the alarm is raised more often than
+stated. Writes drift_<device>_<date>.json.
 """
 
 from __future__ import annotations

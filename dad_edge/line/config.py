@@ -11,6 +11,7 @@ from typing import Literal
 
 from dad_edge.documents import read_toml
 from dad_edge.errors import ModelError, UsageError
+from dad_edge.line.settings import SinksSettings
 from dad_edge.stream.addresses import without_secrets
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -148,6 +149,7 @@ class LineConfig:
     """Where results, events, flagged parts and thresholds are kept."""
     engines: EngineConfig = field(default_factory=EngineConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
+    sinks: SinksSettings = field(default_factory=SinksSettings)
 
     @property
     def folder_path(self) -> Path:

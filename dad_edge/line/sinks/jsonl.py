@@ -58,11 +58,11 @@ class JsonLines(RecordSink):
             self._append(line)
             self._unsynced = True
             every = self._settings.fsync
-            if every == "record" or (every == "second" and time.monotonic() - self._synced_at >= 1):
+            if every == "record" or (every == "second" and self._is_sync_due()):
                 self._sync()
 
     def flush(self) -> None:
-        if self._unsynced and self._settings.fsync != "never":
+        if self._unsynced and self._settings.fsync == "second" and self._is_sync_due():
             with writing(self._path):
                 self._sync()
 
@@ -85,6 +85,9 @@ class JsonLines(RecordSink):
         except OSError:
             os.ftruncate(self._handle, before)
             raise
+
+    def _is_sync_due(self) -> bool:
+        return time.monotonic() - self._synced_at >= 1
 
     def _sync(self) -> None:
         os.fdatasync(self._handle)

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from types import ModuleType
 from typing import Any
 
-from dad_edge.errors import StorageError, require
+from dad_edge.errors import DadEdgeError, StorageError, require
 from dad_edge.line.records import RecordSink
 from dad_edge.line.settings import PulseSettings
 
@@ -42,7 +42,7 @@ class RejectPulse(RecordSink):
             return
         late_s = _age(record) - (record["latency_ms"] + record["waited_ms"]) / 1000
         if late_s > _STALE_S:
-            raise _Stale(
+            raise DadEdgeError(  # not to be tried again
                 f"a reject pulse was {late_s:.1f} s late and was left out.",
                 "look at the PLC's connection",
             )
@@ -79,10 +79,6 @@ class RejectPulse(RecordSink):
             raise StorageError(
                 f"{where} refused coil {settings.coil}: {answer}.", "check coil and unit"
             )
-
-
-class _Stale(StorageError):
-    """A pulse that came too late."""
 
 
 def _age(record: dict[str, Any]) -> float:

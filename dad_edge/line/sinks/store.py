@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +65,9 @@ class Part:
     """The truth, where it is known."""
     mark: str | None
     """What a person said it was: `fine` or `defect`."""
+
+
+_PART = tuple(field.name for field in fields(Part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,8 @@ class ResultStore:
         )
         with self._connected() as database:
             rows = database.execute(query, [*values, max(0, min(most, MOST_ROWS))]).fetchall()
-        return [Part(*row[:5], bool(row[5]), *row[6:]) for row in rows]
+        parts = [dict(zip(_PART, row, strict=True)) for row in rows]
+        return [Part(**{**part, "rejected": bool(part["rejected"])}) for part in parts]
 
     def hours(self, hours: int = 24, at: float | None = None) -> list[dict[str, Any]]:
         """Frames of every verdict by hour and camera: `hour` (seconds since 1970), `camera`,
@@ -286,6 +290,8 @@ class StoreSink(RecordSink):
                     "values (?, ?, ?, ?, ?)",
                     (*row, json.dumps(record, ensure_ascii=False)),
                 )
+
+    def flush(self) -> None:
         if time.monotonic() - self._deleted_at > _DELETE_EVERY_S:
             self._delete_old()
 

@@ -53,6 +53,7 @@ class WebhookSink(RecordSink):
             folder.mkdir(parents=True, exist_ok=True)
             self._spool = deque(sorted(p.name for p in folder.glob("[0-9]*.json")))
         self._number = int(self._spool[-1].split(".")[0]) + 1 if self._spool else 0
+        self._away: StorageError | None = None
         self._wait_s, self._again_at = 0.0, 0.0
 
     def take(self, record: dict[str, Any]) -> None:
@@ -65,11 +66,12 @@ class WebhookSink(RecordSink):
         write_whole(self._folder / name, encode_json(record))
         self._spool.append(name)
         self._number += 1
-        self.flush()
 
     def flush(self) -> None:
+        if self._away is not None and time.monotonic() < self._again_at:
+            raise self._away
         for _ in range(_AT_ONCE):
-            if not self._spool or time.monotonic() < self._again_at:
+            if not self._spool:
                 return
             self._send_first()
 
@@ -78,7 +80,6 @@ class WebhookSink(RecordSink):
 
     def _send_first(self) -> None:
         path = self._folder / self._spool[0]
-        shown = without_secrets(self._settings.url)
         try:
             content = path.read_bytes()
         except OSError:  # removed by hand
@@ -87,29 +88,27 @@ class WebhookSink(RecordSink):
         try:
             answer = self._client.post(self._settings.url, content=content)
         except httpx.HTTPError as error:
-            self._wait()
-            raise StorageError(
-                f"{shown} does not answer ({type(error).__name__}); "
-                f"{len(self._spool)} requests wait.",
-                "start the server; nothing is lost meanwhile",
-            ) from error
+            raise self._wait(f"does not answer ({type(error).__name__})") from error
         if answer.status_code in (408, 429) or answer.status_code >= 500:
-            self._wait()
-            raise StorageError(
-                f"{shown} answered {answer.status_code}; {len(self._spool)} requests wait.",
-                "look into its log; nothing is lost meanwhile",
-            )
-        self._wait_s = self._again_at = 0.0
+            raise self._wait(f"answered {answer.status_code}")
+        self._away, self._wait_s = None, 0.0
         self._drop_first()
         if not answer.is_success:
             raise StorageError(
-                f"{shown} answered {answer.status_code}; the record was dropped.",
+                f"{without_secrets(self._settings.url)} answered {answer.status_code}; the record "
+                "was dropped.",
                 "correct url and token in [sinks.webhook]",
             )
 
-    def _wait(self) -> None:
+    def _wait(self, why: str) -> StorageError:
+        """Leave the server alone for a while; what is said about it until then."""
         self._wait_s = min(max(FIRST_WAIT_S, 2 * self._wait_s), LONGEST_WAIT_S)
         self._again_at = time.monotonic() + self._wait_s
+        self._away = StorageError(
+            f"{without_secrets(self._settings.url)} {why}; requests wait on the disk.",
+            "look after the server; up to the limit of the spool nothing is lost meanwhile",
+        )
+        return self._away
 
     def _drop_first(self) -> None:
         with writing(self._folder):

@@ -16,6 +16,7 @@ from dad_edge.line.engines import Answer, EngineGroup
 from dad_edge.line.intake import Intake
 from dad_edge.line.thresholds import ThresholdBook
 from dad_edge.machine.environment import usable_cores
+from dad_edge.runtime.engines import UNCALIBRATED
 from dad_edge.stream.frames import Source
 from dad_edge.stream.sources import open_source
 
@@ -48,7 +49,7 @@ def assemble(
     members: dict[Key, list[str]] = {}
     bundle_of: dict[str, Bundle] = {}
     for name, camera in config.cameras.items():
-        bundle = _bundle(camera, bundles)
+        bundle = _bundle(name, camera, bundles)
         bundle_of[name] = bundle
         key = os.path.realpath(bundle.path), camera.engine, camera.device
         members.setdefault(key, []).append(name)
@@ -85,11 +86,19 @@ def assemble(
     return {name: cameras[name] for name in config.cameras}, groups
 
 
-def _bundle(camera: CameraConfig, bundles: dict[str, Bundle]) -> Bundle:
-    path, _ = find_bundle(Path(camera.bundle) if camera.bundle else None)
+def _bundle(name: str, camera: CameraConfig, bundles: dict[str, Bundle]) -> Bundle:
+    path, reason = find_bundle(Path(camera.bundle) if camera.bundle else None)
+    _log.info("%s: bundle %s (%s)", name, path, "line.toml" if camera.bundle else reason)
     key = os.path.realpath(path)
     if key not in bundles:
         bundles[key] = open_bundle(path)
+    if bundles[key].thresholds is None and camera.threshold is None:
+        _log.warning(
+            "the bundle of %s has no thresholds; parts are rejected above %s. Run 'dad-edge "
+            "calibrate' on good parts.",
+            name,
+            UNCALIBRATED,
+        )
     return bundles[key]
 
 

@@ -73,3 +73,13 @@ def test_the_demo_bundle_warns_a_live_camera(
     line = Line(config, lambda source, bit_depth: Source(f"camera {source}", nothing(), live=True))
     line.work(lambda on_event: Kept(), StopRequest())
     assert "the demo bundle inspects camera 0" in caplog.text
+
+
+def test_a_bundle_that_was_not_calibrated_is_warned_of(
+    tiny_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tiny_bundle.path / "thresholds.json").unlink()
+    plain = CameraConfig(source="demo://", bundle=str(tiny_bundle.path))
+    Line(line_config(tmp_path, a=plain, b=replace(plain, threshold=0.3)))
+    assert "the bundle of a has no thresholds" in caplog.text
+    assert "the bundle of b" not in caplog.text

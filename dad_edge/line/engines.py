@@ -26,7 +26,9 @@ NAN_LIMIT = 3
 MOST_HUNG = 3
 """So many threads may hang in a library; then no further engine is opened until one returns."""
 _POLL_S = 0.05
-_STOP_S = 1.0
+_STOP_S = 0.6
+"""What an engine gets to answer when the line ends."""
+_CLOSE_S = 0.1
 _QUIET_S = 60.0
 """Single frames without a number are told of no more often than this."""
 
@@ -127,7 +129,7 @@ class EngineGroup:
         self._stop.set()
 
     def stop(self) -> None:
-        """Answer what is under way and end; takes about a second at most."""
+        """Answer what is under way and end, which takes less than a second."""
         self.request_stop()
         if self._thread.is_alive():
             self._thread.join()
@@ -224,9 +226,10 @@ class EngineGroup:
             reason = error.message.rstrip(".")
             return [self._without(batch.taken[0], batch.in_hand_at, reason)]
         except BaseException as error:
-            reason = _words(error)
+            ending = self._stop.is_set()
+            reason = "the line ended before the engine answered" if ending else _words(error)
             answers = [self._without(each, batch.in_hand_at, reason) for each in batch.taken]
-            return answers + self._fail(reason)
+            return answers if ending else answers + self._fail(reason)
         done_at = time.perf_counter()
         answers = [
             Answer(waiting, found, "", worker.backend, self.engine, batch.in_hand_at, done_at)
@@ -299,7 +302,7 @@ class EngineGroup:
             for answer in self._collect(self._worker, self._under_way.popleft()):
                 self._give(answer)
         if self._worker is not None:
-            self._worker.close(_STOP_S / 5)
+            self._worker.close(_CLOSE_S)
 
 
 def _words(error: BaseException) -> str:

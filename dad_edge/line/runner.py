@@ -38,7 +38,7 @@ _POLL_S = 0.1
 _LOOK_S = 0.5
 """Thresholds and the clock are looked at this often."""
 _CLOCK_JUMP_S = 2.0
-_READERS_S = 0.2
+_READERS_S = 0.1
 """What readers get to end; one that waits for a picture is left alone."""
 
 _log = logging.getLogger(__name__)

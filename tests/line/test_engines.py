@@ -270,8 +270,12 @@ def test_an_end_answers_what_is_under_way_even_if_the_engine_hangs(bench: Setup)
     line = bench(engine)
     line.put("a", 0)
     line.wait(lambda: engine.batches == [1])
+    line.put("b", 0)
     line.group.stop()
-    assert [answer.inspection for answer in line.answers] == [None]
+    [answer] = line.answers
+    assert answer.inspection is None
+    assert answer.reason == "the line ended before the engine answered"
+    assert line.events == []
     hang.let_go.set()
 
 

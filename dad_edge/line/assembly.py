@@ -12,8 +12,8 @@ from dad_edge.bundle import Bundle, find_bundle, is_demo, open_bundle
 from dad_edge.line.camera import Camera, Hooks, Place
 from dad_edge.line.candidates import candidates_of
 from dad_edge.line.config import CameraConfig, LineConfig
-from dad_edge.line.engines import Answer, EngineGroup
-from dad_edge.line.intake import Intake
+from dad_edge.line.engines import EngineGroup
+from dad_edge.line.intake import Answer, Intake
 from dad_edge.line.thresholds import ThresholdBook
 from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import UNCALIBRATED

@@ -16,8 +16,8 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import DadEdgeError, DataError
 from dad_edge.line.config import CameraConfig, DriftConfig
 from dad_edge.line.drift import Finding
-from dad_edge.line.engines import Answer, EngineGroup
-from dad_edge.line.intake import Intake, Waiting
+from dad_edge.line.engines import EngineGroup
+from dad_edge.line.intake import Answer, Intake, Waiting
 from dad_edge.line.judge import Judge
 from dad_edge.line.seams import CameraState, EventKind, Judged
 from dad_edge.line.thresholds import BundleThresholds, ThresholdFile

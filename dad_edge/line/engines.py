@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from dad_edge.errors import DadEdgeError, DataError
 from dad_edge.line.candidates import Candidate, Succession
 from dad_edge.line.config import EngineConfig
-from dad_edge.line.intake import Intake, Waiting
+from dad_edge.line.intake import Answer, Intake, Waiting
 from dad_edge.line.worker import Job, Worker
 from dad_edge.runtime.seams import Inspection
 
@@ -33,25 +33,6 @@ _QUIET_S = 60.0
 """Single frames without a number are told of no more often than this."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What came out for one frame."""
-
-    waiting: Waiting
-    inspection: Inspection | None
-    """None where no engine could inspect the frame."""
-    reason: str
-    """Why none could; empty if one did."""
-    backend: str
-    """What computed, in words."""
-    engine: str | None
-    """Name of the engine, as `Candidate` has it."""
-    in_hand_at: float
-    """Seconds of `time.perf_counter` when the frame was taken."""
-    done_at: float
-    """The same, when the answer was there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,7 +176,7 @@ class EngineGroup:
             return
         answers = self._collect(worker, self._under_way.popleft())
         # The engine goes on with what is there already while the answers are handed over.
-        if self._worker is worker:
+        if self._worker is worker and not self._stop.is_set():
             self._submit(worker, 0.0)
         for answer in answers:
             self._give(answer)

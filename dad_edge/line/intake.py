@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from dad_edge.runtime.seams import Inspection
 from dad_edge.stream.frames import Frame
 
 READ_AHEAD = 2
@@ -26,6 +27,25 @@ class Waiting:
     read_at: float
     """Seconds of `time.perf_counter` when it was read."""
     live: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What came out for one frame."""
+
+    waiting: Waiting
+    inspection: Inspection | None
+    """None where no engine could inspect the frame."""
+    reason: str
+    """Why none could; empty if one did."""
+    backend: str
+    """What computed, in words."""
+    engine: str | None
+    """Name of the engine; None for the FP32 graphs."""
+    in_hand_at: float
+    """Seconds of `time.perf_counter` when the frame was taken."""
+    done_at: float
+    """The same, when the answer was there."""
 
 
 class _Lane:

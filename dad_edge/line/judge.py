@@ -15,7 +15,7 @@ from dad_edge.errors import DataError, MissingDependency
 from dad_edge.image.framing import read_ignore
 from dad_edge.line.config import CameraConfig, DriftConfig
 from dad_edge.line.drift import DriftAlarm, DriftWatch, Finding
-from dad_edge.line.engines import Answer
+from dad_edge.line.intake import Answer
 from dad_edge.line.rules import RejectRule, Seen
 from dad_edge.line.thresholds import BundleThresholds, ThresholdFile
 from dad_edge.line.view import View

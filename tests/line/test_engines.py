@@ -14,8 +14,8 @@ from stand_in_engines import PATIENCE_S, Hang, StandIn
 from dad_edge.errors import DataError, DeviceError
 from dad_edge.line import candidates as candidates_module
 from dad_edge.line.config import EngineConfig
-from dad_edge.line.engines import MOST_HUNG, NAN_LIMIT, Answer, EngineGroup
-from dad_edge.line.intake import Intake, Waiting
+from dad_edge.line.engines import MOST_HUNG, NAN_LIMIT, EngineGroup
+from dad_edge.line.intake import Answer, Intake, Waiting
 from dad_edge.line.worker import Images
 from dad_edge.stream.frames import Frame
 

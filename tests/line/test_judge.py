@@ -18,8 +18,7 @@ from dad_edge.errors import DataError
 from dad_edge.image.scene import Scene
 from dad_edge.line.config import CameraConfig, DriftConfig
 from dad_edge.line.drift import Finding
-from dad_edge.line.engines import Answer
-from dad_edge.line.intake import Waiting
+from dad_edge.line.intake import Answer, Waiting
 from dad_edge.line.judge import Judge
 from dad_edge.line.thresholds import ThresholdBook
 from dad_edge.runtime.seams import Inspection

@@ -159,8 +159,6 @@ def _begun_at(path: Path) -> float | None:
 
 
 def _free(folder: Path, stem: str) -> Path:
-    """A name that no file has, in the order of the alphabet."""
-    names = (
-        folder / f"{stem}{f'-{number:04d}' if number else ''}.jsonl" for number in range(10_000)
-    )
-    return next(path for path in names if not path.exists())
+    """A name that comes after all of this stem in the order of the alphabet."""
+    taken = [int(path.stem.rpartition("-")[2]) for path in folder.glob(f"{stem}-[0-9]*.jsonl")]
+    return folder / f"{stem}-{max(taken, default=0) + 1:06d}.jsonl"

@@ -14,7 +14,8 @@ from tenacity import (
     retry_if_exception_type,
     sleep_using_event,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from dad_edge.errors import DadEdgeError, StorageError
@@ -50,7 +51,7 @@ class QueuedSink:
         self._overflows = False
         self._retry = Retrying(
             retry=retry_if_exception_type(StorageError),
-            wait=wait_exponential_jitter(FIRST_WAIT_S, LONGEST_WAIT_S),
+            wait=wait_exponential(FIRST_WAIT_S, LONGEST_WAIT_S) + wait_random(0, FIRST_WAIT_S),
             stop=stop_when_event_set(self._closing),
             sleep=sleep_using_event(self._closing),
             before_sleep=self._failed,

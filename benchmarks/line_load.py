@@ -5,9 +5,10 @@ costs.
 
 Four live sources of 1280x720 pixels share one engine. Their frames lie in memory, as a driver hands
 them over. The bundle is that of the repository unless another is named. Rows: the inspector alone
-on the same frames, the line with four cameras, and the same with one camera that is slow and one
-that is dead. Exit code 1 if a limit is missed. Writes line-load_<device>_<date>.json. Frames a
-second mean something on an idle machine only; the result says what else ran.
+on the same frames; the line with four cameras; the same with one camera that is slow and one that
+is dead; and with the sinks that every line has, all parts good but one in forty. Exit code 1 if a
+limit is missed. Writes line-load_<device>_<date>.json. Frames a second mean something on an idle
+machine only; the result says what else ran.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from dad_edge.errors import DataError
 from dad_edge.line.config import CameraConfig, LineConfig
 from dad_edge.line.runner import Line, Outlets
 from dad_edge.line.seams import Event, Judged, SinkState
+from dad_edge.line.sinks.open import open_sinks
 from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.load import LoadWatch
 from dad_edge.machine.signals import StopRequest
@@ -45,6 +47,8 @@ from dad_edge.stream.frames import Frame, Frames, Source, Unreadable, now
 SIZE = (1280, 720)
 CAMERAS = 4
 PICTURES = 8
+GOOD_OF_A_DEFECT = 39
+"""Good parts for each defect, where results are written."""
 WARM_UP_S = 3.0
 """Left out at the start of every row."""
 NETWORKS = ("denoise", "segment")
@@ -88,9 +92,9 @@ class Noted:
         pass
 
 
-def pictures(count: int = PICTURES) -> list[NDArray[np.uint8]]:
+def pictures(count: int = PICTURES, defect_rate: float = 0.25) -> list[NDArray[np.uint8]]:
     """Parts of the demo product at the size of a camera's frame."""
-    samples = demo_line(0, 0.25)
+    samples = demo_line(0, defect_rate)
     return [
         np.asarray(cv2.resize(next(samples).image, SIZE, interpolation=cv2.INTER_CUBIC), np.uint8)
         for _ in range(count)
@@ -143,8 +147,8 @@ def loaded(
     images: Sequence[NDArray[np.uint8]],
     rates: dict[str, float],
     seconds: float,
-    open_outlets: Callable[[Callable[[Event], None]], Outlets] | None = None,
-    folder: Path | None = None,
+    *,
+    sinks: bool = False,
 ) -> dict[str, Any]:
     """A line with a camera for each rate, for so many seconds.
 
@@ -154,14 +158,13 @@ def loaded(
         images: of every camera.
         rates: name → frames a second; 0 is a dead camera.
         seconds: of the measurement, after the warm-up.
-        open_outlets: sinks that run beside the one that takes notes.
-        folder: of the line.
+        sinks: whether results are written too.
     """
     noted = Noted()
     with tempfile.TemporaryDirectory() as scratch:
         config = LineConfig(
             cameras={name: CameraConfig(source=name, bundle=str(bundle)) for name in rates},
-            folder=str(folder or scratch),
+            folder=scratch,
         )
         line = Line(config, lambda s, _: camera_source(str(s), images, rates[str(s)]))
         stop = StopRequest()
@@ -173,8 +176,13 @@ def loaded(
             stop.signal_number = 15
 
         threading.Thread(target=end, daemon=True).start()
-        outlets = None if open_outlets is None else open_outlets
-        summary = line.work(lambda on_event: _Both(noted, outlets, on_event), stop)
+
+        def opened(on_event: Callable[[Event], None]) -> Outlets:
+            if not sinks:
+                return noted
+            return _Both(noted, open_sinks(config.sinks, Path(scratch), config.name, on_event))
+
+        summary = line.work(opened, stop)
     begin = noted.rows[0][1] + WARM_UP_S
     rows = [entry for entry in noted.rows if begin <= entry[1] <= begin + seconds]
     state = next(iter(summary.cameras.values()))
@@ -217,15 +225,10 @@ def _figures(
 
 
 class _Both:
-    """The sink that takes notes, and others."""
+    """Several outlets that take the same."""
 
-    def __init__(
-        self,
-        noted: Noted,
-        opened: Callable[[Callable[[Event], None]], Outlets] | None,
-        on_event: Callable[[Event], None],
-    ) -> None:
-        self._all: list[Outlets] = [noted, *([opened(on_event)] if opened else [])]
+    def __init__(self, *outlets: Outlets) -> None:
+        self._all = outlets
 
     def write(self, judged: Judged) -> None:
         for each in self._all:
@@ -293,11 +296,13 @@ def main() -> int:
     images = pictures()
     even = {f"cam-{number}": options.fps for number in range(CAMERAS)}
     uneven = {**even, "cam-0": 0.5, "cam-1": 0.0}
+    mostly_good = [*pictures(GOOD_OF_A_DEFECT, 0.0), pictures(1, 1.0)[0]]
     with LoadWatch() as watch:
         rows = [
             alone(path, images, options.seconds),
             loaded("four cameras", path, images, even, options.seconds),
             loaded("one slow, one dead", path, images, uneven, options.seconds),
+            loaded("with sinks", path, mostly_good, even, options.seconds, sinks=True),
         ]
     environment = describe_machine()
     result = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Protocol
 
 from dad_edge.errors import DataError
@@ -46,13 +45,14 @@ def run_line(config: LineConfig, open_page: OpenPage | None = None) -> LineSumma
         and what `Line` raises.
     """
     with ExitStack() as held:
-        folder = Path(config.folder)
+        folder = config.folder_path
         held.enter_context(sole_writer(folder))
         line = Line(config)
         stop = held.enter_context(StopRequest())
 
         def opened(on_event: Callable[[Event], None]) -> Sinks:
-            sinks = open_sinks(config.sinks, folder, config.name, on_event)
+            only = config.sinks_of_cameras
+            sinks = open_sinks(config.sinks, folder, config.name, on_event, only)
             if open_page is not None:
                 page = held.enter_context(closing(open_page(line)))
                 _log.info("page: %s", page.url)

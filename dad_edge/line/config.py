@@ -16,6 +16,7 @@ from dad_edge.stream.addresses import without_secrets
 
 Device = Literal["auto", "cpu", "gpu"]
 Uninspected = Literal["reject", "pass"]
+SinkName = Literal["flagged", "video", "mqtt", "webhook", "pulse"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", re.ASCII)
 """Names become parts of file names, topics and addresses."""
@@ -48,6 +49,8 @@ class CameraConfig:
     """While a part is rejected, frames are defects down to this far below the threshold."""
     uninspected: Uninspected = "reject"
     """What becomes of a part whose frame no engine could inspect."""
+    sinks: tuple[SinkName, ...] | None = None
+    """Sinks that take its frames, beside the records of all; every sink of the line if None."""
 
     def __post_init__(self) -> None:
         if isinstance(self.source, str) and not self.source.strip():
@@ -156,6 +159,11 @@ class LineConfig:
         """The folder."""
         return Path(self.folder)
 
+    @property
+    def sinks_of_cameras(self) -> dict[str, tuple[SinkName, ...]]:
+        """Cameras that do not feed every sink."""
+        return {n: c.sinks for n, c in self.cameras.items() if c.sinks is not None}
+
     def __post_init__(self) -> None:
         for name in (self.name, *self.cameras):
             if not _NAME.fullmatch(name):
@@ -163,6 +171,13 @@ class LineConfig:
                     f"{name!r} is no name: 1 to 40 letters, digits, - and _ are.",
                     "rename it, such as left-2",
                 )
+        for name, camera in self.cameras.items():
+            for sink in camera.sinks or ():
+                if getattr(self.sinks, sink) is None:
+                    raise UsageError(
+                        f"camera {name} names the sink '{sink}', which the line does not have.",
+                        f"add a table [sinks.{sink}], or remove it from the camera",
+                    )
         if not self.folder.strip():
             raise UsageError("folder is empty.", "name the folder for the results")
         if not 1 <= len(self.cameras) <= _MOST_CAMERAS:

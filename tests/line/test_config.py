@@ -30,6 +30,7 @@ threshold = 0.4
 k_of_n = [2, 3]
 hysteresis = 0.05
 uninspected = "pass"
+sinks = ["flagged"]
 
 [cameras.right]
 source = 1
@@ -62,7 +63,9 @@ def test_a_whole_file_is_read_and_its_paths_are_beside_it(tmp_path: Path) -> Non
         k_of_n=(2, 3),
         hysteresis=0.05,
         uninspected="pass",
+        sinks=("flagged",),
     )
+    assert line.sinks_of_cameras == {"left": ("flagged",)}
     assert line.cameras["right"] == CameraConfig(source=1)
     assert line.cameras["archive"].source == str(tmp_path / "recordings/monday.mp4")
 
@@ -91,6 +94,8 @@ def test_absolute_paths_and_addresses_stay_as_they_are(tmp_path: Path) -> None:
         ("[cameras.a]\nsource = 0\nhysteresis = 1.0", "hysteresis must lie in"),
         ("[cameras.'a/b']\nsource = 0", "'a/b' is no name"),
         ("name = 'x y'\n[cameras.a]\nsource = 0", "'x y' is no name"),
+        ("[cameras.a]\nsource = 0\nsinks = ['jsonl']", "sinks[0]"),
+        ("[cameras.a]\nsource = 0\nsinks = ['mqtt']", "[sinks.mqtt]"),
         ("folder = ''\n[cameras.a]\nsource = 0", "folder is empty"),
         ("[engines]\ntimeout_s = 0\n[cameras.a]\nsource = 0", "timeout_s must lie in"),
         ("[engines]\nbatch = 0\n[cameras.a]\nsource = 0", "batch must lie in 1..64"),
@@ -103,7 +108,7 @@ def test_absolute_paths_and_addresses_stay_as_they_are(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_line(write(tmp_path, text))
-    assert said in caught.value.message
+    assert said in f"{caught.value.message} {caught.value.next_step}"
     assert "line.toml" in caught.value.message
     assert caught.value.next_step
 

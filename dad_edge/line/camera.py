@@ -99,7 +99,6 @@ class Camera:
         self._online = False
         self._paused = False
         self._error = ""
-        self._read = 0
         self._answered = 0
         self._unreadable = 0
         self._verdicts = {"good": 0, "defect": 0, "invalid": 0}
@@ -131,8 +130,7 @@ class Camera:
     @property
     def finished(self) -> bool:
         """Whether the source has ended and every frame of it was answered."""
-        dropped = self._place.intake.dropped(self.name)
-        return self.ended and self._answered + dropped >= self._read
+        return self.ended and not self._place.intake.left(self.name, self._answered)
 
     def _run(self) -> None:
         """Reader thread."""
@@ -167,7 +165,6 @@ class Camera:
             except DataError as error:
                 self._skip(Unreadable(item.name, item.index, item.time, error))
                 continue
-            self._read += 1
             self._last_frame = frame.time
             if not self._place.intake.put(Waiting(self.name, frame, read_at, source.live)):
                 return
@@ -184,6 +181,18 @@ class Camera:
 
     def judge(self, answer: Answer) -> None:
         """Turn the answer of the engine into a judged frame; called by one thread."""
+        try:
+            judged = self._judged(answer)
+        finally:
+            self._answered += 1
+        with self._changed:
+            self._verdicts[judged.verdict] += 1
+            self._times.append(time.monotonic())
+            self._latencies.append(judged.result.waited_ms + judged.result.latency_ms)
+            self._latest = judged
+            self._changed.notify_all()
+
+    def _judged(self, answer: Answer) -> Judged:
         ruling = self._judge.rule(answer)
         inspection = ruling.inspection
         latency_ms = (answer.done_at - answer.in_hand_at) * 1e3
@@ -202,14 +211,7 @@ class Camera:
                 engine=answer.backend,
             )
 
-        judged = self._hooks.judged(make)
-        with self._changed:
-            self._answered += 1
-            self._verdicts[judged.verdict] += 1
-            self._times.append(time.monotonic())
-            self._latencies.append(waited_ms + latency_ms)
-            self._latest = judged
-            self._changed.notify_all()
+        return self._hooks.judged(make)
 
     def threshold_changed(self) -> None:
         """Begin a new window of the drift alarm, since other parts are accepted now."""

@@ -106,8 +106,9 @@ class EngineGroup:
         return self._ready
 
     def request_stop(self) -> None:
-        """Take no more frames; `stop` waits for the end."""
+        """Take no more frames and let go who hands some over; `stop` waits for the end."""
         self._stop.set()
+        self._intake.close()
 
     def stop(self) -> None:
         """Answer what is under way and end, which takes less than a second."""

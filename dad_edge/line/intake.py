@@ -54,7 +54,7 @@ class _Lane:
     def __init__(self) -> None:
         self.frames: deque[Waiting] = deque()
         self.paused = False
-        self.dropped = 0
+        self.dropped = self.taken = 0
 
     def serves(self, live_only: bool) -> bool:
         """Whether a frame may be taken."""
@@ -148,6 +148,7 @@ class Intake:
                 lane.dropped += 1
                 continue
             taken.append(waiting)
+            lane.taken += 1
             self._turns.remove(name)
             self._turns.append(name)
         return taken
@@ -162,10 +163,11 @@ class Intake:
         """Frames of a live source that were dropped for newer ones, or were too old."""
         return self._lanes[camera].dropped
 
-    def empty(self, camera: str) -> bool:
-        """Whether no frame of a camera waits."""
+    def left(self, camera: str, answered: int) -> bool:
+        """Whether a frame of a camera waits, or was taken and is not among the answered ones."""
         with self._changed:
-            return not self._lanes[camera].frames
+            lane = self._lanes[camera]
+            return bool(lane.frames) or lane.taken > answered
 
     def close(self) -> None:
         """Take and hand out no more frames."""

@@ -248,6 +248,8 @@ class Line:
         readers_until = time.monotonic() + _READERS_S
         for camera in self._cameras.values():
             camera.join(max(0.0, readers_until - time.monotonic()))
+        if self._keeper.is_alive():
+            self._keeper.join(_READERS_S)
         why = "a signal came" if stop.requested else "all sources have ended"
         with suppress(Exception):
             self.happened("stopped", WHOLE_LINE, f"{self.name} stopped: {why}.")

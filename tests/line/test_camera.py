@@ -218,3 +218,29 @@ def test_a_camera_that_is_to_stop_reads_no_more(rig: Setup) -> None:
 def test_the_scale_of_scores_holds_the_threshold(rig: Setup) -> None:
     low, high = rig(iter(()), threshold=0.45).camera.state().score_range
     assert (low, high) == (0.0, 0.9)
+
+
+def test_a_camera_whose_last_frames_nobody_wanted_has_finished(rig: Setup) -> None:
+    one = rig((frame(index) for index in range(5)), live=True)
+    one.camera.pause(True)
+    one.run()
+    wait(lambda: one.camera.ended)
+    assert not one.camera.finished
+    one.camera.pause(False)
+    wait(lambda: one.camera.finished)
+    assert [judged.result.frame.index for judged in one.told.frames] == [4]
+
+
+def test_a_frame_that_could_not_be_judged_does_not_keep_the_line_alive(
+    rig: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(frame(index) for index in range(3))
+    judged = one.told.judged
+
+    def fail_once(make: Callable[[str], Judged]) -> Judged:
+        monkeypatch.setattr(one.told, "judged", judged)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(one.told, "judged", fail_once)
+    one.run().finish()
+    assert [judged.result.frame.index for judged in one.told.frames] == [1, 2]

@@ -272,6 +272,7 @@ def test_an_end_answers_what_is_under_way_even_if_the_engine_hangs(bench: Setup)
     line.wait(lambda: engine.batches == [1])
     line.put("b", 0)
     line.group.stop()
+    assert not line.intake.put(Waiting("b", frame_of("b", 1), time.perf_counter(), False))
     [answer] = line.answers
     assert answer.inspection is None
     assert answer.reason == "the line ended before the engine answered"

@@ -35,8 +35,11 @@ def test_a_live_camera_keeps_its_newest_frame_and_counts_the_others() -> None:
         assert intake.put(item("a", index))
     assert names(intake.take(4, 0, 0)) == ["a4"]
     assert (intake.dropped("a"), intake.dropped("b")) == (4, 0)
-    assert intake.empty("a")
+    assert intake.left("a", 0), "what was taken is not answered yet"
+    assert not intake.left("a", 1)
     assert intake.take(4, 0, 0) == []
+    intake.put(item("a", 5))
+    assert intake.left("a", 1)
 
 
 def test_who_was_served_longest_ago_comes_first() -> None:

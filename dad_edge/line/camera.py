@@ -19,6 +19,7 @@ from dad_edge.line.drift import Finding
 from dad_edge.line.engines import EngineGroup
 from dad_edge.line.intake import Answer, Intake, Waiting
 from dad_edge.line.judge import Judge
+from dad_edge.line.reopen import Backoff, lasts
 from dad_edge.line.seams import CameraState, EventKind, Judged
 from dad_edge.line.thresholds import BundleThresholds, ThresholdFile
 from dad_edge.stream.addresses import without_secrets
@@ -96,6 +97,8 @@ class Camera:
             config, drift, place.bundle, place.file, place.calibrated, self._drifted
         )
         self._source = without_secrets(str(config.source))
+        self._lasts = lasts(config.source)
+        self._backoff = Backoff()
         self._online = False
         self._paused = False
         self._error = ""
@@ -133,24 +136,32 @@ class Camera:
         return self.ended and not self._place.intake.left(self.name, self._answered)
 
     def _run(self) -> None:
-        """Reader thread."""
-        error = ""
+        """Reader thread: a source without an end of its own is opened again, for ever."""
+        while not self._stop.is_set():
+            error = self._read_source()
+            if self._stop.is_set():
+                break
+            self._went_offline(error)
+            if not self._lasts:
+                break
+            self._stop.wait(self._backoff.next_s())
+        self.ended = True
+
+    def _read_source(self) -> str:
+        """Read until the source ends; why it broke off, or nothing."""
         try:
             source = self._open_source()
             self._source = source.name
             try:
-                self.went("online", f"{source.name} is read.")
                 self._read_all(source)
             finally:
                 source.frames.close()
-        except DadEdgeError as caught:
-            error = f"{caught.message} next: {caught.next_step}"
-        except Exception as caught:  # of a driver or a library; other cameras go on
+        except DadEdgeError as error:
+            return f"{error.message} next: {error.next_step}"
+        except Exception as error:  # of a driver or a library; other cameras go on
             _log.exception("camera %s", self.name)
-            error = str(caught) or type(caught).__name__
-        if not self._stop.is_set():
-            self.went("offline", error or f"{self._source} has ended.", error)
-        self.ended = True
+            return str(error) or type(error).__name__
+        return ""
 
     def _read_all(self, source: Source) -> None:
         for item in source.frames:
@@ -165,19 +176,30 @@ class Camera:
             except DataError as error:
                 self._skip(Unreadable(item.name, item.index, item.time, error))
                 continue
+            self._went_online()
             self._last_frame = frame.time
             if not self._place.intake.put(Waiting(self.name, frame, read_at, source.live)):
                 return
 
+    def _went_online(self) -> None:
+        """Note that there is a frame."""
+        if not self._online:
+            self._online, self._error = True, ""
+            self._backoff.reset()
+            self._hooks.happened("online", self.name, f"{self._source} is read.")
+
+    def _went_offline(self, error: str) -> None:
+        """Note that the source ended; tries that fail again are told of in the state only."""
+        was_known = not self._online and bool(self._error)
+        self._online, self._error = False, error
+        if not was_known:
+            self._hooks.happened(
+                "offline", self.name, error or f"{self._source} has ended.", ended=not self._lasts
+            )
+
     def _skip(self, missing: Unreadable) -> None:
         self._unreadable += 1
         self._hooks.skipped(self.name, missing)
-
-    def went(self, kind: EventKind, message: str, error: str = "") -> None:
-        """Note that the source came or went."""
-        self._online = kind == "online"
-        self._error = error
-        self._hooks.happened(kind, self.name, message)
 
     def judge(self, answer: Answer) -> None:
         """Turn the answer of the engine into a judged frame; called by one thread."""

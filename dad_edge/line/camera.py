@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import statistics
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -99,6 +100,7 @@ class Camera:
         self._source = without_secrets(str(config.source))
         self._lasts = lasts(config.source)
         self._backoff = Backoff()
+        self._positions = itertools.count()
         self._online = False
         self._paused = False
         self._error = ""
@@ -164,9 +166,11 @@ class Camera:
         return ""
 
     def _read_all(self, source: Source) -> None:
-        for item in source.frames:
+        for given in source.frames:
             if self._stop.is_set():
                 return
+            # Positions go on: a frame of a later opening is no frame of the first one.
+            item = replace(given, index=next(self._positions))
             if isinstance(item, Unreadable):
                 self._skip(item)
                 continue

@@ -23,6 +23,7 @@ from dad_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from dad_edge.line.command import OpenPage, Page
+    from dad_edge.line.config import LineConfig
     from dad_edge.line.runner import Line
 
 WEB_TOKEN = "DAD_EDGE_WEB_TOKEN"
@@ -127,19 +128,28 @@ def _stream_line(
         raise UsageError(
             "stream needs a source: --camera N or --source URI.", f"--source takes one of: {KNOWN}"
         )
-    run_line(settings, _page_at(web, Path(settings.folder)) if web is not None else None)
+    run_line(settings, _page_at(web, settings) if web is not None else None)
 
 
-def _page_at(address: str, folder: Path) -> OpenPage:
-    """Opens the page of a line at an address."""
+def _page_at(address: str, settings: LineConfig) -> OpenPage:
+    """Opens the page of a line at an address, with the reports of its first camera's bundle."""
+    from dad_edge.bundle import REPORTS, find_bundle
     from dad_edge.line.sinks.flagged import FOLDER
     from dad_edge.line.sinks.store import DATABASE, ResultStore
     from dad_edge.web.server import start_web
 
+    folder = settings.folder_path
+    named = next(iter(settings.cameras.values())).bundle
+    bundle, _ = find_bundle(Path(named) if named else None)
+
     def opened(line: Line) -> Page:
-        token = os.environ.get(WEB_TOKEN)
         page: Page = start_web(
-            line, ResultStore(folder / DATABASE), folder / FOLDER, address, token=token
+            line,
+            ResultStore(folder / DATABASE),
+            folder / FOLDER,
+            address,
+            token=os.environ.get(WEB_TOKEN),
+            reports=bundle / REPORTS,
         )
         return page
 

@@ -1,38 +1,33 @@
-"""One camera of a line: its frames go to the engine, its answers become judged frames."""
+"""One camera of a line: its frames go to the engine, the answers become judged frames."""
 
 from __future__ import annotations
 
-import itertools
-import logging
 import statistics
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from dad_edge.bundle import Bundle
-from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.errors import DataError
 from dad_edge.line.config import CameraConfig, DriftConfig
 from dad_edge.line.drift import Finding
 from dad_edge.line.engines import EngineGroup
 from dad_edge.line.intake import Answer, Intake, Waiting
 from dad_edge.line.judge import Judge
-from dad_edge.line.reopen import Backoff, lasts
+from dad_edge.line.reader import Reader
 from dad_edge.line.seams import CameraState, EventKind, Judged
 from dad_edge.line.thresholds import BundleThresholds, ThresholdFile
-from dad_edge.stream.addresses import without_secrets
-from dad_edge.stream.frames import Source, Unreadable
+from dad_edge.stream.frames import Frame, Source, Unreadable
 from dad_edge.stream.results import Result
 
 _RATE_S = 5.0
 """Frames a second are counted over so many seconds."""
 _LATENCIES = 200
 _MOST_TIMES = 4096
-
-_log = logging.getLogger(__name__)
 
 
 class Hooks(Protocol):
@@ -65,7 +60,7 @@ class Place:
 
 
 class Camera:
-    """Reads a source in a thread of its own and judges what its engine answers."""
+    """Hands the frames of a source to an engine and judges what it answers."""
 
     def __init__(
         self,
@@ -89,21 +84,14 @@ class Camera:
             DataError: its ignore mask is no picture, or leaves nothing to inspect.
         """
         self.name = name
-        self.ended = False
-        """Whether the source has ended for good."""
+        self.reader = Reader(name, config.source, open_source, self)
+        """Reads its source."""
         self._place = place
         self._hooks = hooks
-        self._open_source = open_source
         self._judge = Judge(
             config, drift, place.bundle, place.file, place.calibrated, self._drifted
         )
-        self._source = without_secrets(str(config.source))
-        self._lasts = lasts(config.source)
-        self._backoff = Backoff()
-        self._positions = itertools.count()
-        self._online = False
         self._paused = False
-        self._error = ""
         self._answered = 0
         self._unreadable = 0
         self._verdicts = {"good": 0, "defect": 0, "invalid": 0}
@@ -112,98 +100,35 @@ class Camera:
         self._latest: Judged | None = None
         self._last_frame: datetime | None = None
         self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
 
     def _drifted(self, message: str, finding: Finding) -> None:
         probability = float(f"{finding.probability:.3g}")
         self._hooks.happened("drift", self.name, f"{message}.", probability=probability)
 
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
-
-    def request_stop(self) -> None:
-        """Read no more."""
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the reader; one that hangs in a driver is left alone."""
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
     @property
     def finished(self) -> bool:
         """Whether the source has ended and every frame of it was answered."""
-        return self.ended and not self._place.intake.left(self.name, self._answered)
+        return self.reader.ended and not self._place.intake.left(self.name, self._answered)
 
-    def _run(self) -> None:
-        """Reader thread: a source without an end of its own is opened again, for ever."""
-        while not self._stop.is_set():
-            error = self._read_source()
-            if self._stop.is_set():
-                break
-            self._went_offline(error)
-            if not self._lasts:
-                break
-            self._stop.wait(self._backoff.next_s())
-        self.ended = True
-
-    def _read_source(self) -> str:
-        """Read until the source ends; why it broke off, or nothing."""
+    def frame(self, frame: Frame, live: bool) -> bool:
+        """Take a frame of the source; False if no more are wanted."""
+        read_at = time.perf_counter()
         try:
-            source = self._open_source()
-            self._source = source.name
-            try:
-                self._read_all(source)
-            finally:
-                source.frames.close()
-        except DadEdgeError as error:
-            return f"{error.message} next: {error.next_step}"
-        except Exception as error:  # of a driver or a library; other cameras go on
-            _log.exception("camera %s", self.name)
-            return str(error) or type(error).__name__
-        return ""
+            cut = self._judge.cut(frame)
+        except DataError as error:
+            self.missing(Unreadable(frame.name, frame.index, frame.time, error))
+            return True
+        self._last_frame = frame.time
+        return self._place.intake.put(Waiting(self.name, cut, read_at, live))
 
-    def _read_all(self, source: Source) -> None:
-        for given in source.frames:
-            if self._stop.is_set():
-                return
-            # Positions go on: a frame of a later opening is no frame of the first one.
-            item = replace(given, index=next(self._positions))
-            if isinstance(item, Unreadable):
-                self._skip(item)
-                continue
-            read_at = time.perf_counter()
-            try:
-                frame = self._judge.cut(item)
-            except DataError as error:
-                self._skip(Unreadable(item.name, item.index, item.time, error))
-                continue
-            self._went_online()
-            self._last_frame = frame.time
-            if not self._place.intake.put(Waiting(self.name, frame, read_at, source.live)):
-                return
-
-    def _went_online(self) -> None:
-        """Note that there is a frame."""
-        if not self._online:
-            self._online, self._error = True, ""
-            self._backoff.reset()
-            self._hooks.happened("online", self.name, f"{self._source} is read.")
-
-    def _went_offline(self, error: str) -> None:
-        """Note that the source ended; tries that fail again are told of in the state only."""
-        was_known = not self._online and bool(self._error)
-        self._online, self._error = False, error
-        if not was_known:
-            self._hooks.happened(
-                "offline", self.name, error or f"{self._source} has ended.", ended=not self._lasts
-            )
-
-    def _skip(self, missing: Unreadable) -> None:
+    def missing(self, missing: Unreadable) -> None:
+        """Take note of a picture that could not be read."""
         self._unreadable += 1
         self._hooks.skipped(self.name, missing)
+
+    def happened(self, kind: EventKind, message: str, **details: Any) -> None:
+        """Take note that the source came or went."""
+        self._hooks.happened(kind, self.name, message, **details)
 
     def judge(self, answer: Answer) -> None:
         """Turn the answer of the engine into a judged frame; called by one thread."""
@@ -291,11 +216,11 @@ class Camera:
             verdicts = dict(self._verdicts)
         return CameraState(
             name=self.name,
-            source=self._source,
+            source=self.reader.source,
             bundle=place.bundle.path.name,
             class_name=place.bundle.manifest.class_name,
             engine=group.backend,
-            online=self._online,
+            online=self.reader.online,
             paused=self._paused,
             threshold=threshold,
             score_range=(0.0, highest),
@@ -307,5 +232,5 @@ class Camera:
             latency_ms=round(latency_ms, 3),
             last_frame=self._last_frame,
             drift=self._judge.drift,
-            error=self._error or group.error,
+            error=self.reader.error or group.error,
         )

@@ -209,7 +209,7 @@ class Line:
             self.happened("started", WHOLE_LINE, f"{self.name} inspects.", **self._header())
             self._keeper.start()
             for camera in self._cameras.values():
-                camera.start()
+                camera.reader.start()
             while not stop.requested and not all(c.finished for c in self._cameras.values()):
                 time.sleep(_POLL_S)
         finally:
@@ -240,14 +240,14 @@ class Line:
     def _end(self, stop: StopRequest) -> None:
         self._stopped.set()
         for camera in self._cameras.values():
-            camera.request_stop()
+            camera.reader.request_stop()
         for group in self._groups:
             group.request_stop()
         for group in self._groups:
             group.stop()
         readers_until = time.monotonic() + _READERS_S
         for camera in self._cameras.values():
-            camera.join(max(0.0, readers_until - time.monotonic()))
+            camera.reader.join(max(0.0, readers_until - time.monotonic()))
         if self._keeper.is_alive():
             self._keeper.join(_READERS_S)
         why = "a signal came" if stop.requested else "all sources have ended"

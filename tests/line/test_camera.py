@@ -92,7 +92,7 @@ class Rig:
 
     def run(self) -> Rig:
         self.group.start()
-        self.camera.start()
+        self.camera.reader.start()
         return self
 
     def finish(self) -> Rig:
@@ -210,8 +210,8 @@ def test_a_camera_that_is_to_stop_reads_no_more(rig: Setup) -> None:
 
     one = rig(items(), live=True).run()
     wait(lambda: len(one.told.frames) > 2)
-    one.camera.request_stop()
-    one.camera.join(PATIENCE_S)
+    one.camera.reader.request_stop()
+    one.camera.reader.join(PATIENCE_S)
     count = len(read)
     time.sleep(0.02)
     assert len(read) == count
@@ -227,7 +227,7 @@ def test_a_camera_whose_last_frames_nobody_wanted_has_finished(rig: Setup) -> No
     one = rig((frame(index) for index in range(5)), live=True)
     one.camera.pause(True)
     one.run()
-    wait(lambda: one.camera.ended)
+    wait(lambda: one.camera.reader.ended)
     assert not one.camera.finished
     one.camera.pause(False)
     wait(lambda: one.camera.finished)
@@ -266,6 +266,6 @@ def test_a_camera_that_comes_back_is_read_again(
     assert kinds[:4] == ["online", "offline", "online", "offline"]
     assert "the cable is out" in one.told.events[1][1]
     assert not one.camera.finished
-    one.camera.request_stop()
-    one.camera.join(PATIENCE_S)
+    one.camera.reader.request_stop()
+    one.camera.reader.join(PATIENCE_S)
     assert [judged.result.frame.index for judged in one.told.frames] == [0, 1, 2]

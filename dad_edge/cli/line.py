@@ -57,6 +57,10 @@ def stream_command(
     video: Annotated[bool, typer.Option("--video", help="Write OUT/annotated.mp4 too.")] = False,
     window: Annotated[bool, typer.Option("--window", help="Show the frames; q ends.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="A camera or stream that breaks off is an error."),
+    ] = False,
     fresh_noise: Annotated[
         bool,
         typer.Option(
@@ -74,7 +78,7 @@ def stream_command(
     if config is not None or web is not None or len(sources) > 1:
         unfit = {
             "--video": video, "--window": window, "--max-frames": max_frames is not None,
-            "--fresh-noise": fresh_noise, "--seed": seed != 0, "--json": as_json,
+            "--fresh-noise": fresh_noise, "--seed": seed != 0, "--json": as_json, "--once": once,
         }  # fmt: skip
         _refuse("inspects one source, and here is a line of cameras", unfit)
         if config is not None:
@@ -98,6 +102,7 @@ def stream_command(
         fresh_noise=fresh_noise,
         seed=seed,
         json_lines=as_json,
+        once=once,
     )
 
 

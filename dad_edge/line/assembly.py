@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from dad_edge.bundle import Bundle, find_bundle, is_demo, open_bundle
@@ -19,6 +18,7 @@ from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import UNCALIBRATED
 from dad_edge.stream.frames import Source
 from dad_edge.stream.sources import open_source
+from dad_edge.stream.watch import watched
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ def assemble(
                 book.of_camera(name, camera, bundle),
                 book.of_bundle(bundle),
             )
-            begin = partial(_open, opened, camera, bundle)
-            cameras[name] = Camera(name, camera, config.drift, begin, place, hooks)
+            opening = _Opening(opened, camera, bundle)
+            cameras[name] = Camera(name, camera, config.drift, opening, place, hooks)
     return {name: cameras[name] for name in config.cameras}, groups
 
 
@@ -102,12 +102,22 @@ def _bundle(name: str, camera: CameraConfig, bundles: dict[str, Bundle]) -> Bund
     return bundles[key]
 
 
-def _open(opened: OpenSource, camera: CameraConfig, bundle: Bundle) -> Source:
-    source = opened(camera.source, bundle.model.bit_depth)
-    if source.live and is_demo(bundle):
-        _log.warning(
-            "the demo bundle inspects %s. It knows a drawn product and not your parts; its "
-            "verdicts mean nothing here. Name your own bundle in line.toml.",
-            source.name,
-        )
-    return source
+class _Opening:
+    """Opens the source of a camera, each time that it is needed, and has it watched."""
+
+    def __init__(self, opened: OpenSource, camera: CameraConfig, bundle: Bundle) -> None:
+        self._opened = opened
+        self._camera = camera
+        self._bundle = bundle
+        self._is_to_warn = is_demo(bundle)
+
+    def __call__(self) -> Source:
+        source = self._opened(self._camera.source, self._bundle.model.bit_depth)
+        if source.live and self._is_to_warn:
+            self._is_to_warn = False
+            _log.warning(
+                "the demo bundle inspects %s. It knows a drawn product and not your parts; its "
+                "verdicts mean nothing here. Name your own bundle in line.toml.",
+                source.name,
+            )
+        return watched(source)

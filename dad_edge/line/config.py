@@ -232,9 +232,12 @@ def _inside(base: Path, named: str) -> str:
 
 def _beside(base: Path, source: str | int) -> str | int:
     """A source of the file: only paths are relative to its folder."""
-    if isinstance(source, int) or "://" in source or source == "stdin":
+    if isinstance(source, int) or source == "-":
         return source
-    return _inside(base, source)
+    scheme, separator, rest = source.partition("://")
+    if separator and scheme.lower() == "watch":
+        return f"{scheme}{separator}{_inside(base, rest)}"
+    return source if separator else _inside(base, source)
 
 
 def _name_of(source: str | int) -> str:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from dad_edge.errors import DadEdgeError
-from dad_edge.line.reopen import Backoff, lasts
 from dad_edge.line.seams import EventKind
 from dad_edge.stream.addresses import without_secrets
 from dad_edge.stream.frames import Frame, Source, Unreadable
+from dad_edge.stream.watch import Backoff, lasts
 
 _log = logging.getLogger(__name__)
 

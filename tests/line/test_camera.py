@@ -252,7 +252,7 @@ def test_a_frame_that_could_not_be_judged_does_not_keep_the_line_alive(
 def test_a_camera_that_comes_back_is_read_again(
     rig: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dad_edge.line.reopen.FIRST_S", 0.001)
+    monkeypatch.setattr("dad_edge.stream.watch.FIRST_S", 0.001)
     gone = DataError("the cable is out.", "plug it in")
 
     def breaks_off(*indices: int) -> Iterator[Frame]:

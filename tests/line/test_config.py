@@ -71,9 +71,11 @@ def test_a_whole_file_is_read_and_its_paths_are_beside_it(tmp_path: Path) -> Non
 
 
 def test_absolute_paths_and_addresses_stay_as_they_are(tmp_path: Path) -> None:
-    text = "[cameras.a]\nsource = '/data/parts'\n[cameras.b]\nsource = 'demo://?parts=3'\n"
-    cameras = read_line(write(tmp_path, text)).cameras
-    assert [camera.source for camera in cameras.values()] == ["/data/parts", "demo://?parts=3"]
+    sources = ["/data/parts", "demo://?parts=3", "-", "watch:///data/new", "watch://new"]
+    tables = [f"[cameras.c{n}]\nsource = '{source}'" for n, source in enumerate(sources)]
+    cameras = read_line(write(tmp_path, "\n".join(tables))).cameras
+    sources[-1] = f"watch://{tmp_path / 'new'}"
+    assert [camera.source for camera in cameras.values()] == sources
 
 
 @pytest.mark.parametrize(

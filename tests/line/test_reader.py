@@ -73,8 +73,8 @@ def wait(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dad_edge.line.reopen.FIRST_S", 0.001)
-    monkeypatch.setattr("dad_edge.line.reopen.LONGEST_S", 0.002)
+    monkeypatch.setattr("dad_edge.stream.watch.FIRST_S", 0.001)
+    monkeypatch.setattr("dad_edge.stream.watch.LONGEST_S", 0.002)
 
 
 def test_a_file_is_read_once_and_ends() -> None:

@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.errors import DataError
 from dad_edge.line.candidates import Candidate, Succession
 from dad_edge.line.config import EngineConfig
 from dad_edge.line.intake import Answer, Intake, Waiting
-from dad_edge.line.worker import Job, Worker
+from dad_edge.line.worker import Job, Worker, words_of
 from dad_edge.runtime.seams import Inspection
 
 NAN_LIMIT = 3
@@ -29,6 +29,8 @@ _POLL_S = 0.05
 _STOP_S = 0.6
 """What an engine gets to answer when the line ends."""
 _CLOSE_S = 0.1
+_STUCK_S = 10.0
+"""A step that takes so much longer than a batch may take will not end."""
 _QUIET_S = 60.0
 """Single frames without a number are told of no more often than this."""
 
@@ -75,6 +77,7 @@ class EngineGroup:
         self._told_of_nan_at = -math.inf
         self._worker: Worker | None = None
         self._ready = False
+        self._seen_at = time.monotonic()
         self._opening_since = 0.0
         self._retry_at = 0.0
         self._hung: list[Worker] = []
@@ -94,6 +97,13 @@ class EngineGroup:
     def engine(self) -> str | None:
         """Name of the engine; None for the FP32 graphs."""
         return self._succession.current.engine
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on; if not, only a new process helps."""
+        quiet_s = time.monotonic() - self._seen_at
+        stuck = quiet_s > self._settings.timeout_s + _STUCK_S
+        return self._thread.is_alive() and not stuck and len(self._hung) < MOST_HUNG
 
     def start(self) -> None:
         """Open the engine and begin."""
@@ -118,6 +128,7 @@ class EngineGroup:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._seen_at = time.monotonic()
             try:
                 if self._tend():
                     self._step()
@@ -146,7 +157,7 @@ class EngineGroup:
         try:
             self._worker.wait_until_open(0.0)
         except Exception as error:
-            why = "it did not open in time" if late else _words(error)
+            why = "it did not open in time" if late else words_of(error)
             self._fail(f"it cannot be opened: {why}", restart=False)
             if self._succession.exhausted:
                 self._first_open.set()
@@ -209,7 +220,7 @@ class EngineGroup:
             return [self._without(batch.taken[0], batch.in_hand_at, reason)]
         except BaseException as error:
             ending = self._stop.is_set()
-            reason = "the line ended before the engine answered" if ending else _words(error)
+            reason = "the line ended before the engine answered" if ending else words_of(error)
             answers = [self._without(each, batch.in_hand_at, reason) for each in batch.taken]
             return answers if ending else answers + self._fail(reason)
         done_at = time.perf_counter()
@@ -285,9 +296,3 @@ class EngineGroup:
                 self._give(answer)
         if self._worker is not None:
             self._worker.close(_CLOSE_S)
-
-
-def _words(error: BaseException) -> str:
-    """An error in a few words."""
-    text = error.message if isinstance(error, DadEdgeError) else str(error) or repr(error)
-    return text.strip().partition("\n")[0].rstrip(".") or type(error).__name__

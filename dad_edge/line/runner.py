@@ -28,6 +28,7 @@ from dad_edge.line.seams import (
     SinkState,
 )
 from dad_edge.line.thresholds import ThresholdBook, check_threshold
+from dad_edge.machine.notify import ALIVE, READY, STOPPING, notify
 from dad_edge.machine.signals import StopRequest
 from dad_edge.stream.frames import Unreadable, now
 from dad_edge.stream.sources import open_source
@@ -207,6 +208,7 @@ class Line:
         try:
             self._open_engines(stop)
             self.happened("started", WHOLE_LINE, f"{self.name} inspects.", **self._header())
+            notify(READY)
             self._keeper.start()
             for camera in self._cameras.values():
                 camera.reader.start()
@@ -238,6 +240,7 @@ class Line:
         }
 
     def _end(self, stop: StopRequest) -> None:
+        notify(STOPPING)
         self._stopped.set()
         for camera in self._cameras.values():
             camera.reader.request_stop()
@@ -257,10 +260,12 @@ class Line:
             self._outlets.close()
 
     def _keep(self) -> None:
-        """Keeper thread: files of thresholds and the clock."""
+        """Keeper thread: files of thresholds, the clock, and a sign of life."""
         offset = time.time() - time.monotonic()
         while not self._stopped.wait(_LOOK_S):
             try:
+                if all(group.alive for group in self._groups):
+                    notify(ALIVE)
                 self._look_at_thresholds()
                 after = time.time() - time.monotonic()
                 if abs(after - offset) > _CLOCK_JUMP_S:

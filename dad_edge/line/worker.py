@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.errors import DeviceError
+from dad_edge.errors import DadEdgeError, DeviceError
 from dad_edge.runtime.seams import Inspection
 
 _log = logging.getLogger(__name__)
@@ -207,3 +207,9 @@ class Worker:
                     oldest.finish(inspector.collect(submission))
                 except BaseException as error:
                     oldest.finish(error=error)
+
+
+def words_of(error: BaseException) -> str:
+    """What went wrong in an engine, in a few words."""
+    text = error.message if isinstance(error, DadEdgeError) else str(error) or repr(error)
+    return text.strip().partition("\n")[0].rstrip(".") or type(error).__name__

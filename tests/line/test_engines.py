@@ -174,10 +174,12 @@ def test_no_more_engines_are_opened_than_may_hang(bench: Setup) -> None:
     answers = [line.ask("a", index, live=True) for index in range(10, 15)]
     assert all(answer.reason.startswith("no engine: ") for answer in answers)
     assert engine.opened == MOST_HUNG
+    assert not line.group.alive
     engine.fault = lambda images: None
     hang.let_go.set()
     line.wait(lambda: line.group.error == "")
     assert line.ask("a", 20).reason == ""
+    assert line.group.alive
 
 
 def test_scores_that_are_no_numbers_are_told_of_and_end_in_another_engine(bench: Setup) -> None:

@@ -234,3 +234,21 @@ def test_a_signal_ends_the_line_with_every_frame_under_way_written(
     assert "a signal came" in kept.events[-1].message
     numbers = [int(judged.id.rpartition("-")[2]) for judged in kept.frames]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_service_manager_is_told_that_the_line_lives(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_LOOK_S", 0.01)
+    told: list[str] = []
+    monkeypatch.setattr(runner, "notify", told.append)
+    line = Line(config_of(tiny_bundle, tmp_path, left="demo://"))
+    with running(line):
+        wait(lambda: "WATCHDOG=1" in told)
+        monkeypatch.setattr(type(line._groups[0]), "alive", property(lambda group: False))
+        time.sleep(0.05)
+        count = len(told)
+        time.sleep(0.05)
+        assert len(told) == count, "a line that is stuck gives no sign of life"
+    assert told[0] == "READY=1"
+    assert told[-1] == "STOPPING=1"

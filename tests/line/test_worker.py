@@ -10,7 +10,7 @@ from stand_in_engines import StandIn
 
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DeviceError, ModelError
-from dad_edge.line.worker import Images, Worker
+from dad_edge.line.worker import Images, Worker, words_of
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.seams import Inspection
 
@@ -159,3 +159,15 @@ def test_what_is_open_is_closed_when_another_lane_does_not_open() -> None:
     worker.close(PATIENCE_S)
     assert engine.closed == 1
     assert not worker.alive
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DeviceError("the GPU was lost.", "x"), "the GPU was lost"),
+        (RuntimeError("CUDA error 700\nstack"), "CUDA error 700"),
+        (KeyError(), "KeyError()"),
+    ],
+)
+def test_an_error_is_told_in_a_few_words(error: Exception, words: str) -> None:
+    assert words_of(error) == words

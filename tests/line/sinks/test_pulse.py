@@ -63,7 +63,7 @@ def settings(plc: Plc, **more: object) -> PulseSettings:
 def test_a_rejected_part_is_a_pulse_of_its_length(plc: Plc) -> None:
     sink = RejectPulse(settings(plc, milliseconds=50))
     for number, score in ((1, 0.1), (2, 0.9), (3, 0.2)):
-        sink.write(fresh(number, score))
+        sink.write(fresh(number, score, ago_s=0.1))
     assert [on for _, on in plc.changes] == [True, False]
     assert plc.changes[1][0] - plc.changes[0][0] >= 0.05
     assert 0 < sink.latest_ms < 30_000

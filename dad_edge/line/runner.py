@@ -19,17 +19,10 @@ from dad_edge.line.assembly import OpenSource, assemble
 from dad_edge.line.camera import Camera
 from dad_edge.line.config import LineConfig
 from dad_edge.line.engines import EngineGroup
-from dad_edge.line.seams import (
-    WHOLE_LINE,
-    CameraState,
-    Event,
-    EventKind,
-    Judged,
-    SinkState,
-)
+from dad_edge.line.seams import WHOLE_LINE, CameraState, Event, EventKind, Judged, SinkState
 from dad_edge.line.thresholds import ThresholdBook, check_threshold
-from dad_edge.machine.notify import ALIVE, READY, STOPPING, notify
 from dad_edge.machine.signals import StopRequest
+from dad_edge.service.notify import Notifier
 from dad_edge.stream.frames import Unreadable, now
 from dad_edge.stream.sources import open_source
 from dad_edge.version import __version__
@@ -105,6 +98,7 @@ class Line:
         self._groups: list[EngineGroup]
         self._cameras, self._groups = assemble(config, self._book, self, opened)
         self._stopped = threading.Event()
+        self._notifier = Notifier()
         self._keeper = threading.Thread(target=self._keep, name="line keeper", daemon=True)
 
     # What the page may see and do.
@@ -182,6 +176,11 @@ class Line:
         """Hand on an event."""
         self.take_event(Event(kind, camera, now(), message, details))
 
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on; if not, only a new process helps."""
+        return self._keeper.is_alive() and all(group.alive for group in self._groups)
+
     def take_event(self, event: Event) -> None:
         """Keep an event, log it and hand it to the sinks; those of the sinks come here too."""
         self._events.append(event)
@@ -208,8 +207,9 @@ class Line:
         try:
             self._open_engines(stop)
             self.happened("started", WHOLE_LINE, f"{self.name} inspects.", **self._header())
-            notify(READY)
             self._keeper.start()
+            self._notifier.ready(f"{self.name}: {len(self._cameras)} cameras")
+            self._notifier.keep_alive(lambda: self.alive)
             for camera in self._cameras.values():
                 camera.reader.start()
             while not stop.requested and not all(c.finished for c in self._cameras.values()):
@@ -240,7 +240,7 @@ class Line:
         }
 
     def _end(self, stop: StopRequest) -> None:
-        notify(STOPPING)
+        self._notifier.stopping()
         self._stopped.set()
         for camera in self._cameras.values():
             camera.reader.request_stop()
@@ -260,12 +260,10 @@ class Line:
             self._outlets.close()
 
     def _keep(self) -> None:
-        """Keeper thread: files of thresholds, the clock, and a sign of life."""
+        """Keeper thread: files of thresholds and the clock."""
         offset = time.time() - time.monotonic()
         while not self._stopped.wait(_LOOK_S):
             try:
-                if all(group.alive for group in self._groups):
-                    notify(ALIVE)
                 self._look_at_thresholds()
                 after = time.time() - time.monotonic()
                 if abs(after - offset) > _CLOCK_JUMP_S:

@@ -18,9 +18,11 @@ from dad_edge.bundle import Bundle
 from dad_edge.errors import DeviceError, StorageError, UsageError
 from dad_edge.line import runner
 from dad_edge.line.config import CameraConfig, DriftConfig, LineConfig
+from dad_edge.line.engines import EngineGroup
 from dad_edge.line.runner import Line, LineSummary
 from dad_edge.line.seams import Event, LineControl
 from dad_edge.machine.signals import StopRequest
+from dad_edge.service.notify import Notifier
 
 PATIENCE_S = 120.0
 
@@ -236,19 +238,19 @@ def test_a_signal_ends_the_line_with_every_frame_under_way_written(
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_the_service_manager_is_told_that_the_line_lives(
+def test_systemd_is_told_that_the_line_lives_as_long_as_its_engines_go_on(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_LOOK_S", 0.01)
     told: list[str] = []
-    monkeypatch.setattr(runner, "notify", told.append)
-    line = Line(config_of(tiny_bundle, tmp_path, left="demo://"))
+    lives: list[Callable[[], bool]] = []
+    monkeypatch.setattr(Notifier, "_send", lambda self, state: told.append(state))
+    monkeypatch.setattr(Notifier, "keep_alive", lambda self, is_alive: lives.append(is_alive))
+    line = Line(config_of(tiny_bundle, tmp_path, left="demo://", right="demo://"))
     with running(line):
-        wait(lambda: "WATCHDOG=1" in told)
-        monkeypatch.setattr(type(line._groups[0]), "alive", property(lambda group: False))
-        time.sleep(0.05)
-        count = len(told)
-        time.sleep(0.05)
-        assert len(told) == count, "a line that is stuck gives no sign of life"
-    assert told[0] == "READY=1"
-    assert told[-1] == "STOPPING=1"
+        wait(lambda: bool(lives))
+        assert told == ["READY=1\nSTATUS=line: 2 cameras"]
+        assert lives[0]()
+        monkeypatch.setattr(EngineGroup, "alive", property(lambda group: False))
+        assert not lives[0]()
+    assert told[1:] == ["STOPPING=1"]
+    assert not line.alive

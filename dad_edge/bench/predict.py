@@ -29,8 +29,8 @@ ASSUMED_SHARES = (0.15, 0.5)
 LAYER_S = 3e-6
 """Assumed time that a layer takes beside its work, to begin, to end and to get its operands."""
 SIZE_COSTS: dict[SizeName, Cost] = {
-    "nano": Cost(gflop=6.0329, weights=2640212, activations=84119660, layers=167),
-    "edge": Cost(gflop=11.8814, weights=4452460, activations=94413964, layers=167),
+    "nano": Cost(gflop=6.6704, weights=2640212, activations=86839404, layers=168),
+    "edge": Cost(gflop=12.5189, weights=4452460, activations=97133708, layers=168),
     "paper": Cost(gflop=1278.401, weights=152991300, activations=1242765824, layers=242),
 }
 """Cost of one frame at λ = 100 and 200 for every size, as `bench.cost.model_cost` counts it."""

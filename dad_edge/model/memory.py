@@ -17,7 +17,7 @@ SIZE = 1024
 """Features that are remembered."""
 WIDTH = CHANNELS[1] + CHANNELS[2]
 WEIGHT = 8.0
-"""Logits of the mask for a place farther off by what a typical good place is off."""
+"""Logits for a place that is farther off by as much as a typical good place is off."""
 _STRIDE = 8
 _SMALLEST = 1e-6
 _FLOOR = 0.1
@@ -49,7 +49,7 @@ class Memory(nn.Module):
         self.register_buffer("farthest", torch.zeros(()))
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Features at strides 4, 8 and 16 → (B,1,H,W) logits to add to those of the mask."""
+        """Features at strides 4, 8 and 16 → (B,1,H,W) logits of the mask."""
         f_BCHW = self.standardised(levels)
         half_norm_M1 = self.remembered.square().sum(dim=1, keepdim=True) / 2
         # A product of matrices and not a convolution: INT8 has too few levels for it.

@@ -77,9 +77,9 @@ class FeatureSegmenter(nn.Module):
     """(B,6,S,S) image ⊕ x̂0 → (B,1,S,S) logits, from what frozen features say of both.
 
     At every stride of the encoder the image's features stand beside how far those of x̂0 are from
-    them; the pixels themselves join at half the resolution. In evaluation the memory of good parts
-    has its say too: it is added, not learned from, since what is learned from synthetic anomalies
-    would be to trust it where those are alone.
+    them; the pixels themselves join at half the resolution. In evaluation the mean is taken with
+    what the memory of good parts says: training does not see it, for it would learn from synthetic
+    anomalies to trust it where those are alone.
     """
 
     def __init__(self, config: SegmenterConfig) -> None:
@@ -115,7 +115,7 @@ class FeatureSegmenter(nn.Module):
             finer = levels.pop() if levels else self.pixels(pair_BCHW)
             h = decode(torch.cat([wide, finer], dim=1))
         learned = F.pixel_shuffle(self.head(h), 2)
-        return learned if self.training else learned + self.memory(image)
+        return learned if self.training else (learned + self.memory(image)) / 2
 
 
 def start_rare(head: nn.Conv2d) -> None:

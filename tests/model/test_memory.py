@@ -105,7 +105,7 @@ def test_parts_that_are_all_alike_give_finite_evidence() -> None:
     )
 
 
-def test_what_was_learned_and_the_memory_are_added_in_evaluation_alone() -> None:
+def test_the_memory_has_its_say_in_evaluation_alone() -> None:
     torch.manual_seed(0)
     network = FeatureSegmenter(WITH_FEATURES.segmenter)
     network.features.load_state_dict(folded(drawn_weights()))
@@ -118,7 +118,7 @@ def test_what_was_learned_and_the_memory_are_added_in_evaluation_alone() -> None
     evidence = network.memory(network.features(pair[:, :3]))
     assert evidence.abs().max() > 0.1
     network.memory.weight.zero_()
-    torch.testing.assert_close(both - network(pair), evidence, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(2 * (both - network(pair)), evidence, rtol=1e-4, atol=1e-4)
     network.memory.weight.fill_(1e6)
     assert network.train()(pair).abs().max() < 1e3
 

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
-from dad_edge.line.seams import Event, Judged
+from dad_edge.line.seams import Event, Judged, LineSink
 from dad_edge.scores import score_text
 from dad_edge.stream.frames import Unreadable
 
 SCHEMA = 1
 """Version of the records."""
+
+
+class RecordSink(LineSink):
+    """A sink of plain values, which needs no images, so that many fit into its queue."""
+
+    @abstractmethod
+    def take(self, record: dict[str, Any]) -> None:
+        """Take a frame, an unreadable picture or an event.
+
+        Raises:
+            StorageError: it cannot be stored now; the call may be repeated.
+        """
+
+    def write(self, judged: Judged) -> None:
+        self.take(record_of(judged))
+
+    def skip(self, camera: str, missing: Unreadable) -> None:
+        self.take(record_of_missing(camera, missing))
+
+    def event(self, event: Event) -> None:
+        self.take(record_of_event(event))
 
 
 def record_of(judged: Judged) -> dict[str, Any]:

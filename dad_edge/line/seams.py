@@ -74,6 +74,10 @@ class LineSink(ABC):
     name = ""
     """As events, states and metrics call it."""
 
+    def wants(self, judged: Judged) -> bool:
+        """Whether it takes this frame at all; called by the thread that judges, so quick."""
+        return True
+
     @abstractmethod
     def write(self, judged: Judged) -> None:
         """Take a judged frame.

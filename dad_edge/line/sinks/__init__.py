@@ -1,0 +1,1 @@
+"""Where a line hands its results: files, a database, messages, signals."""

@@ -4,7 +4,6 @@ import { ask } from "./live.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const POINTS = 240;
-const WIDTH = 1000;
 const HEIGHT = 220;
 const element = (id) => document.getElementById(id);
 
@@ -139,23 +138,24 @@ export class CameraPanel {
   }
 
   draw() {
-    const svg = picture(WIDTH, HEIGHT);
+    const width = widthOf("chart");
+    const svg = picture(width, HEIGHT);
     const points = this.points.get(this.chosen) ?? [];
     const [low, high] = this.range();
     const y = (score) => HEIGHT - 12 - (HEIGHT - 24) * clamp((score - low) / (high - low));
     for (const share of [0, 0.5, 1]) {
       const at = low + share * (high - low);
-      add(svg, "line", { x1: 44, x2: WIDTH, y1: y(at), y2: y(at), class: "axis" });
+      add(svg, "line", { x1: 44, x2: width, y1: y(at), y2: y(at), class: "axis" });
       add(svg, "text", { x: 0, y: y(at) + 4 }).textContent = shown(at);
     }
     points.forEach((point, index) => {
-      const x = 50 + ((WIDTH - 56) * (index + POINTS - points.length)) / (POINTS - 1);
+      const x = 50 + ((width - 56) * (index + POINTS - points.length)) / (POINTS - 1);
       const score = point.score ?? high;
       add(svg, "circle", { cx: x, cy: y(score), r: 3.5, class: point.verdict });
     });
     const threshold = this.state?.threshold;
-    if (threshold !== undefined) line(svg, y(threshold), "threshold-line");
-    if (this.proposed !== null) line(svg, y(this.proposed), "proposed");
+    if (threshold !== undefined) line(svg, width, y(threshold), "threshold-line");
+    if (this.proposed !== null) line(svg, width, y(this.proposed), "proposed");
     element("chart").replaceChildren(svg);
   }
 
@@ -172,14 +172,15 @@ export class CameraPanel {
 
 function drawHours(rows) {
   const height = 110;
-  const svg = picture(WIDTH, height);
+  const width = widthOf("hours");
+  const svg = picture(width, height);
   const now = Math.floor(Date.now() / 3600000) * 3600;
   const totals = new Map();
   for (const row of rows) totals.set(row.hour, (totals.get(row.hour) ?? 0) + row.frames);
   const most = Math.max(1, ...totals.values());
   for (let back = 23; back >= 0; back -= 1) {
     const hour = now - back * 3600;
-    const x = 50 + ((23 - back) * (WIDTH - 50)) / 24;
+    const x = 50 + ((23 - back) * (width - 50)) / 24;
     let top = height - 20;
     for (const verdict of ["good", "defect", "invalid"]) {
       const row = rows.find((each) => each.hour === hour && each.verdict === verdict);
@@ -187,7 +188,7 @@ function drawHours(rows) {
       const tall = Math.max(1.5, ((height - 30) * row.frames) / most);
       top -= tall;
       const bar = add(svg, "rect",
-        { x, y: top, width: (WIDTH - 50) / 24 - 6, height: tall, class: verdict });
+        { x, y: top, width: Math.max(2, (width - 50) / 24 - 6), height: tall, class: verdict });
       add(bar, "title", {}).textContent =
         `${new Date(hour * 1000).getHours()}:00, ${row.frames} ${verdict}`;
     }
@@ -204,8 +205,12 @@ export function shown(value) {
   return Number(value).toPrecision(3);
 }
 
-function line(svg, y, kind) {
-  add(svg, "line", { x1: 44, x2: WIDTH, y1: y, y2: y, class: kind });
+function widthOf(id) {
+  return Math.max(300, document.getElementById(id).clientWidth);
+}
+
+function line(svg, width, y, kind) {
+  add(svg, "line", { x1: 44, x2: width, y1: y, y2: y, class: kind });
 }
 
 function clamp(share) {
@@ -215,7 +220,6 @@ function clamp(share) {
 function picture(width, height) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("preserveAspectRatio", "none");
   return svg;
 }
 

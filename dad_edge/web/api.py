@@ -34,6 +34,7 @@ from dad_edge.web.metrics import CONTENT_TYPE, exposition, why_not_ready
 from dad_edge.web.openapi import document
 
 PAGE_FILES = {
+    "icon.svg": "image/svg+xml",
     "page.css": "text/css",
     "page.js": "text/javascript",
     "live.js": "text/javascript",

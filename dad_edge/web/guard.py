@@ -16,7 +16,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 COOKIE = "dad_edge_session"
 LARGEST_BODY = 64 << 10
 SHORTEST_TOKEN = 16
-_OPEN = frozenset({"/login", "/healthz", "/readyz", "/page/page.css"})
+_OPEN = frozenset({"/login", "/healthz", "/readyz", "/page/page.css", "/page/icon.svg"})
 """Paths that need no token: they show nothing of the line."""
 _SAFE = frozenset({"GET", "HEAD"})
 _METHODS = _SAFE | {"PUT", "POST"}

@@ -101,7 +101,7 @@ def start_web(
         timeout_keep_alive=5,
         timeout_graceful_shutdown=0,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     server = uvicorn.Server(config)
     return RunningWeb(server, listener, f"http://{shown}:{listener.getsockname()[1]}/")
 

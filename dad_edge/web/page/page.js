@@ -111,6 +111,10 @@ function showCamera(camera) {
   const why = camera.paused ? "Paused" : camera.online ? "" : `Offline. ${camera.error}`;
   card.cover.textContent = why;
   card.cover.hidden = why === "";
+  if (why) {
+    card.pill.textContent = camera.paused ? "paused" : "offline";
+    card.pill.className = `pill ${camera.paused ? "invalid" : "defect"}`;
+  }
   card.pause.textContent = camera.paused ? "Go on" : "Pause";
   card.rate.textContent = `${camera.fps.toFixed(1)} frames/s, ${camera.latency_ms.toFixed(0)} ms, `
     + `${camera.frames.toLocaleString("en")} inspected`

@@ -35,6 +35,8 @@ _SILENCE_S = 10.0
 """A live source is over at the first failed read that comes so long after its last picture, because
 a camera that is gone can take that long for every read."""
 
+_NETWORK_OPTIONS = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000)
+"""FFmpeg waits for a minute or more by itself; RTSP goes over TCP, which is OpenCV's default."""
 _TOLERATED_MISSING_FRAMES = 2
 """If fewer frames than this are missing, nothing is said."""
 
@@ -156,7 +158,7 @@ def open_network(uri: str) -> Source:
             f"{without_secrets(printable(uri))} holds characters that no address has.",
             "write them as % and two hexadecimal digits",
         )
-    capture = cv2.VideoCapture(uri)
+    capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, _NETWORK_OPTIONS)
     if not capture.isOpened():
         next_step = "check the address, the password and that the device is switched on"
         if has_unclear_password(uri):

@@ -26,6 +26,7 @@ from dad_edge.stream.records import JsonLinesSink, StdoutSink, holds_results
 from dad_edge.stream.results import Sink, Summary
 from dad_edge.stream.sinks import VideoSink, WindowSink
 from dad_edge.stream.sources import KNOWN, open_source
+from dad_edge.stream.watch import reopened
 from dad_edge.version import __version__
 
 RESULTS = "results.jsonl"
@@ -46,6 +47,7 @@ def stream(
     fresh_noise: bool = False,
     seed: int = 0,
     json_lines: bool = False,
+    once: bool = False,
 ) -> Summary:
     """Inspect a source and show, print and write the results.
 
@@ -60,6 +62,7 @@ def stream(
         fresh_noise: new noise for every frame.
         seed: key of the noise.
         json_lines: print the records of `results.jsonl` on stdout too.
+        once: a camera or stream that breaks off is an error; otherwise it is opened again.
 
     Raises:
         UsageError: no source, `video` without `out`, or no display for `window`.
@@ -85,6 +88,10 @@ def stream(
         stop = held.enter_context(StopRequest())
         announce(choice, inspector)
         source = open_source(uri, bundle.model.bit_depth)
+        if source.live and not once:
+            source = reopened(
+                source, lambda: open_source(uri, bundle.model.bit_depth), lambda: stop.requested
+            )
         if source.live and is_demo(bundle):
             _log.warning(
                 "the demo bundle inspects this camera. It knows a drawn product and not your "

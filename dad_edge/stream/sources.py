@@ -21,11 +21,12 @@ from dad_edge.stream.captures import (
     open_video,
 )
 from dad_edge.stream.frames import Frame, Frames, Source, Unreadable, now
+from dad_edge.stream.paths import paths_on_stdin, watched_folder
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 KNOWN = (
-    "camera://0 or /dev/video0, rtsp://…, a video file, a folder of images, demo:// or "
-    "demo://?parts=60"
+    "camera://0 or /dev/video0, rtsp://…, a video file, a folder of images, watch://FOLDER for "
+    "images as they come, - for paths on stdin, demo:// or demo://?parts=60"
 )
 
 
@@ -35,7 +36,8 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
     Args:
         uri: camera index; `camera://N`, `v4l2://` or the path of a device; `rtsp://…` and other
             network streams; `demo://` with optional `parts` and `seed`; `file://` or a plain path
-            of a video, image or folder, where `~` is the home folder.
+            of a video, image or folder, where `~` is the home folder; `watch://` and the path of a
+            folder whose new images are inspected as they come; `-` for paths on stdin.
         bit_depth: of the model, for 16-bit images.
 
     Raises:
@@ -49,6 +51,8 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
             "--source is empty.",
             f"if it comes from a variable, give that one a value; sources are: {KNOWN}",
         )
+    if uri == "-":
+        return paths_on_stdin(bit_depth)
     scheme, separator, rest = uri.partition("://")
     scheme = scheme.lower()
     if not separator or re.match(r"[A-Za-z]$", scheme):
@@ -63,6 +67,8 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
         return _open_path(
             unquote(rest.removeprefix("localhost"), errors="surrogateescape"), bit_depth
         )
+    if scheme == "watch":
+        return watched_folder(Path(os.path.expanduser(rest)), bit_depth)
     if scheme in NETWORK_SCHEMES:
         return open_network(uri)
     raise UsageError(

@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dad_edge.bench.names import DeviceName, StudyName
 from dad_edge.cli.messages import say
-from dad_edge.cli.terminal import BundleOption, EngineOption, JsonOption, chosen_bundle, emit
+from dad_edge.cli.terminal import (
+    WEB_ADDRESS,
+    BundleOption,
+    EngineOption,
+    JsonOption,
+    chosen_bundle,
+    emit,
+)
 from dad_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from dad_edge.line.command import OpenPage, Page
+    from dad_edge.line.runner import Line
+
+WEB_TOKEN = "DAD_EDGE_WEB_TOKEN"
+"""Variable of the environment with the token that a page on the network asks for."""
 
 
 def stream_command(
-    camera: Annotated[int | None, typer.Option(help="Index of a camera: 0 is /dev/video0.")] = None,
+    camera: Annotated[
+        list[int] | None,
+        typer.Option(help="Index of a camera: 0 is /dev/video0. May be repeated."),
+    ] = None,
     source: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="rtsp://..., /dev/video0, a video file, a folder of images, or demo://?parts=60."
+            help="rtsp://..., /dev/video0, a video file, a folder of images, or demo://?parts=60. "
+            "May be repeated."
         ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="line.toml: many cameras, each with its own settings.")
+    ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:PORT]", help=f"Show the page; at {WEB_ADDRESS} if left out."),
     ] = None,
     bundle: BundleOption = None,
     engine: EngineOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.jsonl, one record a frame.")
+        Path | None, typer.Option(help="Folder for the results, one record a frame.")
     ] = None,
     video: Annotated[bool, typer.Option("--video", help="Write OUT/annotated.mp4 too.")] = False,
     window: Annotated[bool, typer.Option("--window", help="Show the frames; q ends.")] = False,
@@ -41,13 +68,26 @@ def stream_command(
         bool, typer.Option("--json", help="Print the records of results.jsonl on stdout.")
     ] = False,
 ) -> None:
-    """Inspect a camera, video, folder of images or the demo line, frame by frame."""
-    if camera is not None and source is not None:
-        raise UsageError("--camera and --source exclude each other.", "name one of them")
+    """Inspect cameras, videos, folders of images or the demo line, frame by frame."""
+    sources: list[str | int] = [*(camera or ()), *(source or ())]
+    if config is not None or web is not None or len(sources) > 1:
+        unfit = {
+            "--video": video, "--window": window, "--max-frames": max_frames is not None,
+            "--fresh-noise": fresh_noise, "--seed": seed != 0, "--json": as_json,
+        }  # fmt: skip
+        _refuse("inspects one source, and here is a line of cameras", unfit)
+        if config is not None:
+            named = {
+                "--camera": camera, "--source": source, "--bundle": bundle, "--engine": engine,
+                "--out": out,
+            }  # fmt: skip
+            _refuse(f"belongs into {config}, which says it already", named)
+        _stream_line(config, sources, bundle, engine, out, web)
+        return
     from dad_edge.stream.command import stream
 
     stream(
-        source if camera is None else camera,
+        sources[0] if sources else None,
         lambda: chosen_bundle(bundle),
         engine=engine,
         out=out,
@@ -58,6 +98,52 @@ def stream_command(
         seed=seed,
         json_lines=as_json,
     )
+
+
+def _refuse(why: str, options: Mapping[str, object]) -> None:
+    for option, given in options.items():
+        if given:
+            raise UsageError(f"{option} {why}.", f"leave {option} out")
+
+
+def _stream_line(
+    config: Path | None,
+    sources: list[str | int],
+    bundle: Path | None,
+    engine: str | None,
+    out: Path | None,
+    web: str | None,
+) -> None:
+    from dad_edge.line.command import run_line
+    from dad_edge.line.config import line_of, read_line
+    from dad_edge.stream.sources import KNOWN
+
+    if config is not None:
+        settings = read_line(config)
+    elif sources:
+        folder = out or Path("results")
+        settings = line_of(sources, folder=folder, bundle=bundle, engine=engine or "")
+    else:
+        raise UsageError(
+            "stream needs a source: --camera N or --source URI.", f"--source takes one of: {KNOWN}"
+        )
+    run_line(settings, _page_at(web, Path(settings.folder)) if web is not None else None)
+
+
+def _page_at(address: str, folder: Path) -> OpenPage:
+    """Opens the page of a line at an address."""
+    from dad_edge.line.sinks.flagged import FOLDER
+    from dad_edge.line.sinks.store import DATABASE, ResultStore
+    from dad_edge.web.server import start_web
+
+    def opened(line: Line) -> Page:
+        token = os.environ.get(WEB_TOKEN)
+        page: Page = start_web(
+            line, ResultStore(folder / DATABASE), folder / FOLDER, address, token=token
+        )
+        return page
+
+    return opened
 
 
 def demo_command(

@@ -10,7 +10,12 @@ import typer
 
 from dad_edge.cli import deploy, learn, line, service
 from dad_edge.cli.messages import say, steady_messages
-from dad_edge.cli.terminal import leave_stdout, refuse_empty, refuse_lost_folder
+from dad_edge.cli.terminal import (
+    leave_stdout,
+    refuse_empty,
+    refuse_lost_folder,
+    with_web_address,
+)
 from dad_edge.errors import (
     DadEdgeError,
     DataError,
@@ -42,7 +47,7 @@ def main() -> None:
     """Entry point: errors become two lines on stderr and the documented exit code."""
     unwind_on_signals()
     try:
-        arguments = sys.argv[1:] or ["--help"]
+        arguments = with_web_address(sys.argv[1:]) or ["--help"]
         refuse_empty(arguments)
         refuse_lost_folder()
         with usable_packages():

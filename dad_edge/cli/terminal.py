@@ -35,6 +35,18 @@ EngineOption = Annotated[
 DataOption = Annotated[
     Path, typer.Option("--data", help="Data set: train/good and test/<kind>, or a folder.")
 ]
+WEB_ADDRESS = "127.0.0.1:8080"
+"""Where the page is if `--web` names no address."""
+
+
+def with_web_address(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the usual address behind a `--web` that has none."""
+    filled = list(arguments)
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1 : position + 2]
+        if argument == "--web" and (not following or following[0].startswith("-")):
+            filled[position] = f"--web={WEB_ADDRESS}"
+    return filled
 
 
 def emit(result: dict[str, Any]) -> None:

@@ -90,8 +90,35 @@ def choose_engine(bundle: Bundle, name: str | None = None) -> EngineChoice:
         ModelError: the engine does not fit, or the accuracy gate rejected it.
         DeviceError: the engine cannot run here, or nothing on this machine gives the right results.
     """
-    choice = _best(bundle) if name is None else _named(bundle, name)
-    return replace(choice, scene=bundle.thresholds.scene if bundle.thresholds else None)
+    return engines_in_order(bundle)[0] if name is None else _with_scene(_named(bundle, name))
+
+
+def engines_in_order(bundle: Bundle, name: str | None = None) -> list[EngineChoice]:
+    """All that can inspect here with a bundle, each with its thresholds and its check of the scene.
+
+    Args:
+        bundle: a checked bundle.
+        name: of the engine that comes first; that of `choose_engine` if None.
+
+    Returns:
+        The engine that is to be taken, then those that may stand in for it, the fastest first:
+        engines that the accuracy gate accepted and that proved themselves on this machine, and the
+        FP32 graphs.
+
+    Raises:
+        ModelError: the engine that was named does not fit, or the accuracy gate rejected it.
+        DeviceError: it cannot run here, or nothing on this machine gives the right results.
+    """
+    choices = [_with_scene(choice) for choice in _ranked(bundle)]
+    if name is None:
+        return choices
+    named = _with_scene(_named(bundle, name))
+    return [named, *(choice for choice in choices if choice.name != name)]
+
+
+def _with_scene(choice: EngineChoice) -> EngineChoice:
+    thresholds = choice.bundle.thresholds
+    return replace(choice, scene=thresholds.scene if thresholds else None)
 
 
 def choose_to_judge(bundle: Bundle, name: str) -> EngineChoice:
@@ -129,7 +156,8 @@ def _named(bundle: Bundle, name: str) -> EngineChoice:
     return choice
 
 
-def _best(bundle: Bundle) -> EngineChoice:
+def _ranked(bundle: Bundle) -> list[EngineChoice]:
+    """The engine that `choose_engine` takes, then the others that are right here."""
     passed_over: list[str] = []
     right: list[tuple[float, EngineChoice]] = []
     graphs = with_thresholds(bundle, None)
@@ -150,10 +178,14 @@ def _best(bundle: Bundle) -> EngineChoice:
         else:
             passed_over.append(f"{sidecar.name}: {reason}")
             LOG.warning("engine '%s' is not used: %s.", sidecar.name, reason)
-    fastest_ms, choice = min(right, key=lambda entry: entry[0], default=(float("inf"), graphs))
+    right.sort(key=lambda entry: entry[0])
+    ranked = [choice for _, choice in right]
+    fastest_ms = right[0][0] if right else float("inf")
     if proven_on_cpu is not None and fastest_ms > WORTH_IT * _graphs_ms(graphs, proven_on_cpu):
-        choice = graphs
-    return replace(choice, passed_over=tuple(passed_over))
+        ranked.insert(0, graphs)
+    else:
+        ranked.append(graphs)
+    return [replace(choice, passed_over=tuple(passed_over)) for choice in ranked]
 
 
 def _why_not_by_itself(sidecar: Sidecar) -> str | None:

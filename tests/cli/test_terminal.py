@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dad_edge.bundle import Bundle
 from dad_edge.cli.main import app
 from dad_edge.cli.messages import SHOWN, say, steady_messages
-from dad_edge.cli.terminal import emit
+from dad_edge.cli.terminal import emit, with_web_address
 from dad_edge.errors import DataError
 
 LATIN = os.fsdecode(b"teil-\xfc")
@@ -102,3 +102,17 @@ def test_a_link_to_itself_is_no_data_folder(
     result = CliRunner().invoke(app, [command, "--data", str(tmp_path / "loop"), *bundle])
     assert isinstance(result.exception, DataError)
     assert "does not exist" in result.exception.message
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["stream", "--web"], ["stream", "--web=127.0.0.1:8080"]),
+        (["stream", "--web", "--camera", "0"], ["stream", "--web=127.0.0.1:8080", "--camera", "0"]),
+        (["stream", "--web", "0.0.0.0:80"], ["stream", "--web", "0.0.0.0:80"]),
+        (["stream", "--web=[::1]:80"], ["stream", "--web=[::1]:80"]),
+        ([], []),
+    ],
+)
+def test_the_page_has_an_address_where_none_is_named(given: list[str], expected: list[str]) -> None:
+    assert with_web_address(given) == expected

@@ -24,7 +24,7 @@ from dad_edge.gate.images import demo_images
 from dad_edge.gate.verify import unseen_proof, verify
 from dad_edge.report.evaluate import bundle_candidate
 from dad_edge.runtime import inspector as choosing
-from dad_edge.runtime.inspector import choose_engine, open_inspector
+from dad_edge.runtime.inspector import choose_engine, engines_in_order, open_inspector
 from dad_edge.runtime.opening import open_graphs
 from dad_edge.runtime.proof import (
     PROOF,
@@ -146,6 +146,26 @@ def test_where_no_engine_is_clearly_faster_the_graphs_inspect(
     choice = choose_engine(bundle)
     assert choice.name is None
     assert choice.passed_over == ()
+
+
+def test_engines_stand_in_for_each_other_in_the_order_of_their_speed(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = accept(bundle, build(bundle, "fp16", CPU))
+    single = accept(bundle, build(bundle, "fp32", CPU))
+    times(monkeypatch, 9.0, 8.0, 10.0)
+    assert [c.name for c in engines_in_order(bundle)] == [single.name, half.name, None]
+    named = engines_in_order(bundle, half.name)
+    assert [choice.name for choice in named] == [half.name, single.name, None]
+
+
+def test_an_engine_that_proved_nothing_stands_in_for_none(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = accept(bundle, build(bundle, "fp16", CPU))
+    accept(bundle, build(bundle, "fp32", CPU))
+    times(monkeypatch, 4.0, "scores differ", 10.0)
+    assert [choice.name for choice in engines_in_order(bundle)] == [half.name, None]
 
 
 def test_graphs_that_compute_wrongly_leave_nothing_to_inspect_with(

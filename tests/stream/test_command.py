@@ -132,7 +132,11 @@ def test_a_signal_ends_the_run_with_complete_files(
     ("arguments", "expected"),
     [
         ([], "--camera N or --source URI"),
-        (["--camera", "0", "--source", "demo://"], "exclude each other"),
+        (["--camera", "0", "--source", "demo://", "--video"], "--video inspects one source"),
+        (["--source", "demo://", "--source", "demo://", "--json"], "--json inspects one source"),
+        (["--config", "line.toml", "--engine", "x"], "--engine belongs into line.toml"),
+        (["--config", "line.toml", "--source", "demo://"], "--source belongs into line.toml"),
+        (["--web", "127.0.0.1:0"], "--camera N or --source URI"),
         (["--source", "demo://", "--video"], "--video needs a folder"),
         (["--source", "demo://", "--max-frames", "0"], "max-frames"),
     ],

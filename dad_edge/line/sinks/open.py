@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from dad_edge.line.seams import Event, Judged, LineSink, SinkState
@@ -17,6 +17,8 @@ from dad_edge.line.sinks.video import FOLDER as VIDEO
 from dad_edge.line.sinks.video import VideoSegments
 from dad_edge.stream.frames import Unreadable
 
+RECORDS = (JsonLines.name, StoreSink.name)
+"""Sinks that take every frame: one record each."""
 CLOSE_S = 1.2
 """What all sinks together get to write what waits when the line ends."""
 
@@ -24,22 +26,33 @@ CLOSE_S = 1.2
 class Sinks:
     """Every sink in its own queue; nothing here waits for one of them."""
 
-    def __init__(self, sinks: Sequence[LineSink], on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[LineSink],
+        on_event: Callable[[Event], None],
+        only: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
         """
         Args:
             sinks: are closed by this one.
             on_event: told of sinks that fail and recover.
+            only: camera → names of the sinks that take its frames, beside those of `RECORDS`; all
+                take those of other cameras.
         """
         self._queues = [QueuedSink(sink, on_event) for sink in sinks]
+        self._of_camera = {
+            camera: [q for q in self._queues if q.sink.name in (*RECORDS, *names)]
+            for camera, names in (only or {}).items()
+        }
 
     def write(self, judged: Judged) -> None:
         """Hand over a judged frame."""
-        for each in self._queues:
+        for each in self._of_camera.get(judged.camera, self._queues):
             each.write(judged)
 
     def skip(self, camera: str, missing: Unreadable) -> None:
         """Hand over that a picture could not be read."""
-        for each in self._queues:
+        for each in self._of_camera.get(camera, self._queues):
             each.skip(camera, missing)
 
     def event(self, event: Event) -> None:
@@ -61,7 +74,11 @@ class Sinks:
 
 
 def open_sinks(
-    settings: SinksSettings, folder: Path, line: str, on_event: Callable[[Event], None]
+    settings: SinksSettings,
+    folder: Path,
+    line: str,
+    on_event: Callable[[Event], None],
+    only: Mapping[str, Collection[str]] | None = None,
 ) -> Sinks:
     """Open the sinks that the settings name.
 
@@ -70,6 +87,7 @@ def open_sinks(
         folder: of the results.
         line: name of the line.
         on_event: told of sinks that fail and recover.
+        only: as `Sinks` takes it.
 
     Raises:
         StorageError: a file cannot be opened.
@@ -100,4 +118,4 @@ def open_sinks(
         for sink in opened:
             sink.close()
         raise
-    return Sinks(opened, on_event)
+    return Sinks(opened, on_event, only)

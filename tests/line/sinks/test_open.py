@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 from judged_frames import event, judged
+from stream_results import missing_picture
 
 from dad_edge.errors import UsageError
+from dad_edge.line.seams import Judged, LineSink
 from dad_edge.line.settings import Secret, SinksSettings, WebhookSettings
 from dad_edge.line.sinks.jsonl import CURRENT
-from dad_edge.line.sinks.open import open_sinks
+from dad_edge.line.sinks.open import Sinks, open_sinks
 from dad_edge.line.sinks.store import DATABASE, ResultStore
-from dad_edge.stream.frames import now
+from dad_edge.stream.frames import Unreadable, now
 
 WORK = """
 import sys, itertools, time
@@ -102,3 +104,33 @@ def test_a_sink_that_cannot_be_opened_leaves_none_open(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert threading.active_count() == before
     assert frames_in(tmp_path / "results") == [1]
+
+
+class Named(LineSink):
+    """Counts what it takes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.taken = 0
+
+    def write(self, judged: Judged) -> None:
+        self.taken += 1
+
+    def skip(self, camera: str, missing: Unreadable) -> None:
+        self.taken += 1
+
+
+def test_a_camera_can_feed_some_sinks_only() -> None:
+    kept = [Named(name) for name in ("jsonl", "store", "flagged", "mqtt")]
+    frame = judged(1, score=0.9, time=now())
+    sinks = Sinks(kept, lambda _: None, {frame.camera: ["mqtt"]})
+    sinks.write(frame)
+    sinks.skip(frame.camera, missing_picture())
+    sinks.skip("another", missing_picture())
+    sinks.close()
+    assert {sink.name: sink.taken for sink in kept} == {
+        "jsonl": 3,
+        "store": 3,
+        "flagged": 1,
+        "mqtt": 3,
+    }

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dad_edge.cli import deploy, learn, line
+from dad_edge.cli import deploy, learn, line, service
 from dad_edge.cli.messages import say, steady_messages
 from dad_edge.cli.terminal import (
     leave_stdout,
@@ -120,9 +120,10 @@ def version_option(
     pass
 
 
-for _module in (learn, deploy, line):
+for _module in (learn, deploy, line, service):
     for _name, _command in _module.COMMANDS.items():
         app.command(_name)(_command)
+app.add_typer(service.service_app, name="service")
 
 
 if __name__ == "__main__":

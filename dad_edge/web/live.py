@@ -75,13 +75,13 @@ class Live:
             while True:
                 if time.monotonic() - state_at >= STATE_S:
                     state_at = time.monotonic()
-                    yield message({"kind": "state", **self.state()})
+                    yield message({"message": "state", **self.state()})
                 for camera in self._control.cameras():
                     judged = self._control.latest(camera.name)
                     if judged is not None and shown.get(camera.name) != judged.id:
                         shown[camera.name] = judged.id
                         drawn = await asyncio.to_thread(self.picture, judged, look)
-                        yield message({"kind": "frame", **record_of(judged)}, drawn)
+                        yield message({"message": "frame", **record_of(judged)}, drawn)
                 await asyncio.sleep(1 / MOST_FPS)
         finally:
             self.viewers -= 1

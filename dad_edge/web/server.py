@@ -37,11 +37,8 @@ class RunningWeb:
 
     def close(self) -> None:
         """Serve no more; those who look on are cut off."""
-        self._server.should_exit = True
+        self._server.should_exit = self._server.force_exit = True
         self._thread.join(_ENDS_S)
-        if self._thread.is_alive():
-            self._server.force_exit = True
-            self._thread.join(_ENDS_S)
 
 
 def start_web(

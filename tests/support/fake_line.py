@@ -56,7 +56,7 @@ class FakeLine:
         score = float(rng.beta(2, 6)) if score is None else score
         verdict = "defect" if score > state.threshold else "good"
         at = datetime.now(timezone.utc)
-        frame = Frame(_picture(rng, score > 0.5), f"{camera}-{number}.png", number, at)
+        frame = Frame(_picture(rng, score > 0.5), f"{camera}-{number}.png", number, at, "scratch")
         heat = np.zeros(SIDE, np.uint8)
         if score > 0.5:
             cv2.circle(heat, (150, 70), 22, int(255 * score), -1)

@@ -121,7 +121,7 @@ def test_live_frames_and_states_come_in_one_answer(line: FakeLine, web: RunningW
                 if len(left) < 8 + header + content:
                     break
                 message = __import__("json").loads(left[8 : 8 + header])
-                seen[message["kind"]] = (message, left[8 + header : 8 + header + content])
+                seen[message["message"]] = (message, left[8 + header : 8 + header + content])
                 left = left[8 + header + content :]
             if len(seen) == 2:
                 break

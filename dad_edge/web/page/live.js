@@ -45,7 +45,7 @@ async function read(reader, handlers) {
       if (left.length < end) break;
       const text = new TextDecoder().decode(left.subarray(HEADER, HEADER + header));
       const message = JSON.parse(text);
-      handlers[message.kind](message, left.slice(HEADER + header, end));
+      handlers[message.message](message, left.slice(HEADER + header, end));
       left = left.subarray(end);
     }
   }

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,8 +23,16 @@ READMES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "calibration/
 DOCUMENTS = (*READMES, *PAGES)
 
 FOLDERS = ("benchmarks", "build_engines", "calibration", "dad_edge")
+
+
+def _options_of(command: Any) -> set[str]:
+    """Options of a command and of the commands below it."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    return own.union(*(_options_of(below) for below in getattr(command, "commands", {}).values()))
+
+
 COMMANDS = {
-    name: {option for parameter in command.params for option in parameter.opts}
+    name: _options_of(command)
     for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
 }
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": (),
     "evaluate": ("--data", "parts"),
     "export": ("--checkpoint", "run"),
+    "export-marks": ("--results", "results", "--out", "x"),
     "import": ("author.pt", "--out", "x"),
     "preview-anomalies": ("--data", "parts"),
     "stream": ("--source", "demo://?parts=1"),

@@ -231,3 +231,16 @@ def test_the_core_is_what_the_project_file_says() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (listed,) = re.findall(r"^dependencies = \[(.+?)^\]", text, re.MULTILINE | re.DOTALL)
     assert set(re.findall(r'"([\w-]+)', listed)) <= set(CORE.values())
+
+
+@pytest.mark.parametrize("package", ["tenacity", "scipy", "starlette", "uvicorn"])
+def test_a_line_without_its_packages_names_the_extra(tmp_path: Path, package: str) -> None:
+    code = (
+        f"import sys; sys.modules['{package}'] = None; sys.argv = ['dad-edge', *sys.argv[1:]]\n"
+        "from dad_edge.cli.main import main; main()"
+    )
+    sources = ("--source", "demo://?parts=1") * 2
+    done = run(tmp_path, "stream", *sources, "--web", "127.0.0.1:0", code=code)
+    assert done.returncode == 5, done.stderr
+    assert package in done.stderr
+    assert "Traceback" not in done.stderr

@@ -19,7 +19,7 @@ from dad_edge.cli.terminal import (
     chosen_bundle,
     emit,
 )
-from dad_edge.errors import UsageError
+from dad_edge.errors import UsageError, require
 
 if TYPE_CHECKING:
     from dad_edge.line.command import OpenPage, Page
@@ -120,6 +120,10 @@ def _stream_line(
     out: Path | None,
     web: str | None,
 ) -> None:
+    for package in ("tenacity", "scipy.stats"):
+        require(package, "line", "inspect a line")
+    for package in ("starlette", "uvicorn", "prometheus_client") if web is not None else ():
+        require(package, "line", "show the page")
     from dad_edge.line.command import run_line
     from dad_edge.line.config import line_of, read_line
     from dad_edge.stream.sources import KNOWN

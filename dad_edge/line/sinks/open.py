@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from dad_edge.errors import require
 from dad_edge.line.seams import Event, Judged, LineSink, SinkState
 from dad_edge.line.settings import SinksSettings
 from dad_edge.line.sinks.flagged import FOLDER as FLAGGED
@@ -102,10 +103,12 @@ def open_sinks(
         if settings.video is not None:
             opened.append(VideoSegments(folder / VIDEO, settings.video))
         if settings.mqtt is not None:
+            require("paho.mqtt.client", "line", "send results to a broker")
             from dad_edge.line.sinks.mqtt import MqttSink
 
             opened.append(MqttSink(line, settings.mqtt))
         if settings.webhook is not None:
+            require("httpx", "line", "send results to a server")
             from dad_edge.line.sinks.webhook import FOLDER as SPOOL
             from dad_edge.line.sinks.webhook import WebhookSink
 

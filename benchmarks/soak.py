@@ -1,10 +1,10 @@
 """A whole line under random faults: `python -m benchmarks.soak --minutes 60`.
 
-A line with its page, three sources, a webhook and, where mosquitto is installed, a broker. At random
-a stream goes away and sends damaged pictures, files are cut off, server and broker go away, the disk
-fills up (as root, on a file system of its own in memory), and the line is ended by SIGTERM or kill -9
-and started again. Afterwards both stores are compared, record by record, and memory, threads and
-descriptors of the line over each run.
+A line with its page, three sources, a webhook and, where mosquitto is installed, a broker. At
+random a stream goes away and sends damaged pictures, files are cut off, server and broker go
+away, the disk fills up (as root, on a file system of its own in memory), and the line is ended by
+SIGTERM or kill -9 and started again. Afterwards both stores are compared, record by record, and
+memory, threads and descriptors of the line over each run.
 """
 
 from __future__ import annotations

@@ -158,7 +158,8 @@ def open_network(uri: str) -> Source:
             f"{without_secrets(printable(uri))} holds characters that no address has.",
             "write them as % and two hexadecimal digits",
         )
-    capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, _NETWORK_OPTIONS)
+    with NOISE.dropped():
+        capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, _NETWORK_OPTIONS)
     if not capture.isOpened():
         next_step = "check the address, the password and that the device is switched on"
         if has_unclear_password(uri):

@@ -49,7 +49,7 @@ clean: ## remove environments and outputs
 
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
-	$(DEMO_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(DEMO_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[line]'
 	touch $@
 
 $(TEST_ENV)/.installed: pyproject.toml

@@ -1,8 +1,8 @@
 """A real RTSP server killed again and again: `python -m benchmarks.rtsp_recovery --times 20`.
 
-GStreamer serves a moving picture. It is killed, stays away for a random time, and comes back. What is
-measured is how long after that the first frame is there, and how old frames are when they are taken.
-Needs Debian's gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-ugly and python3-gi.
+GStreamer serves a moving picture. It is killed, stays away for a random time, and comes back.
+What is measured is how long after that the first frame is there, and how old frames are when they
+are taken. Needs Debian's gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-ugly and python3-gi.
 """
 
 from __future__ import annotations

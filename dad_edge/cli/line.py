@@ -30,6 +30,12 @@ WEB_TOKEN = "DAD_EDGE_WEB_TOKEN"
 """Variable of the environment with the token that a page on the network asks for."""
 
 
+WebOption = Annotated[
+    str | None,
+    typer.Option(metavar="[HOST:PORT]", help=f"Show the page; at {WEB_ADDRESS} if left out."),
+]
+
+
 def stream_command(
     camera: Annotated[
         list[int] | None,
@@ -45,10 +51,7 @@ def stream_command(
     config: Annotated[
         Path | None, typer.Option(help="line.toml: many cameras, each with its own settings.")
     ] = None,
-    web: Annotated[
-        str | None,
-        typer.Option(metavar="[HOST:PORT]", help=f"Show the page; at {WEB_ADDRESS} if left out."),
-    ] = None,
+    web: WebOption = None,
     bundle: BundleOption = None,
     engine: EngineOption = None,
     out: Annotated[
@@ -172,10 +175,16 @@ def demo_command(
         Path | None,
         typer.Option("--bundle", help="A bundle in place of the demo bundle."),
     ] = None,
+    web: WebOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Inspect the built-in demo line: video, contact sheet, log and measured speed."""
     from dad_edge.bundle import PACKAGED
+
+    if web is not None:
+        _refuse("is for a run that ends; the page shows one that goes on", {"--json": as_json})
+        _stream_line(None, ["demo://"], bundle or PACKAGED, None, out, web)
+        return
     from dad_edge.stream.demo import run_demo, show
 
     result = run_demo(chosen_bundle(bundle or PACKAGED), out, parts)

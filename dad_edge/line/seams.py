@@ -17,15 +17,12 @@ EventKind = Literal[
     "stopped",
     "online",
     "offline",
-    "frozen",
     "engine",
     "drift",
-    "alarm",
     "threshold",
     "paused",
     "resumed",
     "sink",
-    "disk",
     "clock",
 ]
 """What can happen to a line beside its frames."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,8 +68,11 @@ class Listener:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = lambda *a: self.heard.append((a[2].topic, a[2].payload))
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        assert subscribed.wait(60)
 
     def of(self, topic: str) -> list[bytes]:
         return [payload for heard, payload in self.heard if heard == topic]

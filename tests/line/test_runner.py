@@ -103,6 +103,7 @@ def test_every_frame_of_every_camera_reaches_the_sinks_once(
 def test_cameras_of_one_bundle_share_an_engine(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dad_edge.line.assembly.usable_cores", lambda: 1)  # one lane
     threads = {thread.name for thread in threading.enumerate()}
     line = Line(config_of(tiny_bundle, tmp_path, a="demo://", b="demo://", c="demo://"))
     with running(line) as kept:

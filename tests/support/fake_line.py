@@ -68,8 +68,9 @@ class FakeLine:
             f"{self.run}-{number:09d}", camera, Result(frame, inspection, 31.0, 1.0), verdict,
             None, verdict == "defect", state.threshold, state.engine,
         )  # fmt: skip
-        counts = {**state.verdicts, verdict: state.verdicts[verdict] + 1}
         with self._changed:
+            state = self._states[camera]  # its threshold may have been set meanwhile
+            counts = {**state.verdicts, verdict: state.verdicts[verdict] + 1}
             self._latest[camera] = judged
             self._states[camera] = replace(
                 state, frames=state.frames + 1, verdicts=counts, last_frame=at
@@ -115,9 +116,10 @@ class FakeLine:
             raise UsageError(f"there is no camera {camera!r}.", "name one of the line")
         if not 0 <= value <= 1:
             raise UsageError(f"{value} is no threshold.", "write a number from 0 to 1")
-        before = self._states[camera].threshold
-        for name, state in self._states.items():
-            self._states[name] = replace(state, threshold=value)
+        with self._changed:
+            before = self._states[camera].threshold
+            for name, state in self._states.items():
+                self._states[name] = replace(state, threshold=value)
         return before
 
     def pause(self, camera: str, paused: bool) -> None:

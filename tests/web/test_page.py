@@ -90,9 +90,7 @@ def test_live_frames_change(browser: Browser, running: threading.Event) -> None:
     playwright.expect(image).to_have_attribute("data-frame", pattern(), timeout=LONG_MS)
     first = image.get_attribute("data-frame")
     playwright.expect(image).not_to_have_attribute("data-frame", first, timeout=LONG_MS)
-    browser.page.wait_for_function(
-        "document.querySelector('[data-camera=\"left\"] img').naturalWidth === 240"
-    )
+    playwright.expect(image).to_have_js_property("naturalWidth", 240, timeout=LONG_MS)
     browser.text(f"{CARD} .pill", "rejected: defect")
     browser.text("#status", "inspecting")
     browser.settled()
@@ -149,7 +147,8 @@ def test_a_mark_survives_a_restart(
     page = browser.page
     browser.text("#gallery", "defect 0.900")
     page.keyboard.press("g")
-    page.wait_for_function("document.getElementById('part-frame').naturalWidth === 240")
+    frame = page.locator("#part-frame")
+    playwright.expect(frame).to_have_js_property("naturalWidth", 240, timeout=LONG_MS)
     page.keyboard.press("f")
     browser.text("#gallery", "was fine")
     browser.settled()

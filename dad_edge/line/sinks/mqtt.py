@@ -59,8 +59,8 @@ class MqttSink(RecordSink):
     def take(self, record: dict[str, Any]) -> None:
         camera = record.get("camera", "")
         if record["record"] == "frame":
-            self._announce(camera)
             self._publish(f"{camera}/result", record)
+            self._announce(camera)
             self._publish(f"{camera}/rejected", "ON" if record["rejected"] else "OFF", retain=True)
         else:
             self._publish("event", record)

@@ -22,10 +22,10 @@ from dad_edge.stream.annotate import outline
 
 Look = Literal["heat", "outline", "plain"]
 LOOKS: tuple[Look, ...] = ("heat", "outline", "plain")
-MOST_FPS = 8.0
+MOST_FPS = 5.0
 """Of each camera's pictures; frames between them are inspected, but not shown."""
 STATE_S = 1.0
-MOST_VIEWERS = 64
+MOST_VIEWERS = 32
 SIDE = 640
 """Longest side of a picture, in pixels."""
 _QUALITY = 80
@@ -41,6 +41,10 @@ class Live:
         self._control = control
         self._drawing = threading.Lock()
         self._drawn: dict[tuple[str, Look], tuple[str, bytes]] = {}
+        self._messages: dict[tuple[str, Look], tuple[str, bytes]] = {}
+        self._state, self._state_at = b"", -STATE_S
+        self._newest: list[Judged] = []
+        self._looked_at = -STATE_S
         self.viewers = 0
 
     def state(self) -> dict[str, Any]:
@@ -71,20 +75,40 @@ class Live:
         self.viewers += 1
         try:
             shown: dict[str, str] = {}
-            state_at = -STATE_S
+            state = b""
             while True:
-                if time.monotonic() - state_at >= STATE_S:
-                    state_at = time.monotonic()
-                    yield message({"message": "state", **self.state()})
-                for camera in self._control.cameras():
-                    judged = self._control.latest(camera.name)
-                    if judged is not None and shown.get(camera.name) != judged.id:
-                        shown[camera.name] = judged.id
-                        drawn = await asyncio.to_thread(self.picture, judged, look)
-                        yield message({"message": "frame", **record_of(judged)}, drawn)
+                self._look()
+                if state is not self._state:
+                    state = self._state
+                    yield state
+                for judged in self._newest:
+                    if shown.get(judged.camera) != judged.id:
+                        shown[judged.camera] = judged.id
+                        yield await self._frame(judged, look)
                 await asyncio.sleep(1 / MOST_FPS)
         finally:
             self.viewers -= 1
+
+    def _look(self) -> None:
+        """Look at the line, once for all viewers."""
+        now = time.monotonic()
+        if now - self._state_at >= STATE_S:
+            self._state_at = now
+            self._state = message({"message": "state", **self.state()})
+        if now - self._looked_at >= 1 / MOST_FPS:
+            self._looked_at = now
+            latest = (self._control.latest(camera.name) for camera in self._control.cameras())
+            self._newest = [judged for judged in latest if judged is not None]
+
+    async def _frame(self, judged: Judged, look: Look) -> bytes:
+        """The message of a frame, made once for all viewers."""
+        key = (judged.camera, look)
+        found = self._messages.get(key)
+        if found is None or found[0] != judged.id:
+            drawn = await asyncio.to_thread(self.picture, judged, look)
+            made = message({"message": "frame", **record_of(judged)}, drawn)
+            found = self._messages[key] = (judged.id, made)
+        return found[1]
 
 
 def message(header: dict[str, Any], content: bytes = b"") -> bytes:

@@ -22,6 +22,7 @@ DEFAULT_ADDRESS = "127.0.0.1:8080"
 _STARTS_S = 20.0
 _ENDS_S = 0.5
 _MOST_CONNECTIONS = 256
+_SEND_BUFFER = 1 << 17
 
 
 class RunningWeb:
@@ -135,6 +136,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Who reads slowly is to miss frames soon, not to have megabytes of them wait.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         listener.bind(where)
         listener.listen(_MOST_CONNECTIONS)
     except OSError as error:

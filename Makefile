@@ -20,7 +20,7 @@ test: $(TEST_ENV)/.installed ## lint, types and all tests
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile
 
-test-lowest: $(LOWEST_ENV)/.installed ## the light core with the lowest versions that it allows
+test-lowest: $(LOWEST_ENV)/.installed ## the light core and the line with the lowest versions that they allow
 	rm -rf $(LOWEST_ENV)/out && mkdir $(LOWEST_ENV)/out
 	cd $(LOWEST_ENV)/out && ../bin/dad-edge doctor
 	cd $(LOWEST_ENV)/out && ../bin/dad-edge demo --parts 3 --out demo
@@ -67,6 +67,6 @@ $(LOWEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST_ENV)
 	$(LOWEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST_ENV)/bin/uv pip install --quiet --python $(LOWEST_ENV)/bin/python \
-	  --resolution lowest-direct --editable '.[test]'
+	  --resolution lowest-direct --editable '.[line,test]'
 	$(LOWEST_ENV)/bin/uv pip list --python $(LOWEST_ENV)/bin/python
 	touch $@

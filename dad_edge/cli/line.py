@@ -123,23 +123,24 @@ def _stream_line(
     out: Path | None,
     web: str | None,
 ) -> None:
+    from dad_edge.stream.sources import KNOWN
+
+    if config is None and not sources:
+        raise UsageError(
+            "stream needs a source: --camera N or --source URI.", f"--source takes one of: {KNOWN}"
+        )
     for package in ("tenacity", "scipy.stats"):
         require(package, "line", "inspect a line")
     for package in ("starlette", "uvicorn", "prometheus_client") if web is not None else ():
         require(package, "line", "show the page")
     from dad_edge.line.command import run_line
     from dad_edge.line.config import line_of, read_line
-    from dad_edge.stream.sources import KNOWN
 
     if config is not None:
         settings = read_line(config)
-    elif sources:
+    else:
         folder = out or Path("results")
         settings = line_of(sources, folder=folder, bundle=bundle, engine=engine or "")
-    else:
-        raise UsageError(
-            "stream needs a source: --camera N or --source URI.", f"--source takes one of: {KNOWN}"
-        )
     run_line(settings, _page_at(web, settings) if web is not None else None)
 
 

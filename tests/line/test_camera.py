@@ -266,6 +266,7 @@ def test_a_camera_that_comes_back_is_read_again(
     assert kinds[:4] == ["online", "offline", "online", "offline"]
     assert "the cable is out" in one.told.events[1][1]
     assert not one.camera.finished
+    wait(lambda: len(one.told.frames) == 3)
     one.camera.reader.request_stop()
     one.camera.reader.join(PATIENCE_S)
     assert [judged.result.frame.index for judged in one.told.frames] == [0, 1, 2]

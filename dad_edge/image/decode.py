@@ -80,7 +80,7 @@ class Picture:
         return labels if turned else turn(labels, self.header.orientation)
 
 
-def open_picture(path: Path | str) -> Picture:
+def open_picture(path: Path | str, content: bytes | None = None) -> Picture:
     """Read a picture file and check what it declares.
 
     The content tells the format, not the suffix. EXIF and TIFF orientations are
@@ -88,11 +88,18 @@ def open_picture(path: Path | str) -> Picture:
     A file of several pictures (pages, animation) is refused; reduced copies beside the first
     picture are not counted. Black pictures are read like all others.
 
+    Args:
+        path: of the file.
+        content: of the file, where it was read already; `path` is its name then.
+
     Raises:
         DataError: the file is missing, truncated or too large, or its format is not read.
     """
     path = Path(path)
-    content = _read(path)
+    if content is None:
+        content = _read(path)
+    if not content:
+        raise DataError(f"image {path} is empty (0 bytes).", "copy the file again or remove it")
     return Picture(path, content, _checked_header(content, path))
 
 
@@ -114,14 +121,11 @@ def turn(pixels: Pixels, orientation: int) -> Pixels:
 
 def _read(path: Path) -> bytes:
     try:
-        content = read_whole(path)
+        return read_whole(path)
     except OSError as error:
         raise DataError(
             f"cannot read image {path}: {error.strerror}.", "check the path and its permissions"
         ) from error
-    if not content:
-        raise DataError(f"image {path} is empty (0 bytes).", "copy the file again or remove it")
-    return content
 
 
 def _checked_header(content: bytes, path: Path) -> Header:

@@ -26,7 +26,9 @@ _READ_BITS = (1, 2, 4, 8, 10, 12, 14, 16)
 _log = logging.getLogger(__name__)
 
 
-def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uint8]:
+def read_frame(
+    path: Path | str, bit_depth: int | None = None, content: bytes | None = None
+) -> NDArray[np.uint8]:
     """Read an image file as a frame.
 
     Grey images are repeated to three channels, transparency is dropped, and values are scaled by
@@ -36,6 +38,7 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
         path: of a PNG, JPEG, BMP, TIFF, WebP or PNM picture.
         bit_depth: bits that the values of a 16-bit file use, from the model's settings; None for
             a model of 8-bit images, which takes 16-bit ones that use all their bits.
+        content: of the file, where it was read already; `path` is its name then.
 
     Returns:
         (H,W,3) uint8, BGR, upright.
@@ -44,7 +47,7 @@ def read_frame(path: Path | str, bit_depth: int | None = None) -> NDArray[np.uin
         DataError: the file is missing, damaged or not an image, or its values are not whole
             numbers from 0 to what `bit_depth` allows.
     """
-    picture = open_picture(path)
+    picture = open_picture(path, content)
     header = picture.header
     if header.number != "unsigned" or header.bits not in _READ_BITS:
         raise DataError(

@@ -13,6 +13,7 @@ from dad_edge.line.candidates import candidates_of
 from dad_edge.line.config import CameraConfig, LineConfig
 from dad_edge.line.engines import EngineGroup
 from dad_edge.line.intake import Answer, Intake
+from dad_edge.line.posted import Posted
 from dad_edge.line.thresholds import ThresholdBook
 from dad_edge.machine.environment import usable_cores
 from dad_edge.runtime.engines import UNCALIBRATED
@@ -81,8 +82,9 @@ def assemble(
                 book.of_camera(name, camera, bundle),
                 book.of_bundle(bundle),
             )
-            opening = _Opening(opened, camera, bundle)
-            cameras[name] = Camera(name, camera, config.drift, opening, place, hooks)
+            posted = Posted() if camera.is_posted else None
+            opening = _Opening(posted.open if posted else opened, camera, bundle)
+            cameras[name] = Camera(name, camera, config.drift, opening, place, hooks, posted)
     return {name: cameras[name] for name in config.cameras}, groups
 
 

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from dad_edge.bundle import Bundle
-from dad_edge.errors import DataError
+from dad_edge.errors import DataError, DeviceError, UsageError
 from dad_edge.line.config import CameraConfig, DriftConfig
 from dad_edge.line.drift import Finding
 from dad_edge.line.engines import EngineGroup
 from dad_edge.line.intake import Answer, Intake, Waiting
 from dad_edge.line.judge import Judge
+from dad_edge.line.posted import Posted
 from dad_edge.line.reader import Reader
 from dad_edge.line.seams import CameraState, EventKind, Judged
 from dad_edge.line.thresholds import BundleThresholds, ThresholdFile
@@ -70,6 +71,7 @@ class Camera:
         open_source: Callable[[], Source],
         place: Place,
         hooks: Hooks,
+        posted: Posted | None = None,
     ) -> None:
         """
         Args:
@@ -79,6 +81,7 @@ class Camera:
             open_source: opens the source; called in the camera's thread.
             place: where it belongs.
             hooks: take what it has to say.
+            posted: its source, if machines post its pictures.
 
         Raises:
             DataError: its ignore mask is no picture, or leaves nothing to inspect.
@@ -88,6 +91,7 @@ class Camera:
         """Reads its source."""
         self._place = place
         self._hooks = hooks
+        self._posted = posted
         self._judge = Judge(
             config, drift, place.bundle, place.file, place.calibrated, self._drifted
         )
@@ -125,6 +129,8 @@ class Camera:
         """Take note of a picture that could not be read."""
         self._unreadable += 1
         self._hooks.skipped(self.name, missing)
+        if self._posted is not None:
+            self._posted.failed(missing)
 
     def happened(self, kind: EventKind, message: str, **details: Any) -> None:
         """Take note that the source came or went."""
@@ -142,6 +148,8 @@ class Camera:
             self._latencies.append(judged.result.waited_ms + judged.result.latency_ms)
             self._latest = judged
             self._changed.notify_all()
+        if self._posted is not None:
+            self._posted.answered(judged)
 
     def _judged(self, answer: Answer) -> Judged:
         ruling = self._judge.rule(answer)
@@ -175,6 +183,32 @@ class Camera:
             self._place.intake.pause(self.name, paused)
             kind: EventKind = "paused" if paused else "resumed"
             self._hooks.happened(kind, self.name, f"{self.name} {kind}.")
+
+    @property
+    def is_posted(self) -> bool:
+        """Whether machines post its pictures."""
+        return self._posted is not None
+
+    def inspect(self, content: bytes, timeout_s: float) -> Judged:
+        """Take a posted picture and wait for its verdict.
+
+        Args:
+            content: of a picture file, as `read_frame` takes it.
+            timeout_s: longest wait.
+
+        Raises:
+            UsageError: the pictures of this camera are not posted.
+            DataError: the picture cannot be read.
+            DeviceError: the camera is paused, too many pictures wait, or no verdict came in time.
+        """
+        if self._posted is None:
+            raise UsageError(
+                f"pictures of camera {self.name} come from {self.reader.source}.",
+                "give a camera the source post:// in line.toml, and name it with ?camera=NAME",
+            )
+        if self._paused:
+            raise DeviceError(f"camera {self.name} is paused.", "resume it on the page")
+        return self._posted.inspect(content, timeout_s)
 
     @property
     def file(self) -> ThresholdFile:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Protocol
 
-from dad_edge.errors import DataError
+from dad_edge.errors import DataError, UsageError
 from dad_edge.files import sole_writer
 from dad_edge.line.config import LineConfig
 from dad_edge.line.runner import Line, LineSummary
@@ -40,10 +40,13 @@ def run_line(config: LineConfig, open_page: OpenPage | None = None) -> LineSumma
         open_page: opens the page that shows it; none if None.
 
     Raises:
+        UsageError: pictures are to be posted, and there is no page to take them.
         DataError: a source broke off, and all others have ended.
         StorageError: another run writes into the line's folder, or it cannot be written.
         and what `Line` raises.
     """
+    if open_page is None and any(camera.is_posted for camera in config.cameras.values()):
+        raise UsageError("post:// takes its pictures through the page.", "add --web")
     with ExitStack() as held:
         folder = config.folder_path
         held.enter_context(sole_writer(folder))

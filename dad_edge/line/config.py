@@ -52,6 +52,11 @@ class CameraConfig:
     sinks: tuple[SinkName, ...] | None = None
     """Sinks that take its frames, beside the records of all; every sink of the line if None."""
 
+    @property
+    def is_posted(self) -> bool:
+        """Whether machines post its pictures."""
+        return self.source == "post://"
+
     def __post_init__(self) -> None:
         if isinstance(self.source, str) and not self.source.strip():
             raise UsageError(

@@ -95,6 +95,8 @@ class Reader:
             source = self._open_source()
             self.source = source.name
             try:
+                if source.waits:
+                    self._went_online()
                 self._read_all(source)
             finally:
                 source.frames.close()

@@ -150,6 +150,19 @@ class Line:
     def pause(self, camera: str, paused: bool) -> None:
         self._camera(camera).pause(paused)
 
+    def inspect(self, camera: str, content: bytes, timeout_s: float) -> Judged:
+        if not camera:
+            posted = [name for name, each in self._cameras.items() if each.is_posted]
+            if len(posted) != 1:
+                raise UsageError(
+                    f"pictures can be posted to {len(posted)} cameras of this line.",
+                    f"name one with ?camera=NAME: {', '.join(posted)}"
+                    if posted
+                    else "give a camera the source post:// in line.toml",
+                )
+            [camera] = posted
+        return self._camera(camera).inspect(content, timeout_s)
+
     def _camera(self, name: str) -> Camera:
         if name not in self._cameras:
             raise UsageError(

@@ -192,6 +192,21 @@ class LineControl(Protocol):
         """
         ...
 
+    def inspect(self, camera: str, content: bytes, timeout_s: float) -> Judged:
+        """Inspect a posted picture; waits for its verdict.
+
+        Args:
+            camera: that it is for; if empty, the only one whose pictures are posted.
+            content: of a picture file, as `read_frame` takes it.
+            timeout_s: longest wait; a verdict that comes later is recorded all the same.
+
+        Raises:
+            UsageError: there is no such camera, or its pictures are not posted.
+            DataError: the picture cannot be read.
+            DeviceError: the camera is paused, too many pictures wait, or no verdict came in time.
+        """
+        ...
+
     def pause(self, camera: str, paused: bool) -> None:
         """Stop or go on inspecting.
 

@@ -56,6 +56,8 @@ class Source:
     """The frames; one thread reads and closes them."""
     live: bool = False
     """Whether frames that come too fast may be dropped for newer ones."""
+    waits: bool = False
+    """Whether it is no fault if no picture comes for long."""
     length: int | None = None
     """Number of frames, where it is known or the container estimates it."""
     fps: float = FOLDER_FPS

@@ -39,7 +39,7 @@ def watched_folder(folder: Path, bit_depth: int | None = None, poll_s: float = P
         for index, path in enumerate(_arrivals(folder, poll_s)):
             yield _read(path, printable(path.relative_to(folder).as_posix()), index, bit_depth)
 
-    return Source(printable(str(folder)), frames())
+    return Source(printable(str(folder)), frames(), waits=True)
 
 
 def paths_on_stdin(bit_depth: int | None = None, lines: TextIO | None = None) -> Source:
@@ -58,7 +58,7 @@ def paths_on_stdin(bit_depth: int | None = None, lines: TextIO | None = None) ->
                 yield _read(Path(named), printable(named), index, bit_depth)
                 index += 1
 
-    return Source("stdin", frames())
+    return Source("stdin", frames(), waits=True)
 
 
 def _arrivals(folder: Path, poll_s: float) -> Iterator[Path]:

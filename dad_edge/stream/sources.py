@@ -26,7 +26,7 @@ from dad_edge.stream.paths import paths_on_stdin, watched_folder
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 KNOWN = (
     "camera://0 or /dev/video0, rtsp://…, a video file, a folder of images, watch://FOLDER for "
-    "images as they come, - for paths on stdin, demo:// or demo://?parts=60"
+    "images as they come, - for paths on stdin, post:// for what machines send, demo:// or demo://?parts=60"
 )
 
 
@@ -71,6 +71,8 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
         return watched_folder(Path(os.path.expanduser(rest)), bit_depth)
     if scheme in NETWORK_SCHEMES:
         return open_network(uri)
+    if scheme == "post":
+        raise UsageError("post:// takes its pictures through the page.", "add --web")
     raise UsageError(
         f"'{without_secrets(uri)}' is not a source this version can open.", f"use one of: {KNOWN}"
     )

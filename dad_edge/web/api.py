@@ -24,11 +24,12 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from dad_edge.errors import DadEdgeError, UsageError
+from dad_edge.errors import DadEdgeError, DataError, UsageError
+from dad_edge.line.records import record_of
 from dad_edge.line.seams import LineControl
 from dad_edge.line.sinks.flagged import picture_of
 from dad_edge.line.sinks.store import MARKS, Mark, ResultStore
-from dad_edge.web.guard import COOKIE, is_token, session_of
+from dad_edge.web.guard import COOKIE, INSPECT, is_token, session_of
 from dad_edge.web.live import LOOKS, MOST_VIEWERS, Live
 from dad_edge.web.metrics import CONTENT_TYPE, exposition, why_not_ready
 from dad_edge.web.openapi import document
@@ -45,6 +46,9 @@ REPORT_SUFFIXES = frozenset({".html", ".png", ".jpg", ".svg", ".css", ".json"})
 _REPORT_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
 _WRONG_TOKEN_S = 0.5
 _LARGEST_PAGE = 200
+_MOST_POSTS = 8
+"""Posted pictures that are held at once, each of up to `LARGEST_PICTURE` bytes."""
+_VERDICT_S = 10.0
 
 
 class _Threshold(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,6 +80,7 @@ class Pages:
         self._token = token
         self._reports = reports
         self._live = Live(control)
+        self._posts = 0
 
     def routes(self) -> list[Route]:
         """Paths and their handlers."""
@@ -88,6 +93,7 @@ class Pages:
             Route("/readyz", self.readyz),
             Route("/metrics", self.metrics),
             Route("/openapi.json", self.openapi),
+            Route(INSPECT, self.inspect, methods=["POST"]),
             Route("/api/line", self.line),
             Route("/api/hours", self.hours),
             Route("/api/notes", self.notes),
@@ -153,6 +159,21 @@ class Pages:
     async def line(self, request: Request) -> Response:
         state = self._live.state()
         return JSONResponse({**state, "not_ready": why_not_ready(self._control)})
+
+    async def inspect(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if not kind.startswith("image/") and kind != "application/octet-stream":
+            raise HTTPException(415, "send the bytes of a picture file, as image/png or its kind")
+        if self._posts >= _MOST_POSTS:
+            raise HTTPException(503, f"{_MOST_POSTS} pictures wait already; try again")
+        self._posts += 1
+        try:
+            content = await _body(request)
+            camera = request.query_params.get("camera", "")
+            judged = await run_in_threadpool(self._control.inspect, camera, content, _VERDICT_S)
+        finally:
+            self._posts -= 1
+        return JSONResponse(record_of(judged))
 
     async def hours(self, request: Request) -> Response:
         hours = _number(request, "hours", 24, 1, 24 * 31)
@@ -261,7 +282,7 @@ class Pages:
 async def explained(request: Request, error: Exception) -> Response:
     """An error of the program as an answer."""
     assert isinstance(error, DadEdgeError)
-    status = 400 if isinstance(error, UsageError) else 503
+    status = 400 if isinstance(error, UsageError | DataError) else 503
     return JSONResponse({"error": error.message, "next": error.next_step}, status)
 
 

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 COOKIE = "dad_edge_session"
 LARGEST_BODY = 64 << 10
+INSPECT = "/inspect"
+LARGEST_PICTURE = 64 << 20
 SHORTEST_TOKEN = 16
 _OPEN = frozenset({"/login", "/healthz", "/readyz", "/page/page.css", "/page/icon.svg"})
 """Paths that need no token: they show nothing of the line."""
@@ -61,7 +63,7 @@ class Guard:
         if refusal := self._refusal(scope, headers):
             await _answer(send, *refusal)
             return
-        await self._app(scope, _limited(receive), _hardened(send))
+        await self._app(scope, _limited(receive, _largest(scope["path"])), _hardened(send))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, or None where nothing speaks against the request."""
@@ -72,8 +74,8 @@ class Guard:
         if method not in _METHODS:
             return 405, f"{method} is not known here"
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > LARGEST_BODY:
-            return 413, f"a request may hold {LARGEST_BODY} bytes"
+        if not length.isdigit() or int(length) > _largest(path):
+            return 413, f"a request may hold {_largest(path)} bytes"
         if method not in _SAFE:
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "the request comes from another site"
@@ -124,7 +126,12 @@ def _name_of(host: str) -> str:
         return ""
 
 
-def _limited(receive: Receive) -> Receive:
+def _largest(path: str) -> int:
+    """Bytes that a request may hold."""
+    return LARGEST_PICTURE if path == INSPECT else LARGEST_BODY
+
+
+def _limited(receive: Receive, largest: int) -> Receive:
     """Bodies that say nothing of their length are limited too."""
     taken = 0
 
@@ -132,7 +139,7 @@ def _limited(receive: Receive) -> Receive:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > LARGEST_BODY:
+        if taken > largest:
             return {"type": "http.disconnect"}
         return message
 

@@ -25,6 +25,18 @@ def document() -> dict[str, Any]:
     """The document."""
     get, put = "get", "put"
     paths = {
+        "/inspect": {
+            "post": {
+                **_operation(
+                    "Inspect a picture; answers with its record, as in results.jsonl.",
+                    [_query("camera", "string")],
+                ),
+                "requestBody": {
+                    "required": True,
+                    "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+                },
+            }
+        },
         "/api/line": {get: _operation("State of cameras and sinks, latest events.")},
         "/api/hours": {
             get: _operation("Frames by hour, camera and verdict.", [_query("hours", "integer")])

@@ -61,6 +61,7 @@ def test_threshold_pause_and_mark_are_all_that_can_be_changed(
         "/api/parts/{part}/mark",
         "/api/cameras/{camera}/threshold",
         "/api/cameras/{camera}/paused",
+        "/inspect",
     }
 
 

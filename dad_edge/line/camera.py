@@ -24,6 +24,7 @@ from dad_edge.line.seams import CameraState, EventKind, Judged
 from dad_edge.line.thresholds import BundleThresholds, ThresholdFile
 from dad_edge.stream.frames import Frame, Source, Unreadable
 from dad_edge.stream.results import Result
+from dad_edge.stream.sources import POSTED
 
 _RATE_S = 5.0
 """Frames a second are counted over so many seconds."""
@@ -184,11 +185,6 @@ class Camera:
             kind: EventKind = "paused" if paused else "resumed"
             self._hooks.happened(kind, self.name, f"{self.name} {kind}.")
 
-    @property
-    def is_posted(self) -> bool:
-        """Whether machines post its pictures."""
-        return self._posted is not None
-
     def inspect(self, content: bytes, timeout_s: float) -> Judged:
         """Take a posted picture and wait for its verdict.
 
@@ -204,7 +200,7 @@ class Camera:
         if self._posted is None:
             raise UsageError(
                 f"pictures of camera {self.name} come from {self.reader.source}.",
-                "give a camera the source post:// in line.toml, and name it with ?camera=NAME",
+                f"give a camera the source {POSTED} in line.toml, and name it with ?camera=NAME",
             )
         if self._paused:
             raise DeviceError(f"camera {self.name} is paused.", "resume it on the page")

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Protocol
 
-from dad_edge.errors import DataError, UsageError
+from dad_edge.errors import DataError
 from dad_edge.files import sole_writer
 from dad_edge.line.config import LineConfig
 from dad_edge.line.runner import Line, LineSummary
 from dad_edge.line.seams import Event
 from dad_edge.line.sinks.open import Sinks, open_sinks
 from dad_edge.machine.signals import StopRequest
+from dad_edge.stream.sources import needs_page
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def run_line(config: LineConfig, open_page: OpenPage | None = None) -> LineSumma
         and what `Line` raises.
     """
     if open_page is None and any(camera.is_posted for camera in config.cameras.values()):
-        raise UsageError("post:// takes its pictures through the page.", "add --web")
+        raise needs_page()
     with ExitStack() as held:
         folder = config.folder_path
         held.enter_context(sole_writer(folder))

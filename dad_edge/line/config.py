@@ -13,6 +13,7 @@ from dad_edge.documents import read_toml
 from dad_edge.errors import ModelError, UsageError
 from dad_edge.line.settings import SinksSettings
 from dad_edge.stream.addresses import without_secrets
+from dad_edge.stream.sources import POSTED
 
 Device = Literal["auto", "cpu", "gpu"]
 Uninspected = Literal["reject", "pass"]
@@ -55,7 +56,7 @@ class CameraConfig:
     @property
     def is_posted(self) -> bool:
         """Whether machines post its pictures."""
-        return self.source == "post://"
+        return self.source == POSTED
 
     def __post_init__(self) -> None:
         if isinstance(self.source, str) and not self.source.strip():

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass, field
 
-from dad_edge.errors import DadEdgeError, DataError, DeviceError
-from dad_edge.image.preprocess import read_frame
+from dad_edge.errors import DeviceError
 from dad_edge.line.seams import Judged
-from dad_edge.stream.frames import Frame, Frames, Source, Unreadable, now
+from dad_edge.stream.frames import Frames, Source, Unreadable
+from dad_edge.stream.paths import read_item
 
 MOST_WAITING = 8
 """Pictures of a camera that may wait; more are refused at once."""
@@ -43,7 +43,7 @@ class Posted:
         def frames() -> Frames:
             for index in itertools.count():
                 post = self._waiting.get()
-                yield _read(post, index, bit_depth)
+                yield read_item(post.name, post.name, index, bit_depth, post.content)
 
         return Source(str(uri), frames(), waits=True)
 
@@ -84,14 +84,3 @@ class Posted:
         """Tell whoever waits that the picture could not be read."""
         if answer := self._asked.get(missing.name):
             answer.set_exception(missing.error)
-
-
-def _read(post: _Post, index: int, bit_depth: int | None) -> Frame | Unreadable:
-    try:
-        return Frame(read_frame(post.name, bit_depth, post.content), post.name, index, now())
-    except DadEdgeError as error:
-        return Unreadable(post.name, index, now(), error)
-    except Exception as error:  # such as a lack of memory; the next picture may be read
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        damage = DataError(f"image {post.name} cannot be read: {reason}.", "send it again")
-        return Unreadable(post.name, index, now(), damage)

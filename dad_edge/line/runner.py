@@ -24,7 +24,7 @@ from dad_edge.line.thresholds import ThresholdBook, check_threshold
 from dad_edge.machine.signals import StopRequest
 from dad_edge.service.notify import Notifier
 from dad_edge.stream.frames import Unreadable, now
-from dad_edge.stream.sources import open_source
+from dad_edge.stream.sources import POSTED, open_source
 from dad_edge.version import __version__
 
 EVENTS_KEPT = 500
@@ -152,13 +152,13 @@ class Line:
 
     def inspect(self, camera: str, content: bytes, timeout_s: float) -> Judged:
         if not camera:
-            posted = [name for name, each in self._cameras.items() if each.is_posted]
+            posted = [name for name, each in self._config.cameras.items() if each.is_posted]
             if len(posted) != 1:
                 raise UsageError(
                     f"pictures can be posted to {len(posted)} cameras of this line.",
                     f"name one with ?camera=NAME: {', '.join(posted)}"
                     if posted
-                    else "give a camera the source post:// in line.toml",
+                    else f"give a camera the source {POSTED} in line.toml",
                 )
             [camera] = posted
         return self._camera(camera).inspect(content, timeout_s)

@@ -37,7 +37,7 @@ def watched_folder(folder: Path, bit_depth: int | None = None, poll_s: float = P
 
     def frames() -> Frames:
         for index, path in enumerate(_arrivals(folder, poll_s)):
-            yield _read(path, printable(path.relative_to(folder).as_posix()), index, bit_depth)
+            yield read_item(path, printable(path.relative_to(folder).as_posix()), index, bit_depth)
 
     return Source(printable(str(folder)), frames(), waits=True)
 
@@ -55,7 +55,7 @@ def paths_on_stdin(bit_depth: int | None = None, lines: TextIO | None = None) ->
         index = 0
         while line := given.readline(_LONGEST_LINE):
             if named := line.rstrip("\r\n"):
-                yield _read(Path(named), printable(named), index, bit_depth)
+                yield read_item(Path(named), printable(named), index, bit_depth)
                 index += 1
 
     return Source("stdin", frames(), waits=True)
@@ -90,9 +90,20 @@ def _pictures(folder: Path) -> dict[Path, tuple[int, int]]:
     return looks
 
 
-def _read(path: Path, name: str, index: int, bit_depth: int | None) -> Frame | Unreadable:
+def read_item(
+    path: Path | str, name: str, index: int, bit_depth: int | None, content: bytes | None = None
+) -> Frame | Unreadable:
+    """A picture as a source gives it, whatever is wrong with its file.
+
+    Args:
+        path: of the file.
+        name: of the frame.
+        index: position in the source.
+        bit_depth: of the model, for 16-bit images.
+        content: of the file, where it was read already; `path` is its name then.
+    """
     try:
-        return Frame(read_frame(path, bit_depth), name, index, now())
+        return Frame(read_frame(path, bit_depth, content), name, index, now())
     except DataError as error:
         return Unreadable(name, index, now(), error)
     except Exception as error:  # such as a lack of memory, or a network share that fails

@@ -24,6 +24,8 @@ from dad_edge.stream.frames import Frame, Frames, Source, Unreadable, now
 from dad_edge.stream.paths import paths_on_stdin, watched_folder
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
+POSTED = "post://"
+"""The source of a camera whose pictures machines send to the page."""
 KNOWN = (
     "camera://0 or /dev/video0, rtsp://…, a video file, a folder of images, watch://FOLDER for "
     "images as they come, - for paths on stdin, post:// for what machines send, demo:// or demo://?parts=60"
@@ -71,11 +73,16 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
         return watched_folder(Path(os.path.expanduser(rest)), bit_depth)
     if scheme in NETWORK_SCHEMES:
         return open_network(uri)
-    if scheme == "post":
-        raise UsageError("post:// takes its pictures through the page.", "add --web")
+    if uri == POSTED:
+        raise needs_page()
     raise UsageError(
         f"'{without_secrets(uri)}' is not a source this version can open.", f"use one of: {KNOWN}"
     )
+
+
+def needs_page() -> UsageError:
+    """The error for posted pictures where there is no page to take them."""
+    return UsageError(f"{POSTED} takes its pictures through the page.", "add --web")
 
 
 def demo_source(parts: int | None = None, seed: int = 0, defect_rate: float = 0.25) -> Source:

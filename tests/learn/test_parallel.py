@@ -25,7 +25,7 @@ RUN = Recipe(
     model=TINY,
     train=TrainConfig(
         batch_size=4,
-        learning_rate=2e-3,
+        learning_rate=5e-4,  # at larger rates rounding alone parts the curves
         epochs=40,
         cosine=True,
         ema_decay=0.9,
@@ -34,12 +34,9 @@ RUN = Recipe(
     ),
 )
 """40 steps; the noise loss counts images, which is where unequal shares would show."""
-LOSS_TOLERANCE = 4e-2
+LOSS_TOLERANCE = 1e-2
 """Relative. Gradients that are zero but for rounding, as those of biases before BatchNorm, move
-weights by whole steps of Adam, in a direction that depends on the order of sums, so on the
-processor: up to 1.4 % over three seeds. The gradients themselves are compared below."""
-LEARNT = 0.05
-"""Share of the loss by which it falls at least, so that equal curves mean something."""
+weights by whole steps of Adam, in a direction that depends on the order of sums."""
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -77,7 +74,7 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, tmp_path: Path) ->
     for alone, shared in zip(curve(one), curve(two), strict=True):
         for key in ("loss", "noise", "mask", "rate"):
             assert shared[key] == pytest.approx(alone[key], rel=LOSS_TOLERANCE), key
-    assert curve(one)[1]["loss"] < (1 - LEARNT) * curve(one)[0]["loss"]
+    assert curve(one)[1]["loss"] < (1 - 5 * LOSS_TOLERANCE) * curve(one)[0]["loss"]
 
 
 def test_two_processes_have_the_gradients_of_one(data: Path, tmp_path: Path) -> None:

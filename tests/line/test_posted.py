@@ -14,7 +14,7 @@ def test_a_picture_that_breaks_the_reader_does_not_end_the_source(
     def fail(*given: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(posted, "read_frame", fail)
+    monkeypatch.setattr("dad_edge.stream.paths.read_frame", fail)
     source = Posted()
     for _ in range(2):
         with pytest.raises(DeviceError, match="no verdict"):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import http.client
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import httpx
@@ -20,6 +23,7 @@ from dad_edge.line.settings import StoreSettings
 from dad_edge.line.sinks.store import DATABASE, ResultStore, StoreSink
 from dad_edge.machine.signals import StopRequest
 from dad_edge.web import api
+from dad_edge.web.guard import LARGEST_BODY, LARGEST_PICTURE
 from dad_edge.web.server import RunningWeb, start_web
 
 PATIENCE_S = 120.0
@@ -42,6 +46,7 @@ class Running:
     """A line at work, with its page."""
 
     def __init__(self, line: Line, folder: Path) -> None:
+        self.line = line
         self.kept, self._stop = Kept(), StopRequest()
         self._thread = threading.Thread(
             target=lambda: line.work(lambda on_event: self.kept, self._stop)
@@ -139,6 +144,30 @@ def test_pictures_beyond_those_that_may_wait_are_refused(
 ) -> None:
     monkeypatch.setattr(api, "_MOST_POSTS", 0)
     assert running.post(picture(20)).status_code == 503
+
+
+def test_a_picture_may_be_larger_than_other_requests_but_not_endless(running: Running) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    large = bytes(cv2.imencode(".png", noise)[1])
+    assert len(large) > LARGEST_BODY
+    assert running.post(large).status_code == 200
+    address = urlsplit(running.web.url)
+    connection = http.client.HTTPConnection(address.netloc, timeout=PATIENCE_S)
+    connection.putrequest("POST", "/inspect")
+    connection.putheader("Content-Type", "image/png")
+    connection.putheader("Content-Length", str(LARGEST_PICTURE + 1))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_a_camera_that_waits_for_its_first_picture_is_ready(running: Running) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while httpx.get(f"{running.web.url}readyz").status_code != 200:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    [gate] = [c for c in running.line.cameras() if c.name == "gate"]
+    assert (gate.frames, gate.online) == (0, True)
 
 
 def test_another_site_cannot_have_pictures_inspected(running: Running) -> None:

@@ -39,7 +39,8 @@ class ThresholdFile(Protocol):
         ...
 
     def reload(self) -> bool:
-        """Read the file again if it changed; whether it did.
+        """Read the file again if it changed and then stood still from one call to the next;
+        whether it did.
 
         Raises:
             ModelError: it changed and cannot be used; what was read before holds.
@@ -61,11 +62,11 @@ def check_threshold(value: float) -> float:
 
 
 class _Watched:
-    """Notices that a file was replaced or edited."""
+    """Notices that a file was replaced or edited, once whoever edits it has written all of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._mark = self._look()
+        self._taken = self._seen = self._look()
         self.lock = threading.RLock()
 
     def _look(self) -> tuple[int, ...]:
@@ -76,9 +77,16 @@ class _Watched:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def changed(self) -> bool:
-        """Whether it is not as when this was asked last."""
-        before, self._mark = self._mark, self._look()
-        return before != self._mark
+        """Whether it is not as when it was taken last, and is as when this was asked last."""
+        before, self._seen = self._seen, self._look()
+        if self._seen == self._taken or self._seen != before:
+            return False
+        self._taken = self._seen
+        return True
+
+    def take(self) -> None:
+        """What it is now is known."""
+        self._taken = self._seen = self._look()
 
 
 class BundleThresholds:
@@ -123,7 +131,8 @@ class BundleThresholds:
                 )
             thresholds = replace(self._bundle.thresholds, image_threshold=check_threshold(value))
             write_json(self.path, to_mapping(thresholds))
-            self.reload()
+            self._watched.take()
+            self._hold(thresholds)
 
     def reload(self) -> bool:
         with self._watched.lock:
@@ -133,10 +142,12 @@ class BundleThresholds:
                 raise ModelError(
                     f"{self.path} is gone; the threshold from before holds.", "restore the file"
                 )
-            read = from_mapping(Thresholds, read_json(self.path), str(self.path))
-            self._bundle = replace(self._bundle, thresholds=read)
-            self._of_engine.clear()
+            self._hold(from_mapping(Thresholds, read_json(self.path), str(self.path)))
             return True
+
+    def _hold(self, thresholds: Thresholds) -> None:
+        self._bundle = replace(self._bundle, thresholds=thresholds)
+        self._of_engine.clear()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +187,7 @@ class OwnThresholds:
         with self._watched.lock:
             own = OwnThreshold(image_threshold=check_threshold(value), started_from=self._start)
             write_json(self.path, to_mapping(own))
-            self._watched.changed()
+            self._watched.take()
             self._value = own.image_threshold
 
     def reload(self) -> bool:

@@ -16,6 +16,7 @@ from line_outlets import Kept
 
 from dad_edge.bundle import Bundle
 from dad_edge.errors import DeviceError, StorageError, UsageError
+from dad_edge.files import write_json
 from dad_edge.line import runner
 from dad_edge.line.config import CameraConfig, DriftConfig, LineConfig
 from dad_edge.line.engines import EngineGroup
@@ -160,10 +161,10 @@ def test_an_edited_threshold_holds_without_a_restart(
     line = Line(config_of(tiny_bundle, tmp_path / "line", left="demo://"))
     with running(line) as kept:
         wait(lambda: bool(kept.frames))
-        path.write_text(json.dumps(mapping | {"image_threshold": 0.75}), encoding="utf-8")
+        write_json(path, mapping | {"image_threshold": 0.75})
         wait(lambda: kept.frames[-1].threshold == 0.75)
         path.write_text("{", encoding="utf-8")
-        wait(lambda: "not valid JSON" in kept.events[-1].message)
+        wait(lambda: any("not valid JSON" in event.message for event in kept.events))
         assert line.cameras()[0].threshold == 0.75
     changed = [event for event in kept.events if event.kind == "threshold"]
     assert changed[0].details == {"after": 0.75}

@@ -22,13 +22,19 @@ def edit(path: Path, **values: object) -> None:
     os.replace(draft, path)
 
 
+def noticed(file: BundleThresholds | OwnThresholds) -> bool:
+    """Whether a change is taken when the file has stood still from one look to the next."""
+    assert not file.reload()
+    return file.reload()
+
+
 def test_the_file_of_a_bundle_is_read_again_when_it_changes(tiny_bundle: Bundle) -> None:
     file = BundleThresholds(tiny_bundle)
     assert file.image_threshold(None) == 0.5
     assert not file.reload()
     edit(file.path, image_threshold=0.75, scene={"brightness": [0.1, 0.9], "contrast": [0, 0.5]})
     assert file.image_threshold(None) == 0.5
-    assert file.reload()
+    assert noticed(file)
     assert file.image_threshold(None) == 0.75
     assert file.scene is not None
     assert file.scene.brightness == (0.1, 0.9)
@@ -39,13 +45,24 @@ def test_a_damaged_file_changes_nothing_and_is_told_of_once(tiny_bundle: Bundle)
     file = BundleThresholds(tiny_bundle)
     edit(file.path, image_threshold=55)
     with pytest.raises(ModelError, match="must lie in"):
-        file.reload()
+        noticed(file)
     assert not file.reload()
     assert file.image_threshold(None) == 0.5
     file.path.unlink()
     with pytest.raises(ModelError, match="is gone"):
-        file.reload()
+        noticed(file)
     assert file.image_threshold(None) == 0.5
+
+
+def test_a_file_that_is_still_being_written_is_left_alone(tiny_bundle: Bundle) -> None:
+    file = BundleThresholds(tiny_bundle)
+    mapping = json.loads(file.path.read_text(encoding="utf-8"))
+    text = json.dumps(mapping | {"image_threshold": 0.75})
+    for end in (0, 1, len(text) // 2, len(text)):
+        file.path.write_text(text[:end], encoding="utf-8")
+        assert not file.reload()
+    assert file.reload()
+    assert file.image_threshold(None) == 0.75
 
 
 def test_a_threshold_is_written_whole_and_the_rest_of_the_file_stays(tiny_bundle: Bundle) -> None:
@@ -90,14 +107,14 @@ def test_a_threshold_of_a_camera_is_read_again_when_its_file_changes(tmp_path: P
     file = OwnThresholds(tmp_path / "left.json", 0.4)
     file.write(0.6)
     edit(file.path, image_threshold=0.7)
-    assert file.reload()
+    assert noticed(file)
     assert file.image_threshold("any") == 0.7
     file.path.unlink()
-    assert file.reload()
+    assert noticed(file)
     assert file.image_threshold("any") == 0.4
     file.path.write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="not valid JSON"):
-        file.reload()
+        noticed(file)
     assert file.image_threshold("any") == 0.4
 
 
@@ -141,6 +158,7 @@ def test_the_book_names_what_changed_and_what_is_wrong(tiny_bundle: Bundle, tmp_
     assert book.reload() == ([], [])
     edit(files[0].path, image_threshold=0.6)
     files[1].path.write_text("?", encoding="utf-8")
+    assert book.reload() == ([], [])
     changed, errors = book.reload()
     assert changed == [files[0]]
     assert [str(other) in error.message for error in errors] == [True]

@@ -23,11 +23,15 @@ def without_secrets(uri: str) -> str:
     such a character. No rule tells the two apart, so only the scheme is shown then.
 
     Args:
-        uri: with a scheme, such as ``rtsp://user:password@host/path?token=x``.
+        uri: with a scheme, such as ``rtsp://user:password@host/path?token=x``; of a pipeline of
+            GStreamer only the first element is shown.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return _without_user(uri)
+    if scheme.lower() == "gst":  # a whole pipeline, with addresses in it
+        element = re.match(r"\s*([\w-]+)(?=[\s#!]|$)", rest)
+        return f"{scheme}://{element.group(1) if element else HIDDEN}"
     address = re.match(r"[^/?#]*", rest)
     host = address.group() if address else ""
     if "@" in rest[len(host) :]:

@@ -1,4 +1,4 @@
-"""Frames that OpenCV decodes: video files, cameras and network streams.
+"""Frames that OpenCV decodes, from video files and network streams.
 
 A read that fails is no end: one damaged picture of a camera or one damaged frame of a video is
 reported and the next one is read. Only several failed reads in a row are the end.
@@ -10,7 +10,6 @@ import itertools
 import logging
 import math
 import os
-import re
 import time
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from dad_edge.stream.frames import FOLDER_FPS, Frame, Frames, Source, Unreadable
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 
-_CAMERA_FPS = 30.0
+_LIVE_FPS = 30.0
 _FAILED_READS = 10
 """So many failed reads in a row end a source. Behind its end every read fails at once; an error of
 transmission spoils a frame and, in a compressed video, the few that build on it."""
@@ -100,52 +99,6 @@ def _say_fewer(path: Path, count: int, length: int) -> None:
         )
 
 
-def open_camera(number: int) -> Source:
-    """A camera at this machine.
-
-    Args:
-        number: of its device, `/dev/video<number>`.
-
-    Raises:
-        DataError: it does not exist, or cannot be opened.
-    """
-    capture = cv2.VideoCapture(number)
-    if not capture.isOpened():
-        devices = sorted(str(p) for p in Path("/dev").glob("video*"))
-        device = f"/dev/video{number}"
-        if device in devices:
-            raise DataError(
-                f"camera {number} ({device}) exists but cannot be opened.",
-                "end the program that uses it, or add yourself to the group 'video'",
-            )
-        present = (
-            f"the cameras here are {', '.join(devices)}"
-            if devices
-            else "no /dev/video* device exists"
-        )
-        raise DataError(
-            f"there is no camera {number}: {present}.",
-            "plug in a camera, name another number, or use --source demo://",
-        )
-    return _live(f"camera://{number}", capture)
-
-
-def open_device(device: str) -> Source:
-    """A camera by the name of its device, such as ``/dev/video0`` or ``/dev/v4l/by-id/…``.
-
-    Raises:
-        DataError: it is not a camera, does not exist, or cannot be opened.
-    """
-    match = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(device))
-    if match is None:
-        cameras = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
-        raise DataError(
-            f"{device} is not a camera; the cameras here: {cameras}.",
-            "name the device of a camera, such as /dev/video0",
-        )
-    return open_camera(int(match.group(1)))
-
-
 def open_network(uri: str) -> Source:
     """A camera or server on the network.
 
@@ -165,7 +118,7 @@ def open_network(uri: str) -> Source:
         if has_unclear_password(uri):
             next_step = "write / ? # @ in a password as %2F %3F %23 %40, then try again"
         raise DataError(f"cannot open {without_secrets(uri)}.", next_step)
-    return _live(without_secrets(uri), capture)
+    return live(without_secrets(uri), capture)
 
 
 class _Pictures:
@@ -217,7 +170,7 @@ def _unreadable(name: str, reason: str) -> DataError:
     )
 
 
-def _live(name: str, capture: cv2.VideoCapture) -> Source:
+def live(name: str, capture: cv2.VideoCapture) -> Source:
     """A source without an end; if it ends, that is an error."""
     pictures = _Pictures(capture, name)
 
@@ -236,7 +189,7 @@ def _live(name: str, capture: cv2.VideoCapture) -> Source:
             "check its cable, power and network, then start again",
         )
 
-    return Source(name, frames(), live=True, fps=_rate(capture, _CAMERA_FPS))
+    return Source(name, frames(), live=True, fps=_rate(capture, _LIVE_FPS))
 
 
 def _capture_of(path: Path) -> cv2.VideoCapture:

@@ -13,22 +13,19 @@ from dad_edge.data.folder import IMAGE_SUFFIXES, images_below
 from dad_edge.errors import DataError, UsageError, printable
 from dad_edge.image.preprocess import read_frame
 from dad_edge.stream.addresses import without_secrets
-from dad_edge.stream.captures import (
-    VIDEO_SUFFIXES,
-    open_camera,
-    open_device,
-    open_network,
-    open_video,
-)
+from dad_edge.stream.captures import VIDEO_SUFFIXES, open_network, open_video
+from dad_edge.stream.devices import EXAMPLE, open_camera, open_csi, open_device, read_settings
 from dad_edge.stream.frames import Frame, Frames, Source, Unreadable, now
+from dad_edge.stream.gstreamer import open_pipeline
 from dad_edge.stream.paths import paths_on_stdin, watched_folder
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 POSTED = "post://"
 """The source of a camera whose pictures machines send to the page."""
 KNOWN = (
-    "camera://0 or /dev/video0, rtsp://…, a video file, a folder of images, watch://FOLDER for "
-    "images as they come, - for paths on stdin, post:// for what machines send, demo:// or demo://?parts=60"
+    "camera://0 or /dev/video0, csi://0, rtsp://…, gst://PIPELINE, a video file, a folder of "
+    "images, watch://FOLDER for images as they come, - for paths on stdin, post:// for what "
+    "machines send, demo:// or demo://?parts=60"
 )
 
 
@@ -36,10 +33,11 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
     """Open a camera, network stream, video file, folder of images or the demo line.
 
     Args:
-        uri: camera index; `camera://N`, `v4l2://` or the path of a device; `rtsp://…` and other
-            network streams; `demo://` with optional `parts` and `seed`; `file://` or a plain path
-            of a video, image or folder, where `~` is the home folder; `watch://` and the path of a
-            folder whose new images are inspected as they come; `-` for paths on stdin.
+        uri: camera index; `camera://N`, `v4l2://` or the path of a device; `csi://N` of a Jetson;
+            `gst://` and a pipeline of GStreamer; `rtsp://…` and other network streams; `demo://`
+            with optional `parts` and `seed`; `file://` or a plain path of a video, image or folder,
+            where `~` is the home folder; `watch://` and the path of a folder whose new images are
+            inspected as they come; `-` for paths on stdin.
         bit_depth: of the model, for 16-bit images.
 
     Raises:
@@ -59,10 +57,10 @@ def open_source(uri: str | int, bit_depth: int | None = None) -> Source:
     scheme = scheme.lower()
     if not separator or re.match(r"[A-Za-z]$", scheme):
         return _open_path(uri, bit_depth)
-    if scheme in ("camera", "v4l2") and rest.isdecimal():
-        return open_camera(int(rest))
-    if scheme in ("camera", "v4l2") and rest.startswith("/dev/"):
-        return open_device(rest)
+    if scheme in ("camera", "v4l2", "csi"):
+        return _open_camera_uri(uri)
+    if scheme == "gst":
+        return open_pipeline(uri, rest)
     if scheme == "demo":
         return _open_demo_uri(uri)
     if scheme == "file":
@@ -101,6 +99,22 @@ def demo_source(parts: int | None = None, seed: int = 0, defect_rate: float = 0.
             yield Frame(sample.image, name, index, now(), sample.kind, sample.mask)
 
     return Source("demo://", frames(), length=parts)
+
+
+def _open_camera_uri(uri: str) -> Source:
+    scheme, _, rest = uri.partition("://")
+    device, _, query = rest.partition("?")
+    settings = read_settings(query)
+    is_csi = scheme.lower() == "csi"
+    if device.isdecimal():
+        number = int(device)
+        return open_csi(uri, number, settings) if is_csi else open_camera(number, settings)
+    if device.startswith("/dev/") and not is_csi:
+        return open_device(device, settings)
+    raise UsageError(
+        f"'{uri}' names no camera.",
+        f"write the number or the device of a camera, such as {EXAMPLE}",
+    )
 
 
 def _open_demo_uri(uri: str) -> Source:

@@ -24,7 +24,7 @@ FIRST_S, LONGEST_S = 0.5, 30.0
 _POLL_S = 0.1
 _ROWS = 8
 """Every so many rows of a picture are compared with the picture before it."""
-_LASTING = ("camera", "v4l2", *NETWORK_SCHEMES)
+_LASTING = ("camera", "v4l2", "csi", "gst", *NETWORK_SCHEMES)
 
 _log = logging.getLogger(__name__)
 

@@ -21,6 +21,10 @@ from dad_edge.stream.addresses import has_unclear_password, hide_secrets, withou
         ("rtsp://camera/user=admin&password=secret&channel=1/0.sdp", "rtsp://camera/…/0.sdp"),
         ("http://camera/x?token=se@cret", "http://…"),
         ("admin:secret@camera/live", "…@camera/live"),
+        ("gst://rtspsrc location=rtsp://a:secret@b/x ! decodebin", "gst://rtspsrc"),
+        ("gst://rtsp://a:secret@b/x", "gst://…"),
+        ("gst://v4l2src#000001", "gst://v4l2src"),
+        ("gst://", "gst://…"),
         ("parts@night/good", "parts@night/good"),
     ],
 )

@@ -16,7 +16,8 @@ import pytest
 
 from dad_edge.errors import DataError
 from dad_edge.stream import captures
-from dad_edge.stream.captures import open_camera, open_device, open_network, open_video
+from dad_edge.stream.captures import open_network, open_video
+from dad_edge.stream.devices import open_camera
 from dad_edge.stream.frames import Frame, Source, Unreadable
 
 
@@ -50,7 +51,7 @@ def opened(
     promised: int = 0,
 ) -> Source:
     capture = FakeCapture(reads, promised)
-    monkeypatch.setattr(captures.cv2, "VideoCapture", lambda _: capture)
+    monkeypatch.setattr(captures.cv2, "VideoCapture", lambda *_: capture)
     if isinstance(path, int):
         return open_camera(path)
     path.touch()
@@ -193,19 +194,6 @@ def test_a_damaged_video_is_an_error_without_noise_of_the_decoder(tmp_path: Path
     said = [line for line in done.stderr.splitlines() if not line.startswith(("bundle", "backend"))]
     assert [line.split(":")[0] for line in said] == ["error", "next"]
     assert "not a video that can be read" in said[0]
-
-
-def test_no_such_camera_lists_the_cameras_there_are() -> None:
-    with pytest.raises(
-        DataError, match=r"there is no camera 87: (the cameras here are|no /dev/video)"
-    ):
-        open_camera(87)
-
-
-def test_a_device_by_another_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "usb-camera").symlink_to("/dev/video87")
-    with pytest.raises(DataError, match="there is no camera 87"):
-        open_device(str(tmp_path / "usb-camera"))
 
 
 def test_a_damaged_picture_does_not_end_a_camera(

@@ -160,6 +160,7 @@ def test_the_home_folder_has_its_short_name(
         ("/dev/video97", "there is no camera 97", "plug in"),
         ("v4l2:///dev/video97", "there is no camera 97", "plug in"),
         ("v4l2://97", "there is no camera 97", "plug in"),
+        ("v4l2://97?fps=30", "there is no camera 97", "plug in"),
         ("v4l2:///dev/null", "is not a camera", "/dev/video0"),
     ],
 )
@@ -167,6 +168,13 @@ def test_what_is_likely_meant_is_said(named: str, message: str, next_step: str) 
     with pytest.raises(DataError, match=message) as caught:
         open_source(named)
     assert next_step in caught.value.next_step
+
+
+@pytest.mark.parametrize("named", ["camera://front", "csi:///dev/video0", "v4l2://?fps=30"])
+def test_an_address_that_names_no_camera_is_refused(named: str) -> None:
+    with pytest.raises(UsageError, match="names no camera") as caught:
+        open_source(named)
+    assert "v4l2:///dev/video0?" in caught.value.next_step
 
 
 @pytest.mark.parametrize("named", ["", " ", "file://"])
@@ -205,7 +213,7 @@ def test_the_demo_line_knows_its_truth() -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["ftp://host/x", "camera://front", "demo://?parts=x", "demo://?speed=2", "demo://?parts"]
+    "uri", ["ftp://host/x", "demo://?parts=x", "demo://?speed=2", "demo://?parts"]
 )
 def test_unknown_sources_are_refused_with_an_example(uri: str) -> None:
     with pytest.raises(UsageError) as caught:

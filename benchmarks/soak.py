@@ -2,8 +2,9 @@
 
 A line with its page, three sources, a webhook and, where mosquitto is installed, a broker. At
 random a stream goes away and sends damaged pictures, files are cut off, server and broker go
-away, the disk fills up (as root, on a file system of its own in memory), and the line is ended by
-SIGTERM or kill -9 and started again. Afterwards both stores are compared, record by record, and
+away, the disk fills up (as root, on a file system of its own in memory), the engine fails, the
+line's clock jumps (where there is a C compiler), and the line is ended by SIGTERM or kill -9
+and started again. Afterwards both stores are compared, record by record, and
 memory, threads and descriptors of the line over each run.
 """
 
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import datetime, timezone
@@ -62,6 +64,12 @@ free_gigabytes = 0.005
 url = "http://127.0.0.1:{HOOK_PORT}/"
 """
 BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+
+
+COMPILER = shutil.which("cc") or shutil.which("g++")
+START_S = 20.0
+"""So long after its start the line can be told to fail."""
+JUMPS_S = (-3600, 90, 86_400)
 
 
 class Server:
@@ -130,6 +138,7 @@ class Soak:
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._started = 0.0
         self._files = 0
+        self._clock_s = 0
         self.on_own_disk = False
 
     def prepare(self) -> None:
@@ -146,6 +155,11 @@ class Soak:
         (self.work / "broker.conf").write_text(
             f"listener {BROKER_PORT} 127.0.0.1\nallow_anonymous true\n"
         )
+        (self.work / "clock").write_bytes(bytes(8))
+        if COMPILER is not None:
+            source = str(Path(__file__).with_name("soak_clock.c"))
+            command = [COMPILER, "-x", "c", "-shared", "-fPIC", "-O2", source]
+            subprocess.run([*command, "-o", str(self.work / "clock.so")], check=True)
         self._stream.start()
         self.hook.start()
         self._start_broker()
@@ -177,11 +191,18 @@ class Soak:
             self._fail()
 
     def _fail(self) -> None:
-        kinds = ["stream", "hook", "broker", "disk", "SIGTERM", "kill -9"]
-        weights = [4, 3, 3 if BROKER else 0, 2 if self.on_own_disk else 0, 0.5, 0.5]
-        [kind] = self._rng.choices(kinds, weights)
-        if any(getattr(back, "__name__", "") == kind for _, back in self._later):
-            return
+        runs = time.monotonic() - self._started > START_S
+        weights = {
+            "stream": 4,
+            "hook": 3,
+            "broker": 3 if BROKER else 0,
+            "disk": 2 if self.on_own_disk else 0,
+            "engine": 2 if runs else 0,
+            "clock": 1 if COMPILER and runs else 0,
+            "SIGTERM": 0.2,
+            "kill -9": 0.2,
+        }
+        [kind] = self._rng.choices(list(weights), list(weights.values()))
         self.faults[kind] = self.faults.get(kind, 0) + 1
         if kind == "stream":
             self._away(self._stream.stop, self._stream.start)
@@ -197,6 +218,10 @@ class Soak:
                 while True:
                     file.write(bytes(1 << 16))
             self._away(lambda: None, lambda: filler.unlink(missing_ok=True))
+        elif kind == "engine" and self._process is not None:
+            self._process.send_signal(signal.SIGUSR1)
+        elif kind == "clock":
+            self._set_clock(self._clock_s + self._rng.choice(JUMPS_S))
         else:
             self._end(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
             self._start_line()
@@ -220,19 +245,33 @@ class Soak:
             command = [BROKER, "-c", str(self.work / "broker.conf")]
             self._broker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
+    def _set_clock(self, seconds: int) -> None:
+        self._clock_s = seconds
+        with (self.work / "clock").open("r+b") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+
     def _start_line(self) -> None:
-        command = [sys.executable, "-m", "dad_edge", "stream", "--config", "line.toml"]
+        command = [sys.executable, "-m", "benchmarks.soak_line", "stream", "--config", "line.toml"]
         package = str(Path(dad_edge.__file__).resolve().parents[1])
         with (self.work / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--web", f"127.0.0.1:{PAGE_PORT}"],
                 cwd=self.work,
-                env={**os.environ, "PYTHONPATH": package},
+                env={**os.environ, **self._clock(), "PYTHONPATH": package},
                 stderr=log,
                 stdout=log,
             )
         self._started = time.monotonic()
         self.runs.append([])
+
+    def _clock(self) -> dict[str, str]:
+        """What has the line see a clock that can jump."""
+        if COMPILER is None:
+            return {}
+        return {
+            "LD_PRELOAD": str(self.work / "clock.so"),
+            "SOAK_CLOCK": str(self.work / "clock"),
+        }
 
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -274,6 +313,7 @@ def compare_stores(results: Path) -> dict[str, Any]:
         numbers.setdefault(run, []).append(int(number))
     return {
         "frames": len(ids),
+        "events": Counter(record["kind"] for record in lines if record["record"] == "event"),
         "written_twice": len(ids) - len(set(ids)) + len(stored) - len(set(stored)),
         "only_in_jsonl": len(set(ids) - set(stored)),
         "only_in_database": len(set(stored) - set(ids)),

@@ -35,7 +35,7 @@ def test_it_is_complete_and_unchanged() -> None:
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     data = tmp_path_factory.mktemp("demo") / "data"
-    write_dataset(data, seed=0, train=1)
+    write_dataset(data, seed=0, train=1, test_good=30, test_per_kind=10)
     return evaluate(bundle_candidate(open_bundle(PACKAGED)), data, "test").summary
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dad_edge.__main__ import main
 from dad_edge.runtime.cpu.inspector import HostInspector
-from dad_edge.runtime.inspection import Inspection
+from dad_edge.runtime.seams import Inspection
 
 _to_fail: list[int] = []
 _inspect_batch = HostInspector.inspect_batch

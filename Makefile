@@ -20,7 +20,7 @@ test: $(TEST_ENV)/.installed ## lint, types and all tests
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
-	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile
+	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-lowest: $(LOWEST_ENV)/.installed ## the light core and the line with the lowest versions that they allow
 	rm -rf $(LOWEST_ENV)/out && mkdir $(LOWEST_ENV)/out

@@ -9,7 +9,8 @@ from dad_edge.files import encode_json
 
 
 def stores(folder: Path, lines: list[str], rows: list[str]) -> Path:
-    content = b"".join(encode_json({"record": "frame", "id": each}) for each in lines)
+    event = encode_json({"record": "event", "kind": "clock"})
+    content = event + b"".join(encode_json({"record": "frame", "id": each}) for each in lines)
     (folder / "results.jsonl").write_bytes(encode_json({"record": "file"}) + content)
     with closing(sqlite3.connect(folder / "results.sqlite")) as database, database:
         database.execute("create table frames (id text)")
@@ -21,6 +22,7 @@ def test_stores_that_agree(tmp_path: Path) -> None:
     ids = ["a-1", "a-2", "b-1"]
     assert compare_stores(stores(tmp_path, ids, ids)) == {
         "frames": 3,
+        "events": {"clock": 1},
         "written_twice": 0,
         "only_in_jsonl": 0,
         "only_in_database": 0,

@@ -3,9 +3,9 @@
 A line with its page, three sources, a webhook and, where mosquitto is installed, a broker. At
 random a stream goes away and sends damaged pictures, files are cut off, server and broker go
 away, the disk fills up (as root, on a file system of its own in memory), the engine fails, the
-line's clock jumps (where there is a C compiler), and the line is ended by SIGTERM or kill -9
-and started again. Afterwards both stores are compared, record by record, and
-memory, threads and descriptors of the line over each run.
+line's clock jumps (where there is a C compiler), and the line is ended by SIGTERM or kill -9 and
+started again. Afterwards both stores are compared, record by record, and memory, threads and
+descriptors of the line over each run.
 """
 
 from __future__ import annotations
@@ -64,8 +64,6 @@ free_gigabytes = 0.005
 url = "http://127.0.0.1:{HOOK_PORT}/"
 """
 BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-
-
 COMPILER = shutil.which("cc") or shutil.which("g++")
 START_S = 20.0
 """So long after its start the line can be told to fail."""
@@ -191,14 +189,14 @@ class Soak:
             self._fail()
 
     def _fail(self) -> None:
-        runs = time.monotonic() - self._started > START_S
+        is_up = time.monotonic() - self._started > START_S
         weights = {
             "stream": 4,
             "hook": 3,
             "broker": 3 if BROKER else 0,
             "disk": 2 if self.on_own_disk else 0,
-            "engine": 2 if runs else 0,
-            "clock": 1 if COMPILER and runs else 0,
+            "engine": 2 if is_up else 0,
+            "clock": 1 if COMPILER and is_up else 0,
             "SIGTERM": 0.2,
             "kill -9": 0.2,
         }

@@ -100,19 +100,20 @@ def _at_line(said: str, content: bytes) -> str:
     return f"{said[: byte.start()].removeprefix('JSON is malformed: ')} in line {line}"
 
 
-def from_mapping(kind: type[T], mapping: Any, where: str) -> T:
+def from_mapping(kind: type[T], mapping: Any, where: str, *, strict: bool = True) -> T:
     """Build a settings dataclass from plain values, refusing what it does not know.
 
     Args:
         kind: a frozen dataclass whose fields are annotated.
         mapping: decoded TOML or JSON.
         where: file and section, for the error's sentence.
+        strict: numbers are not taken from text, as an address has them.
 
     Raises:
         ModelError: a key is unknown or missing, or a value has another type or range.
     """
     try:
-        settings = msgspec.convert(mapping, kind)
+        settings = msgspec.convert(mapping, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise _refusal(kind, mapping, where, error) from error
     _refuse_unknown(mapping, msgspec.to_builtins(settings), where)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 import cv2
 
-from dad_edge.errors import DataError, UsageError
+from dad_edge.documents import from_mapping
+from dad_edge.errors import DataError, ModelError, UsageError
 from dad_edge.stream.captures import live
 from dad_edge.stream.frames import Source
 from dad_edge.stream.gstreamer import open_pipeline
@@ -54,22 +53,11 @@ def read_settings(query: str) -> CameraSettings:
     Raises:
         UsageError: one is not known, or has no value that it can have.
     """
-    kinds: dict[str, Callable[[str], Any]] = {
-        "width": int, "height": int, "fps": float, "format": str, "exposure_ms": float,
-    }  # fmt: skip
-    values = {}
-    for key, text in parse_qsl(query, keep_blank_values=True):
-        if key not in kinds:
-            raise UsageError(
-                f"a camera has no setting '{key}'; it has {', '.join(kinds)}.", f"write {EXAMPLE}"
-            )
-        try:
-            values[key] = kinds[key](text)
-        except ValueError as error:
-            raise UsageError(
-                f"'{text}' is not a value for {key} of a camera.", f"write {EXAMPLE}"
-            ) from error
-    return CameraSettings(**values)
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    try:
+        return from_mapping(CameraSettings, given, "settings of a camera", strict=False)
+    except ModelError as error:
+        raise UsageError(error.message, f"write {EXAMPLE}") from error
 
 
 def open_camera(number: int, settings: CameraSettings | None = None) -> Source:
@@ -179,19 +167,18 @@ def _tell(capture: cv2.VideoCapture, settings: CameraSettings, number: int) -> N
     if exposure is not None:
         capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _BY_HAND)
     # Which sizes and rates there are depends on the format, and which rates on the size.
-    wanted = {
-        "format": (cv2.CAP_PROP_FOURCC, fourcc, 0.0),
-        "width": (cv2.CAP_PROP_FRAME_WIDTH, settings.width, 0.0),
-        "height": (cv2.CAP_PROP_FRAME_HEIGHT, settings.height, 0.0),
-        "fps": (cv2.CAP_PROP_FPS, settings.fps, 0.5),
-        "exposure_ms": (cv2.CAP_PROP_EXPOSURE, exposure, 1.0),
-    }
-    given = {key: ask for key, ask in wanted.items() if ask[1] is not None}
-    for what, value, _ in given.values():
-        capture.set(what, float(value or 0))
-    for key, (what, value, tolerance) in given.items():
-        taken = capture.get(what)
-        if abs(taken - float(value or 0)) > tolerance:
+    wanted = (
+        ("format", cv2.CAP_PROP_FOURCC, fourcc, 0.0),
+        ("width", cv2.CAP_PROP_FRAME_WIDTH, settings.width, 0.0),
+        ("height", cv2.CAP_PROP_FRAME_HEIGHT, settings.height, 0.0),
+        ("fps", cv2.CAP_PROP_FPS, settings.fps, 0.5),
+        ("exposure_ms", cv2.CAP_PROP_EXPOSURE, exposure, 1.0),
+    )
+    for _, what, value, _ in wanted:
+        if value is not None:
+            capture.set(what, value)
+    for key, what, value, tolerance in wanted:
+        if value is not None and abs((taken := capture.get(what)) - value) > tolerance:
             asked = getattr(settings, key)
             raise DataError(
                 f"camera {number} does not take {key}={asked}; it has {_shown(key, taken)}.",

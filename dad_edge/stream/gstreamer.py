@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import NoReturn
@@ -79,14 +80,19 @@ class _Child:
         self._name = name
         self._look = look
         self._process = subprocess.Popen(
-            [_python(), "-I", gstreamer_child.__file__, pipeline],
-            stdin=subprocess.DEVNULL,
+            [_python(), "-I", gstreamer_child.__file__],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
             pipesize=_PIPE_BYTES,
             start_new_session=True,  # Ctrl-C is for the parent, which ends this one
         )
+        self.close = weakref.finalize(self, _end, self._process)
+        """Ends the process; so does it if nobody wants its pictures any more."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as given:  # its end is told later
+            given.write(pipeline.encode())  # no argument: whoever lists processes sees those
 
     def picture(self, timeout_s: float) -> NDArray[np.uint8]:
         """The next picture, (H,W,3) uint8, BGR.
@@ -99,7 +105,7 @@ class _Child:
         self._fill(memoryview(head), until)
         width, height, row, *rate = HEAD.unpack(head)
         if width == 0:
-            self._end(height, row, until)
+            self._tell_end(height, row, until)
         if not 0 < width * height <= _MOST_PIXELS or row < 3 * width:
             raise DataError(f"{self._name} gives {width}x{height} pictures.", self._look)
         if rate[0] and rate[1]:
@@ -107,16 +113,6 @@ class _Child:
         rows = np.empty((height, row), np.uint8)
         self._fill(rows.data.cast("B"), until)
         return np.ascontiguousarray(rows[:, : 3 * width].reshape(height, width, 3))
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        for end in (self._process.terminate, self._process.kill):
-            end()
-            with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver is left alone
-                self._process.wait(_END_S)
-                return
 
     def _fill(self, wanted: memoryview, until: float) -> None:
         pipe = self._process.stdout
@@ -126,11 +122,12 @@ class _Child:
                 raise DataError(f"{self._name} gives no picture any more.", self._look)
             count = pipe.readinto(wanted)  # type: ignore[attr-defined]
             if not count:
-                code = self._process.wait()
+                self.close()
+                code = self._process.returncode
                 raise DataError(f"the process of {self._name} died with code {code}.", self._look)
             wanted = wanted[count:]
 
-    def _end(self, reason: int, length: int, until: float) -> NoReturn:
+    def _tell_end(self, reason: int, length: int, until: float) -> NoReturn:
         text = bytearray(length)
         self._fill(memoryview(text), until)
         said = hide_secrets(printable(text.decode(errors="replace"))).strip().rstrip(".")
@@ -146,6 +143,16 @@ class _Child:
         if reason == ENDED:
             return DataError(f"{self._name} has ended.", self._look)
         return DataError(f"{self._name} broke off: {said}.", self._look)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    process.stdout.close()
+    for end in (process.terminate, process.kill):
+        end()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver is left alone
+            process.wait(_END_S)
+            return
 
 
 def _python() -> str:

@@ -1,6 +1,6 @@
 """The other side of `gstreamer`: a program that runs a pipeline and writes its pictures to stdout.
 
-    python3 gstreamer_child.py PIPELINE
+    echo PIPELINE | python3 gstreamer_child.py
 
 It needs the standard library and PyGObject alone, because the Python that has PyGObject is often
 the system's and not the one that has this package. Every picture is a `HEAD` and its rows; a head
@@ -32,7 +32,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        reason, message = _run(sys.argv[1], out)
+        reason, message = _run(sys.stdin.buffer.read().decode(), out)
         text = message.encode(errors="replace")
         _write(out, HEAD.pack(0, reason, len(text), 0, 0) + text)
     except BrokenPipeError:  # nobody wants more

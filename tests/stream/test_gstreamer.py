@@ -74,6 +74,15 @@ def test_pictures_of_a_pipeline_have_their_size_and_differ() -> None:
 
 
 @real
+def test_a_pipeline_is_not_among_the_arguments_that_others_can_list() -> None:
+    source = open_source(f"gst://{BALL}")
+    [child] = children(os.getpid())
+    assert b"videotestsrc" not in Path(f"/proc/{child}/cmdline").read_bytes()
+    source.frames.close()  # before its first picture was taken
+    assert children(os.getpid()) == []
+
+
+@real
 def test_colours_and_rows_are_where_they_belong() -> None:
     source = open_source(
         "gst://videotestsrc pattern=solid-color foreground-color=0xff0a1428 "

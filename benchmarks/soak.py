@@ -133,6 +133,7 @@ class Soak:
         self.faults: dict[str, int] = {}
         self.runs: list[list[tuple[float, int, int, int]]] = []
         self.ends: list[tuple[int, float]] = []
+        self.ended_by_itself: list[list[str]] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._started = 0.0
         self._files = 0
@@ -282,7 +283,8 @@ class Soak:
     def _sample(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
-            self.faults["line ended by itself"] = self.faults.get("line ended by itself", 0) + 1
+            said = (self.work / "log").read_text(errors="replace").splitlines()
+            self.ended_by_itself.append([line for line in said if line.startswith("error:")][-1:])
             self._start_line()
             return
         proc = Path("/proc") / str(self._process.pid)
@@ -370,6 +372,7 @@ def main() -> None:
         "packages": environment["packages"],
         "faults": soak.faults,
         "ended_by_sigterm": [{"exit_code": code, "seconds": s} for code, s in soak.ends],
+        "ended_by_itself": soak.ended_by_itself,
         "stores": stores,
         "webhook_requests": soak.hook.taken,
         "flagged_bytes": flagged,

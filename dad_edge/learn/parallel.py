@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from dad_edge.errors import UsageError
+
+_LET_GO_S = 0.2
+"""Pause before a group ends. A thread of gloo takes Python's lock once more to let go of the last
+message, while the end of the group has that lock and waits for the thread: neither ever goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ def processes_of(device: torch.device) -> Iterator[Processes]:
     try:
         yield Processes(device, dist.get_rank(), dist.get_world_size())
     finally:
+        time.sleep(_LET_GO_S)
         dist.destroy_process_group()
 
 

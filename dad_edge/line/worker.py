@@ -63,13 +63,21 @@ class Job:
         self._error: BaseException | None = None
         self._done = threading.Event()
 
-    def finish(
-        self, inspections: list[Inspection] | None = None, error: BaseException | None = None
-    ) -> None:
-        """Called by the worker."""
-        self._inspections, self._error = inspections or [], error
+    def finish(self, inspections: Sequence[Inspection] = ()) -> None:
+        """Called by the worker: the results are here."""
+        self._inspections = list(inspections)
         self._done.set()
         self._on_done()
+
+    def fail(self, error: BaseException) -> None:
+        """Called by the worker: there are no results.
+
+        The trace is not kept. Its frames hold the job, which holds the error, and the inspector
+        with all its memory would live until the next collection of such rings.
+        """
+        _log.debug("a job of an engine failed", exc_info=error)
+        self._error = error.with_traceback(None)
+        self.finish()
 
     @property
     def done(self) -> bool:
@@ -93,7 +101,10 @@ class Job:
                 "run 'dad-edge doctor'; look at the load and the GPU of this machine",
             )
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self  # the trace holds this frame; see `fail`
         if len(self._inspections) != len(self.images):
             raise DeviceError("the engine lost a frame.", "run 'dad-edge doctor'")
         return self._inspections
@@ -170,7 +181,7 @@ class Worker:
         try:
             inspector = self._open()
         except BaseException as error:
-            self._opened.finish(error=error)
+            self._opened.fail(error)
             return
         with self._lock:
             self._left_to_open -= 1
@@ -200,13 +211,13 @@ class Worker:
                 try:
                     under_way.append((job, inspector.submit(job.images)))
                 except BaseException as error:
-                    job.finish(error=error)
+                    job.fail(error)
             elif under_way:
                 oldest, submission = under_way.popleft()
                 try:
                     oldest.finish(inspector.collect(submission))
                 except BaseException as error:
-                    oldest.finish(error=error)
+                    oldest.fail(error)
 
 
 def words_of(error: BaseException) -> str:

@@ -148,6 +148,38 @@ def test_no_thread_of_the_processes_outlives_their_training(tmp_path: Path) -> N
     assert "gloo" not in done.stdout
 
 
+ENDS_OFTEN = """
+import os
+import socket
+import torch
+from dad_edge.learn.parallel import processes_of
+
+for _ in range(60):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+    with processes_of(torch.device("cpu")) as processes:
+        module = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
+        module(torch.ones(2, 3)).sum().backward()
+        torch.distributed.all_reduce(torch.ones(3))
+    del module
+print("ended")
+"""
+
+
+def test_no_end_waits_for_a_thread_that_waits_for_python() -> None:
+    """Without the pause before it, one in about 70 ends never came."""
+    one = {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_OFTEN],
+        env={**os.environ, **one, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.stdout == "ended\n", done.stderr
+
+
 def test_shared_statistics_of_one_process_are_the_usual_ones(tmp_path: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1

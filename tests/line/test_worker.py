@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,26 @@ def test_an_error_belongs_to_its_own_frames() -> None:
         wrong.wait(PATIENCE_S)
     assert len(last.wait(PATIENCE_S)) == 2
     worker.close(PATIENCE_S)
+
+
+def test_an_engine_that_failed_gives_back_its_memory_at_once() -> None:
+    """Not when Python collects rings of references: an engine holds hundreds of megabytes."""
+    alive: list[weakref.ref[Deep]] = []
+
+    def opened() -> Deep:
+        engine = Deep()
+        alive.append(weakref.ref(engine))
+        return engine
+
+    gc.disable()
+    try:
+        worker = Worker("deep", opened)
+        with pytest.raises(ModelError):
+            worker.submit([]).wait(PATIENCE_S)
+        worker.close(PATIENCE_S)
+        assert alive[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_an_engine_that_does_not_open_says_why() -> None:

@@ -31,18 +31,21 @@ LEFT_OUT = ("scores", "examples", "environment")
 ERROR_CHARACTERS = 600
 
 
-def stages(data: Path, size: str, minutes: float, resume: bool) -> dict[str, list[str]]:
+def stages(
+    data: Path, size: str, minutes: float, seed: int, resume: bool
+) -> dict[str, list[str]]:
     """The commands of the study by name, with paths relative to the work folder.
 
     Args:
         data: folder of the data set, absolute.
         size: model size.
         minutes: wall-clock limit of the training.
+        seed: of the training.
         resume: continue the training run that lies in the work folder.
     """
     source, bundle = ["--data", str(data)], ["--bundle", "bundle"]
     train = ["train", *source, "--size", size, "--max-minutes", str(minutes), "--out", "run"]
-    train += ["--resume"] if resume else []
+    train += ["--resume"] if resume else ["--seed", str(seed)]
     checkpoint = ["--checkpoint", "run"]
     return {
         "train": train,
@@ -120,7 +123,7 @@ def error_in(stderr: str) -> str:
     return stderr[start if start >= 0 else -ERROR_CHARACTERS :].strip()[:ERROR_CHARACTERS]
 
 
-def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, Any]:
+def run_study(data: Path, size: str, minutes: float, seed: int, work: Path) -> dict[str, Any]:
     """Run all stages in the work folder and say on stderr how each went.
 
     A training run that lies there already is continued up to the same limit.
@@ -130,7 +133,7 @@ def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, An
     names = {str(data): data.name, str(work): ".", str(Path.home()): "~"}
     environment = describe_machine()
     rows = {}
-    for name, arguments in stages(data, size, minutes, resume).items():
+    for name, arguments in stages(data, size, minutes, seed, resume).items():
         print(f"{name} …", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "dad_edge", *arguments, "--json"]
         rows[name] = row = run_stage(command, work, names)
@@ -141,6 +144,7 @@ def run_study(data: Path, size: str, minutes: float, work: Path) -> dict[str, An
         "data": data.name,
         "size": size,
         "train_minutes": minutes,
+        "seed": seed,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "device": environment["device"],
         "commit": environment["commit"],
@@ -158,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="data set in MVTec layout")
     parser.add_argument("--minutes", type=float, required=True, help="limit of the training")
+    parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--size", default="nano", choices=("nano", "edge", "paper"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--work", type=Path, help="runs/real-<data> if left out")
@@ -168,8 +173,9 @@ def main() -> None:
     work = (options.work or Path("runs") / f"real-{data.name}").resolve()
     if (work / "bundle").exists():
         parser.error(f"{work} holds a finished study: remove it or choose another --work")
-    study = run_study(data, options.size, options.minutes, work)
-    path = result_file(options.out, "real", study["device"], data.name)
+    study = run_study(data, options.size, options.minutes, options.seed, work)
+    subject = data.name + (f"-seed-{options.seed}" if options.seed else "")
+    path = result_file(options.out, "real", study["device"], subject)
     write_json(path, study)
     print(path)
 

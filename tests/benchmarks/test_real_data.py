@@ -67,9 +67,9 @@ def test_device_names_become_file_names() -> None:
     assert slug("AMD EPYC, 2 cores") == "amd-epyc-2-cores"
 
 
-@pytest.mark.parametrize("stage", stages(Path("data"), "nano", 1, resume=False))
+@pytest.mark.parametrize("stage", stages(Path("data"), "nano", 1, seed=0, resume=False))
 def test_every_option_of_the_study_is_known_to_its_command(stage: str) -> None:
-    command, *arguments = stages(Path("data"), "nano", 1, resume=False)[stage]
+    command, *arguments = stages(Path("data"), "nano", 1, seed=0, resume=False)[stage]
     shown = CliRunner().invoke(app, [command, "--help"]).output
     missing = [option for option in arguments if option.startswith("--") and option not in shown]
     assert missing == []

@@ -30,8 +30,8 @@ from dad_edge.deploy.plan import PlanJob
 from dad_edge.deploy.process import build_in_process
 from dad_edge.errors import DadEdgeError
 from dad_edge.files import write_json
-from dad_edge.graphs.quantize import inner_convolutions, load_graph, typed_graph
-from dad_edge.graphs.tensorrt import for_tensorrt
+from dad_edge.graphs.engine import engine_graph
+from dad_edge.graphs.quantize import inner_convolutions, load_graph
 from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.signals import StopRequest
 from dad_edge.progress import silent
@@ -107,7 +107,7 @@ def _build(
         profiles=tuple((low * rows, best * rows, most * rows) for low, best, most in profiles),
         capabilities=CAPABILITIES,
     )
-    model = for_tensorrt(typed_graph(bundle, graph, precision, rest="fp16"))
+    model = engine_graph(bundle, graph, precision, "tensorrt-rtx")
     path = work / Path(graph).with_suffix(".plan").name
     with StopRequest() as stop:
         return build_in_process(

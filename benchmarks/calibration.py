@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.against_fp32 import arguments, differences, judge, run
 from benchmarks.ranges import Histogram, RangeMethod
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
@@ -26,7 +24,7 @@ from dad_edge.config import GOOD
 from dad_edge.data.layouts import list_items
 from dad_edge.data.listing import Item
 from dad_edge.deploy.calibrate import observe
-from dad_edge.deploy.coverage import select, thumbnail
+from dad_edge.deploy.coverage import choose
 from dad_edge.gate.sensitivity import inspector_of
 from dad_edge.graphs.quantize import load_graph, to_int8
 from dad_edge.image.preprocess import read_frame
@@ -38,9 +36,8 @@ METHODS: tuple[RangeMethod, ...] = ("min-max", "percentile", "entropy")
 
 def selections(items: Sequence[Item], count: int) -> dict[str, list[Item]]:
     """`count` images, chosen in three ways."""
-    features = np.stack([thumbnail(read_frame(item.path)) for item in items])
     return {
-        "coverage": [items[index] for index in select(features, count)],
+        "coverage": choose(items, count),
         "spread": spread(items, count),
         "first": list(items[:count]),
     }

@@ -31,9 +31,7 @@ LEFT_OUT = ("scores", "examples", "environment")
 ERROR_CHARACTERS = 600
 
 
-def stages(
-    data: Path, size: str, minutes: float, seed: int, resume: bool
-) -> dict[str, list[str]]:
+def stages(data: Path, size: str, minutes: float, seed: int, resume: bool) -> dict[str, list[str]]:
     """The commands of the study by name, with paths relative to the work folder.
 
     Args:

@@ -13,15 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from dad_edge.data.depth import find_depth
 from dad_edge.data.layouts import list_items
 from dad_edge.data.listing import Item
-from dad_edge.deploy.coverage import select, thumbnail
+from dad_edge.deploy.coverage import choose
 from dad_edge.errors import DadEdgeError
 from dad_edge.files import sha256_of, write_json
-from dad_edge.image.preprocess import read_frame
 
 
 def write_selection(root: Path, count: int, out: Path) -> list[Item]:
@@ -31,10 +27,7 @@ def write_selection(root: Path, count: int, out: Path) -> list[Item]:
         DataError: no layout fits, or an image cannot be read.
         StorageError: the manifest cannot be written.
     """
-    items = list_items(root, "train")
-    depth = find_depth([item.path for item in items])
-    features = np.stack([thumbnail(read_frame(item.path, depth)) for item in items])
-    chosen = [items[index] for index in select(features, count)]
+    chosen = choose(list_items(root, "train"), count)
     write_json(out, {"images": {item.name: sha256_of(item.path) for item in chosen}})
     return chosen
 

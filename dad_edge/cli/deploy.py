@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -201,6 +201,10 @@ def verify_command(
         Path | None,
         typer.Option(help="Training run: compare with it on PyTorch, not with the FP32 graphs."),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Compare every layer with FP32 on one image, and judge not."),
+    ] = False,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -212,6 +216,13 @@ def verify_command(
     chosen = writable_bundle_of(bundle)
     names = [engine] if engine else stage.runnable(chosen)
     images = images_of(chosen, data, normal)
+    if layers:
+        if checkpoint:
+            raise UsageError("--layers compares with the FP32 graphs.", "leave out --checkpoint")
+        found = compare_layers(chosen, names, images)
+        if as_json:
+            emit({"bundle": str(chosen.path), "engines": found})
+        return
     reports = judge(chosen, names, images, data, normal, checkpoint)
     draw_engines(chosen, names, images)
     if as_json:
@@ -248,6 +259,31 @@ def judge(
             reports.append(verify.verify(bundle, name, images, progress, reference=reference))
     Console(stderr=True).print(gate_table(reports))
     return reports
+
+
+def compare_layers(bundle: Bundle, engines: list[str], images: Images) -> list[dict[str, Any]]:
+    """Compare engines with FP32 layer by layer on one image, and print the worst layers."""
+    from rich.console import Console
+
+    from dad_edge.bundle import REPORTS
+    from dad_edge.gate import layers as stage
+    from dad_edge.gate.table import layers_table
+    from dad_edge.gate.verify import frames_of_proof
+    from dad_edge.runtime.inspector import choose_to_judge
+
+    frames = frames_of_proof(images)
+    if not frames:
+        raise UsageError("there is no image to compare on.", "name a folder of parts with --data")
+    found = []
+    for name in engines:
+        sidecar = choose_to_judge(bundle, name).sidecar
+        assert sidecar is not None, "an engine was named"
+        folder = bundle.path / REPORTS / name / stage.FOLDER
+        layers = stage.compare_layers(bundle, sidecar, frames[-1], folder)
+        Console(stderr=True).print(layers_table(layers))
+        say("to go on with Polygraphy:\n" + "\n".join(layers.commands))
+        found.append(stage.layers_json(layers))
+    return found
 
 
 def draw_engines(bundle: Bundle, engines: list[str], images: Images) -> None:

@@ -15,12 +15,12 @@ from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.plan import PlanJob, check_stop
 from dad_edge.deploy.process import LOG, build_in_process
 from dad_edge.documents import to_mapping
-from dad_edge.errors import DadEdgeError, Interrupted, UsageError
+from dad_edge.errors import DadEdgeError, Interrupted, ModelError, UsageError
 from dad_edge.files import new_folder, sha256_of, write_whole
+from dad_edge.graphs.engine import engine_graph, rest_of
 from dad_edge.graphs.fp16_range import check_fp16_range
-from dad_edge.graphs.openvino import for_openvino
-from dad_edge.graphs.quantize import PAIR_LIMITS, Rest, typed_graph
-from dad_edge.graphs.tensorrt import for_tensorrt
+from dad_edge.graphs.polygraphy import for_polygraphy, reduce_command
+from dad_edge.graphs.quantize import PAIR_LIMITS
 from dad_edge.kernels.compile import (
     AMPERE_PLUS,
     check_compiler,
@@ -228,7 +228,7 @@ def build(
                 )
             except DadEdgeError as error:
                 if not isinstance(error, Interrupted):
-                    _keep_log(draft, bundle.path / REPORTS / name)
+                    _keep_failure(error, draft, bundle.path / REPORTS / name, graph, target)
                 raise
             peaks.append(peak)
             check_stop(stop)
@@ -250,7 +250,7 @@ def build(
             gpu=gpu,
             multiprocessors=multiprocessors,
             layers=layers,
-            pair_limit=PAIR_LIMITS[_rest(target)] if precision == "int8" else None,
+            pair_limit=PAIR_LIMITS[rest_of(target.runtime)] if precision == "int8" else None,
             build_seconds=round(time.perf_counter() - started, 3),
             peak_memory_mib=max(peaks),
             gate=Gate(),
@@ -292,11 +292,6 @@ def _runtime_version(runtime: RuntimeName) -> str:
     return str(load_tensorrt(runtime).__version__)
 
 
-def _rest(target: Target) -> Rest:
-    """The precision of the layers that INT8 leaves alone: CPU runtimes compute FP16 in FP32."""
-    return "fp32" if target.runtime in CPU_RUNTIMES else "fp16"
-
-
 def _build_network(
     bundle: Bundle,
     graph: str,
@@ -310,15 +305,12 @@ def _build_network(
 ) -> tuple[EngineFile, float]:
     """One network of the engine, and the largest memory in MiB of the process that built it."""
     keep = layers.float_layers.get(graph, ())
-    model = typed_graph(bundle, graph, precision, rest=_rest(target), keep_float=keep)
+    model = engine_graph(bundle, graph, precision, target.runtime, keep)
     if target.runtime in CPU_RUNTIMES:
-        if target.runtime == "openvino":
-            model = for_openvino(model)
         path = draft / graph
         write_whole(path, model.SerializeToString(deterministic=True))
         file = EngineFile(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
         return file, peak_memory_mib()
-    model = for_tensorrt(model)
     rows = rows_of(bundle.model, graph)
     job = PlanJob(
         name=graph,
@@ -331,6 +323,8 @@ def _build_network(
         timing_cache=_timing_cache(target, version),
     )
     path = draft / Path(graph).with_suffix(".plan").name
+    refused = draft / graph  # kept with the log where the builder fails
+    write_whole(refused, for_polygraphy(model).SerializeToString(deterministic=True))
     built = build_in_process(
         job,
         model.SerializeToString(deterministic=True),
@@ -338,6 +332,7 @@ def _build_network(
         stop,
         lambda done, total, phase="": progress(done, total, f"{graph}: {phase}"),
     )
+    refused.unlink()
     file = EngineFile(
         name=path.name,
         sha256=built.sha256,
@@ -354,11 +349,18 @@ def _timing_cache(target: Target, version: str) -> str | None:
     return str(user_cache() / "timings" / f"{target.runtime}-{version}-{target.device}")
 
 
-def _keep_log(draft: Path, folder: Path) -> None:
-    """Move the log of a failed build to `reports/`, where it can be read."""
+def _keep_failure(
+    error: DadEdgeError, draft: Path, folder: Path, graph: str, target: Target
+) -> None:
+    """What the builder said, the graph it failed on, and how to find the part that it refuses."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(draft / LOG, folder / LOG)
+        if target.runtime not in CPU_RUNTIMES:
+            os.replace(draft / graph, folder / graph)
+        if target.runtime not in CPU_RUNTIMES and isinstance(error, ModelError):
+            command = reduce_command(target.runtime, folder / graph, target.capabilities)
+            error.next_step += f"; what it refuses is found by: {command}"
 
 
 def build_json(bundle: Bundle, sidecar: Sidecar) -> dict[str, Any]:

@@ -7,11 +7,15 @@ and a smaller choice is the beginning of a larger one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dad_edge.image.preprocess import resize
+from dad_edge.data.depth import find_depth
+from dad_edge.data.listing import Item
+from dad_edge.image.preprocess import read_frame, resize
 
 SIDE = 16
 
@@ -36,3 +40,14 @@ def select(features: NDArray[np.float32], count: int) -> list[int]:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
     return chosen
+
+
+def choose(items: Sequence[Item], count: int) -> list[Item]:
+    """Images of a list that cover it, in the order they were chosen.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    depth = find_depth([item.path for item in items])
+    features = np.stack([thumbnail(read_frame(item.path, depth)) for item in items])
+    return [items[index] for index in select(features, count)]

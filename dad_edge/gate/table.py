@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dad_edge.gate.judgement import Figure
+from dad_edge.gate.judgement import WORST, Figure
+from dad_edge.gate.layers import Layers
 from dad_edge.gate.report import GateReport
 from dad_edge.runtime.sidecar import GateOutcome
 
@@ -45,6 +46,26 @@ def gate_table(reports: Sequence[GateReport]) -> Table:
     ]
     table.caption = "\n".join(dict.fromkeys(lines))
     return table
+
+
+def layers_table(layers: Layers) -> Table:
+    """The layers of an engine in which most error arises, as a table."""
+    from rich.table import Table
+
+    table = Table(title=f"Layers of {layers.engine}")
+    table.add_column("network")
+    table.add_column("layer", overflow="fold")
+    for heading in ("error against\nFP32, L2", "of it from\nthis layer"):
+        table.add_column(heading, justify="right")
+    for each in layers.errors[:WORST]:
+        network = each.network.removesuffix(".onnx")
+        table.add_row(network, each.layer, _relative(each.error), _relative(each.own))
+    table.caption = f"the worst {min(WORST, len(layers.errors))} of {len(layers.errors)}"
+    return table
+
+
+def _relative(share: float | None) -> str:
+    return "not finite" if share is None else f"{share:.2g}"
 
 
 def _points(figure: Figure) -> str:

@@ -273,10 +273,14 @@ def next_step(precision: Precision, engine: str) -> str:
     if precision == "int8":
         return (
             "use 'dad-edge build --precision int8 --max-drop 0.5 --data FOLDER', which keeps the "
-            "costliest layers in float; or calibrate on more good parts, or use '--precision fp16'"
+            "costliest layers in float; or calibrate on more good parts, or use "
+            f"'--precision fp16'; 'dad-edge verify --layers --engine {engine}' shows where it errs"
         )
     if precision == "fp16":
-        return "use 'dad-edge build --precision fp32'"
+        return (
+            "use 'dad-edge build --precision fp32'; "
+            f"'dad-edge verify --layers --engine {engine}' shows where it errs"
+        )
     return f"remove {ENGINES}/{engine}, run 'dad-edge doctor' and build again"
 
 

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,11 +170,17 @@ def test_a_build_shows_the_reason_of_the_parser_in_its_process(tmp_path: Path) -
     last.output[0] = "chance"
     segmenter.graph.node.append(helper.make_node("Bernoulli", ["chance"], ["mask"], "throw"))
     bundle = make_network_bundle(tmp_path / "bundle", segmenter)
-    with pytest.raises(ModelError, match=r"cannot read segmenter.onnx: .*Bernoulli"):
+    with pytest.raises(ModelError, match=r"cannot read segmenter.onnx: .*Bernoulli") as caught:
         build(bundle, "fp16", find_target(capabilities=("8.6",)))
     assert list((bundle.path / ENGINES).iterdir()) == []
     (log,) = (bundle.path / "reports").glob("*/build.log")
     assert "Bernoulli" in log.read_text()
+    # The command that the error names finds the very node.
+    command = caught.value.next_step.partition("is found by: ")[2]
+    tools = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, shell=True, cwd=tmp_path, env=tools, check=True, capture_output=True)
+    reduced = onnx.load(log.with_name("segmenter-reduced.onnx"))
+    assert [node.op_type for node in reduced.graph.node] == ["Bernoulli"]
 
 
 @rtx

@@ -60,7 +60,7 @@ def test_the_graphs_are_those_that_tensorrt_gets(
         given.append(for_tensorrt(model))
         return given[-1]
 
-    monkeypatch.setattr("dad_edge.gate.layer_errors.for_tensorrt", written)
+    monkeypatch.setattr("dad_edge.graphs.engine.for_tensorrt", written)
     layer_errors(_bundle(tmp_path / "bundle", small_segmenter()), FRAME)
     operators = {node.op_type for model in given for node in model.graph.node}
     assert len(given) == 2

@@ -201,7 +201,9 @@ def test_a_rejected_fp16_engine_names_its_layers(
     assert {layer["network"] for layer in layers} == {"denoiser.onnx", "segmenter.onnx"}
     assert all(0 < layer["own"] <= layer["error"] < 0.01 for layer in layers)
     assert f"the layers that FP16 costs most: {layers[0]['layer']}, " in rejection(report)
-    assert report.next_step == "use 'dad-edge build --precision fp32'"
+    assert report.next_step is not None
+    assert report.next_step.startswith("use 'dad-edge build --precision fp32'; ")
+    assert f"'dad-edge verify --layers --engine {report.engine}'" in report.next_step
 
 
 def test_a_checkpoint_of_other_settings_is_no_reference(bundle: Bundle, tmp_path: Path) -> None:

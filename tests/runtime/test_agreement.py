@@ -27,8 +27,7 @@ from dad_edge.deploy.build import build, find_target  # noqa: E402
 from dad_edge.deploy.calibrate import calibrate  # noqa: E402
 from dad_edge.errors import DeviceError, MissingDependency  # noqa: E402
 from dad_edge.gate.judgement import TOLERANCES  # noqa: E402
-from dad_edge.graphs.quantize import typed_graph  # noqa: E402
-from dad_edge.graphs.tensorrt import for_tensorrt  # noqa: E402
+from dad_edge.graphs.engine import engine_graph  # noqa: E402
 from dad_edge.image.preprocess import read_frame  # noqa: E402
 from dad_edge.model import philox  # noqa: E402
 from dad_edge.model.detector import Detector  # noqa: E402
@@ -144,7 +143,7 @@ def test_the_graphs_that_tensorrt_gets_agree(
     """Their arithmetic without a GPU; ONNX Runtime rounds behind every operator as they say."""
     shutil.copytree(case.bundle.path, tmp_path / "bundle")
     for name in (DENOISER, SEGMENTER):
-        graph = for_tensorrt(typed_graph(case.bundle, name, precision, rest="fp16"))
+        graph = engine_graph(case.bundle, name, precision, "tensorrt")
         (tmp_path / "bundle" / name).write_bytes(graph.SerializeToString())
     bundle = replace(case.bundle, path=tmp_path / "bundle")
     assert_agrees(case, open_graphs(bundle, seed=SEED, threads=1), precision)

@@ -240,12 +240,16 @@ class EngineThresholds:
     thresholds: Thresholds
     beside_sha256: str
     """Digest of the bundle's own `thresholds.json` at that time."""
+    beside_quantiles: dict[str, float] = field(default_factory=dict)
+    """The `normal_score_quantiles` in that file; they change with a calibration alone."""
 
 
 def write_engine_thresholds(bundle: Bundle, name: str, thresholds: Thresholds) -> None:
     """Put thresholds into an engine's folder, valid while the bundle's own stay as they are."""
     record = EngineThresholds(
-        thresholds=thresholds, beside_sha256=sha256_of(bundle.path / THRESHOLDS)
+        thresholds=thresholds,
+        beside_sha256=sha256_of(bundle.path / THRESHOLDS),
+        beside_quantiles=bundle.thresholds.normal_score_quantiles if bundle.thresholds else {},
     )
     write_json(bundle.path / ENGINES / name / ENGINE_THRESHOLDS, to_mapping(record))
 
@@ -255,7 +259,8 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
 
     The bundle's `thresholds.json` belongs to the operator. An engine's own thresholds stand in for
     it only while it is the file that they were derived beside: once it is edited, or made anew by
-    a calibration, it holds for every engine until they are derived again.
+    a calibration, it holds for every engine until they are derived again. After an edit the scores
+    of good parts are still those that the engine itself gave, which the drift alarm compares with.
 
     Args:
         bundle: a checked bundle.
@@ -268,7 +273,11 @@ def thresholds_for(bundle: Bundle, name: str | None) -> tuple[Thresholds | None,
         return bundle.thresholds, f"{THRESHOLDS} of the bundle"
     record = from_mapping(EngineThresholds, read_json(path), str(path))
     if record.beside_sha256 != sha256_of(bundle.path / THRESHOLDS):
-        return bundle.thresholds, f"{THRESHOLDS} of the bundle, which was changed since"
+        held = bundle.thresholds
+        if record.beside_quantiles == held.normal_score_quantiles:
+            quantiles = record.thresholds.normal_score_quantiles
+            held = replace(held, normal_score_quantiles=quantiles)
+        return held, f"{THRESHOLDS} of the bundle, which was changed since"
     return record.thresholds, OF_ENGINE
 
 

@@ -79,6 +79,26 @@ def test_the_operators_file_holds_once_it_was_edited(bundle: Bundle, good: Path)
     assert open_inspector(edited, engine=name).threshold == 0.99
 
 
+def test_scores_of_good_parts_stay_those_of_the_engine_until_a_calibration(
+    bundle: Bundle, good: Path
+) -> None:
+    name = build(bundle, "int8", CPU).name
+    found = derive_thresholds(bundle, name, list_items(good, "train"))
+    of_graphs = bundle.thresholds
+    assert of_graphs is not None
+    assert found.normal_score_quantiles != of_graphs.normal_score_quantiles
+    write_thresholds(bundle, replace(of_graphs, image_threshold=0.99))
+    edited, _ = thresholds_for(open_bundle(bundle.path), name)
+    assert edited is not None
+    assert edited.image_threshold == 0.99
+    assert edited.normal_score_quantiles == found.normal_score_quantiles
+    moved = {q: score * 0.5 for q, score in of_graphs.normal_score_quantiles.items()}
+    write_thresholds(bundle, replace(of_graphs, normal_score_quantiles=moved))
+    calibrated, _ = thresholds_for(open_bundle(bundle.path), name)
+    assert calibrated is not None
+    assert calibrated.normal_score_quantiles == moved
+
+
 def test_other_images_than_those_of_the_calibration_are_refused(
     bundle: Bundle, good: Path, tmp_path: Path
 ) -> None:

@@ -57,7 +57,7 @@ $(DEMO_ENV)/.installed: pyproject.toml
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,line,modbus,debug,dev]'
+	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,line,modbus,sign,debug,dev]'
 	touch $@
 
 $(DOCS_ENV)/.installed: Makefile

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,10 @@ def age_ms(picture: NDArray[np.uint8]) -> int:
     """Milliseconds since a picture was made, from the clock in it."""
     height, width = picture.shape[:2]
     columns = picture[height // 8 : height // 4].mean(axis=(0, 2)).reshape(BITS, width // BITS)
-    made = 0
+    made: int = 0
     for is_white in columns.mean(axis=1) > 128:
         made = 2 * made + int(is_white)
-    half = 2 ** (BITS - 1)
+    half = 1 << BITS - 1
     return (int(time.time() * 1000) - made + half) % (2 * half) - half
 
 
@@ -135,8 +136,8 @@ def ends(reader: Callable[[str], Pictures]) -> dict[str, float]:
     found = {}
     for name, number in (("stopped", signal.SIGSTOP), ("killed", signal.SIGKILL)):
         server = start_server()
-        send = server.send_signal
-        found[f"server_{name}_s"] = seconds_to_end(reader, lambda s=send, n=number: s(n))
+        end = partial(server.send_signal, number)
+        found[f"server_{name}_s"] = seconds_to_end(reader, end)
         server.kill()
         server.wait()
     with socket.create_server(("127.0.0.1", PORT)):
@@ -154,7 +155,8 @@ def main() -> None:
     environment = describe_machine()
     packages = {"av": importlib.import_module("av").__version__}
     cv2.setNumThreads(1)
-    server, rows = start_server(), {name: [] for name in READERS}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in READERS}
+    server = start_server()
     with LoadWatch() as watch:
         for _ in range(TURNS):
             for name, reader in READERS.items():

@@ -19,7 +19,10 @@ from dad_edge.image.framing import IGNORE, ignore_in
 from dad_edge.image.masks import Mask
 from dad_edge.image.pictures import write_picture
 from dad_edge.image.scene import Scene
+from dad_edge.made import made_here
 from dad_edge.model.diffusion import alpha_bar_table
+from dad_edge.model.onnx_file import tensor_elsewhere
+from dad_edge.signature import changed_files, check_signature, trusted_keys
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -135,6 +138,9 @@ class Bundle:
     calibration: Calibration | None
     ignore: Mask | None = None
     """Where nothing is inspected; the operator's picture, of any size."""
+    trusted: frozenset[str] | None = None
+    """Digests of files that were signed by a trusted key or made here; None where nothing has to
+    be signed."""
 
     @property
     def model(self) -> ModelConfig:
@@ -180,11 +186,16 @@ def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     return local, "./bundle"
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Path, *, to_sign: bool = False) -> Bundle:
     """Read and verify a bundle.
 
+    Args:
+        path: its folder.
+        to_sign: whether it is about to be signed, so that it need not be yet.
+
     Raises:
-        ModelError: a file is missing, changed, or not of this format.
+        ModelError: a file is missing, changed, or not of this format, or the bundle has to be
+            signed and is not.
         DataError: the ignore mask is not a picture, or leaves nothing to inspect.
     """
     if reason := _why_no_bundle(path):
@@ -201,17 +212,44 @@ def open_bundle(path: Path) -> Bundle:
             f"{FORMAT_VERSION}.",
             "export the bundle again with this version of dad-edge",
         )
+    trusted = None if to_sign else _trusted_in(path)
     manifest = from_mapping(Manifest, mapping, str(path / MANIFEST))
     _check_lambdas(manifest, path / MANIFEST)
     for name, expected in manifest.sha256.items():
         _check_digest(path / name, expected)
+    for name in (DENOISER, SEGMENTER):
+        if (tensor := tensor_elsewhere(path / name)) is not None:
+            raise ModelError(
+                f"{path / name} has the numbers of '{tensor}' in another file, which no digest "
+                "covers.",
+                "export the bundle again; one graph is one file",
+            )
     return Bundle(
         path,
         manifest,
         _read_optional(Thresholds, path / THRESHOLDS),
         _read_optional(Calibration, path / CALIBRATION),
         ignore_in(path),
+        trusted,
     )
+
+
+def _trusted_in(path: Path) -> frozenset[str] | None:
+    """What is trusted of a bundle whose manifest a trusted key signed; None if all of it is."""
+    keys = trusted_keys()
+    if keys is None or os.path.realpath(path) == os.path.realpath(PACKAGED):
+        return None
+    signature = check_signature(path, keys)
+    for name in (MANIFEST, DENOISER, SEGMENTER):
+        if name not in signature.files:
+            raise ModelError(f"the signature of {path} lacks {name}.", "sign the bundle again")
+    changed = [n for n in changed_files(path, signature) if not n.startswith(f"{ENGINES}/")]
+    if changed:
+        raise ModelError(
+            f"{path} was changed after it was signed: {', '.join(changed)}.",
+            "get the bundle again from whoever signed it, or sign it with 'dad-edge bundle sign'",
+        )
+    return frozenset(signature.files.values()) | made_here()
 
 
 def is_demo(bundle: Bundle) -> bool:

@@ -25,9 +25,24 @@ from dad_edge import packages
 INSTALL_HINT = "pip install 'dad-edge[{extra}]'"
 
 
+_LINE_ENDS_AND_TABS = "\n\t"
+_TURNS_TEXT_ROUND = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Characters that make a terminal show text in another order than it stands in."""
+_ESCAPED = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*range(0x20), *range(0x7F, 0xA0), *_TURNS_TEXT_ROUND)
+    if chr(code) not in _LINE_ENDS_AND_TABS
+}
+
+
 def printable(text: str) -> str:
-    r"""Text that every output takes: bytes of file names that are not UTF-8 become `\xfc`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Text that every output takes and no terminal obeys.
+
+    Bytes of file names that are not UTF-8 become `\xfc`. So do the characters that move the cursor,
+    colour what follows or turn text round: names of files come from anywhere.
+    """
+    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return known.translate(_ESCAPED)
 
 
 class DadEdgeError(Exception):

@@ -8,9 +8,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,17 +82,23 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        draft = draft_of(path)
+        # Who may read it is the user's to say, in the umask.
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(handle)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            os.replace(draft, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
+
+
+def draft_of(path: Path) -> Path:
+    """A hidden name beside a file or folder, which nobody else uses."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(6)}")
 
 
 @contextmanager
@@ -113,8 +119,8 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise StorageError(f"{path} exists already.", "choose another name or remove it first")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        draft.chmod(0o755)
+        draft = draft_of(path)
+        draft.mkdir()
     try:
         with writing(path):
             yield draft
@@ -161,7 +167,8 @@ def _take_name(draft: Path, path: Path, replace: bool) -> None:
         except OSError as error:
             if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        aside = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
+        aside = draft_of(path)
+        aside.mkdir()
         with suppress(FileNotFoundError):
             os.replace(path, aside)
         shutil.rmtree(aside, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fake_cuda import FakeDriver
 
 OPTIONAL = (
+    "cryptography",
     "cuda",
     "onnxscript",
     "openvino",
@@ -50,6 +51,14 @@ def _skip_if_absent(
     if report.failed and (name := _absent_behind(error)):
         report.outcome = "skipped"
         report.longrepr = (str(path), 0, f"Skipped: package '{name}' is not installed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests build goes into a list of their own, not into that of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

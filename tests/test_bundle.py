@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from small_networks import make_network_bundle, small_segmenter
 from tiny import TINY
 
 from dad_edge import bundle as bundles
@@ -31,6 +33,7 @@ from dad_edge.bundle import (
     write_thresholds,
 )
 from dad_edge.errors import ModelError, UsageError
+from dad_edge.files import sha256_of
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -71,6 +74,18 @@ def test_a_changed_file_is_refused(tiny_bundle: Bundle, name: str) -> None:
     with pytest.raises(ModelError, match=f"{name} was changed") as caught:
         open_bundle(tiny_bundle.path)
     assert "export it again" in caught.value.next_step
+
+
+def test_numbers_in_another_file_are_refused(tmp_path: Path) -> None:
+    """No digest would cover them."""
+    made = make_network_bundle(tmp_path / "bundle", small_segmenter())
+    path = made.path / SEGMENTER
+    onnx.save(
+        onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0
+    )
+    edit(made.path / MANIFEST, sha256={**made.manifest.sha256, SEGMENTER: sha256_of(path)})
+    with pytest.raises(ModelError, match=r"segmenter\.onnx has the numbers of '\w+' in another"):
+        open_bundle(made.path)
 
 
 def test_a_missing_file_is_refused(tiny_bundle: Bundle) -> None:

@@ -11,12 +11,20 @@ import pytest
 from dad_edge import errors
 from dad_edge.errors import (
     DadEdgeError,
+    DataError,
     Interrupted,
     MissingDependency,
     StorageError,
     require,
     writing,
 )
+
+
+def test_no_terminal_obeys_what_a_file_is_called() -> None:
+    found = DataError("\x1b[31mred\r\x07 \u202egnp.part\x9b5n\nsecond\tline ü", "\x1b]0;title\x07")
+    assert found.message == r"\x1b[31mred\r\x07 \u202egnp.part\x9b5n" + "\nsecond\tline ü"
+    assert found.next_step == r"\x1b]0;title\x07"
+    assert errors.printable("\udcfc.png") == r"\xfc.png"
 
 
 def test_exit_codes_are_documented_and_different() -> None:

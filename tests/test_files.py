@@ -17,7 +17,14 @@ from dad_edge.bundle import (
     write_thresholds,
 )
 from dad_edge.errors import StorageError
-from dad_edge.files import encode_json, is_file_name, new_folder, sole_writer, write_json
+from dad_edge.files import (
+    encode_json,
+    is_file_name,
+    new_folder,
+    sole_writer,
+    write_json,
+    write_whole,
+)
 
 PATIENCE_S = 120.0
 
@@ -83,7 +90,21 @@ def test_a_new_folder_appears_complete(tmp_path: Path) -> None:
         assert not target.exists()
     assert names_in(target.parent) == ["bundle"]
     assert (target / "a").read_text() == "a"
-    assert target.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_who_may_read_is_the_users_to_say(
+    tmp_path: Path, mask: int, file: int, folder: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        write_whole(tmp_path / "file", b"x")
+        with new_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == file
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == folder
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyboardInterrupt()])

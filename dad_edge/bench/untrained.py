@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +101,12 @@ def cache() -> Path:
         StorageError: another user owns a folder of that name.
     """
     path = Path(tempfile.gettempdir()) / f"dad-edge-bench-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise StorageError(f"{path} belongs to another user.", "set TMPDIR to a folder of your own")
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise StorageError(
+            f"{path} belongs to another user, or is no folder.",
+            "set TMPDIR to a folder of your own",
+        )
     return path

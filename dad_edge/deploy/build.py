@@ -30,6 +30,7 @@ from dad_edge.kernels.compile import (
 from dad_edge.machine.environment import peak_memory_mib, shared_memory_mib, user_cache
 from dad_edge.machine.gpu import describe_nvidia
 from dad_edge.machine.signals import StopRequest
+from dad_edge.made import remember
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import CPU_RUNTIMES, cpu_runtime_version, rows_of
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, local_capability
@@ -257,6 +258,7 @@ def build(
             proof_sha256=write_proof(draft, proof) if proof else None,
         )
         write_sidecar(draft, sidecar)
+        remember(path for path in draft.rglob("*") if path.is_file())
     return sidecar
 
 

@@ -29,6 +29,7 @@ from dad_edge.gate.pictures import worst_sheet
 from dad_edge.gate.report import GateReport, report_json
 from dad_edge.gate.sensitivity import LayerCost, frames_for, pick_frames, rank_layers
 from dad_edge.image.pictures import write_picture
+from dad_edge.made import remember
 from dad_edge.progress import Progress, silent
 from dad_edge.runtime.engines import EngineChoice, why_not_here
 from dad_edge.runtime.inspection import Inspector
@@ -37,6 +38,7 @@ from dad_edge.runtime.opening import open_choice, open_graphs
 from dad_edge.runtime.proof import FRAMES, Proof, make_proof, write_proof
 from dad_edge.runtime.sidecar import (
     GATE_REPORT,
+    SIDECAR,
     Gate,
     Sidecar,
     judge_command,
@@ -111,6 +113,7 @@ def verify(
     folder = bundle.path / ENGINES / engine
     digest = write_proof(folder, proof) if proof else None
     write_sidecar(folder, replace(sidecar, gate=_gate_of(judgement), proof_sha256=digest))
+    remember([folder / SIDECAR])
     return report
 
 

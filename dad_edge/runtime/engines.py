@@ -15,10 +15,13 @@ from dad_edge.errors import DeviceError, ModelError
 from dad_edge.files import sha256_of
 from dad_edge.image.scene import Scene
 from dad_edge.machine.gpu import describe_nvidia
+from dad_edge.made import made_here
+from dad_edge.model.onnx_file import tensor_elsewhere
 from dad_edge.runtime.cpu.engine_openvino import openvino_version
 from dad_edge.runtime.gpu.tensorrt_api import MODULES, load_tensorrt
 from dad_edge.runtime.sidecar import (
     KERNEL_FOLDER,
+    SIDECAR,
     Sidecar,
     build_command,
     list_engines,
@@ -28,6 +31,7 @@ from dad_edge.runtime.sidecar import (
     this_platform,
     thresholds_for,
 )
+from dad_edge.signature import TRUSTED_KEYS
 
 CPU_RUNTIMES: dict[RuntimeName, str] = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """Runtimes whose engines are typed ONNX graphs, and their names for people."""
@@ -209,8 +213,37 @@ def _differences(bundle: Bundle, name: str, sidecar: Sidecar) -> list[str]:
         path = folder / (file.name if file else graph)
         if file is None or not path.is_file() or sha256_of(path) != file.sha256:
             differences.append(f"{path.name} is missing or was changed")
+        elif sidecar.runtime in CPU_RUNTIMES and tensor_elsewhere(path) is not None:
+            differences.append(f"{path.name} has numbers in another file")
+    differences += [
+        f"{path.name} is not of this engine"
+        for path in sorted((folder / KERNEL_FOLDER).glob("*"))
+        if path.name not in sidecar.kernels
+    ]
     for kernel, digest in sidecar.kernels.items():
         path = folder / KERNEL_FOLDER / Path(kernel).name
         if not path.is_file() or sha256_of(path) != digest:
             differences.append(f"{path.name} is missing or was changed")
-    return differences
+    return differences or _not_trusted(bundle, folder, sidecar)
+
+
+def _not_trusted(bundle: Bundle, folder: Path, sidecar: Sidecar) -> list[str]:
+    """Files of an engine that nobody trusted signed and that were not made here, in words.
+
+    Where nothing has to be signed this is asked only of plans with code for the host's processor:
+    everything else runs on the GPU, or is a graph that a runtime reads.
+    """
+    plans = {file.name: file.sha256 for file in sidecar.files.values()}
+    if bundle.trusted is not None:
+        asked = plans | sidecar.kernels | {SIDECAR: sha256_of(folder / SIDECAR)}
+        return [
+            f"{name} was neither signed by a trusted key nor made here"
+            for name, digest in asked.items()
+            if digest not in bundle.trusted
+        ]
+    if sidecar.options.version_compatible and not made_here().issuperset(plans.values()):
+        return [
+            "it brings code for this computer's processor (--version-compatible), was not built "
+            f"here, and {TRUSTED_KEYS} is not set"
+        ]
+    return []

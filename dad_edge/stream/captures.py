@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import os
+import ssl
 import time
 from pathlib import Path
 
@@ -36,6 +37,14 @@ a camera that is gone can take that long for every read."""
 
 _NETWORK_OPTIONS = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000)
 """FFmpeg waits for a minute or more by itself; RTSP goes over TCP, which is OpenCV's default."""
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+"""Variable of the environment in which OpenCV looks for further options of FFmpeg."""
+_ENCRYPTED = ("https://", "rtsps://")
+_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, JetPack
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+)
+"""Where systems keep the certificates of those they trust, if Python does not know."""
 _TOLERATED_MISSING_FRAMES = 2
 """If fewer frames than this are missing, nothing is said."""
 
@@ -111,14 +120,37 @@ def open_network(uri: str) -> Source:
             f"{without_secrets(printable(uri))} holds characters that no address has.",
             "write them as % and two hexadecimal digits",
         )
+    # FFmpeg would take any certificate. Options that the user has set are left as they are.
+    os.environ.setdefault(_FFMPEG_OPTIONS, ffmpeg_options())
     with NOISE.dropped():
         capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, _NETWORK_OPTIONS)
     if not capture.isOpened():
         next_step = "check the address, the password and that the device is switched on"
+        if uri.lower().startswith(_ENCRYPTED):
+            next_step += (
+                "; if it has a certificate of its own, put that into a file and name it in "
+                "SSL_CERT_FILE"
+            )
         if has_unclear_password(uri):
             next_step = "write / ? # @ in a password as %2F %3F %23 %40, then try again"
         raise DataError(f"cannot open {without_secrets(uri)}.", next_step)
     return live(without_secrets(uri), capture)
+
+
+def ffmpeg_options() -> str:
+    """Options of FFmpeg for the network, as OpenCV takes them: certificates are checked.
+
+    Those of `SSL_CERT_FILE` are trusted if it is set, else those that the system trusts.
+    """
+    options = {"rtsp_transport": "tcp", "tls_verify": "1"}
+    known = (
+        os.environ.get("SSL_CERT_FILE"),
+        ssl.get_default_verify_paths().cafile,
+        *_AUTHORITIES,
+    )
+    if found := next((path for path in known if path and os.path.isfile(path)), None):
+        options["ca_file"] = found
+    return "|".join(f"{name};{value}" for name, value in options.items())
 
 
 class _Pictures:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,4 +66,14 @@ def test_a_folder_of_another_user_is_not_trusted(monkeypatch: pytest.MonkeyPatch
     assert cache().stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr("os.getuid", lambda: 123456)
     with pytest.raises(StorageError, match="belongs to another user"):
+        cache()
+
+
+def test_a_link_in_its_place_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"dad-edge-bench-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="or is no folder"):
         cache()

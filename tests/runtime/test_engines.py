@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from dad_edge.bundle import ENGINES, Bundle, Calibration, open_bundle, write_calibration
 from dad_edge.deploy.build import Target, build
 from dad_edge.errors import DeviceError, ModelError
+from dad_edge.files import sha256_of
 from dad_edge.runtime.engines import check_engine, engines_here
 from dad_edge.runtime.inspector import open_inspector
-from dad_edge.runtime.sidecar import SIDECAR, list_engines, read_sidecar
+from dad_edge.runtime.sidecar import KERNEL_FOLDER, SIDECAR, list_engines, read_sidecar
 
 CPU = Target(runtime="onnxruntime")
 NAME = f"cpu-onnxruntime-{onnxruntime.__version__}-fp16"
@@ -76,6 +78,24 @@ def test_a_changed_engine_file_is_refused(built: Bundle) -> None:
     path = built.path / ENGINES / NAME / "denoiser.onnx"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(ModelError, match=r"denoiser\.onnx is missing or was changed"):
+        check_engine(built, NAME)
+
+
+def test_numbers_of_an_engine_in_another_file_are_refused(built: Bundle) -> None:
+    path = built.path / ENGINES / NAME / "denoiser.onnx"
+    onnx.save(
+        onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0
+    )
+    _edit(built, lambda m: m["files"]["denoiser.onnx"].update(sha256=sha256_of(path)))
+    with pytest.raises(ModelError, match=r"denoiser\.onnx has numbers in another file"):
+        check_engine(built, NAME)
+
+
+def test_a_kernel_that_came_later_is_refused(built: Bundle) -> None:
+    folder = built.path / ENGINES / NAME / KERNEL_FOLDER
+    folder.mkdir()
+    (folder / "pool-sm_90.cubin").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"pool-sm_90\.cubin is not of this engine"):
         check_engine(built, NAME)
 
 

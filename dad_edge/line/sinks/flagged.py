@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
-import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -66,9 +66,9 @@ class FlaggedRing(LineSink):
             return
         self._make_room(size)
         with writing(target):
-            draft = Path(tempfile.mkdtemp(dir=self._folder, prefix=".part-"))
+            draft = self._folder / f".part-{secrets.token_hex(6)}"
+            draft.mkdir()
             try:
-                draft.chmod(0o755)
                 for name, content in contents.items():
                     (draft / name).write_bytes(content)
                 draft.rename(target)

@@ -97,7 +97,7 @@ class JsonLines(RecordSink):
     def _open(self) -> None:
         with writing(self._path):
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._handle = os.open(self._path, flags, 0o644)
+            self._handle = os.open(self._path, flags, 0o666)
             self._begun = _begun_at(self._path) or self._clock()
             if os.fstat(self._handle).st_size == 0:
                 began = datetime.fromtimestamp(self._clock(), timezone.utc)

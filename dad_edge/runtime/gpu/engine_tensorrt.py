@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from dad_edge.config import Precision, RuntimeName
 from dad_edge.errors import DeviceError, ModelError, StorageError
-from dad_edge.files import write_whole
+from dad_edge.files import sha256_of, write_whole
+from dad_edge.made import made_here, remember
 from dad_edge.runtime.gpu.tensorrt_api import load_tensorrt, tensorrt_logger
 from dad_edge.runtime.seams import Element, Pass
 
@@ -151,7 +152,8 @@ class TensorRtEngine:
         settings.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
         self._kernels = settings.create_runtime_cache()
         with suppress(OSError):
-            self._kernels.deserialize(self._kernel_file.read_bytes())
+            if sha256_of(self._kernel_file) in made_here():  # what others compiled is not run
+                self._kernels.deserialize(self._kernel_file.read_bytes())
         settings.set_runtime_cache(self._kernels)
         return settings
 
@@ -161,6 +163,7 @@ class TensorRtEngine:
         with suppress(OSError, StorageError):
             if not self._kernel_file.is_file() or self._kernel_file.read_bytes() != content:
                 write_whole(self._kernel_file, content)
+                remember([self._kernel_file])
 
     def _fail(self, what: str) -> NoReturn:
         raise DeviceError(

@@ -1,0 +1,102 @@
+"""The commands about a bundle as a whole: key, sign, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dad_edge.cli.messages import say
+from dad_edge.cli.terminal import BundleOption, JsonOption, emit
+
+bundle_app = typer.Typer(help="Signatures of bundles.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@bundle_app.command("key")
+def key_command(
+    out: Annotated[
+        Path, typer.Option(help="File of the private key; .pub is added for the other.")
+    ],
+) -> None:
+    """Make a key to sign with, and its public part for those who check."""
+    from dad_edge.errors import writing
+    from dad_edge.signature import write_key_pair
+
+    with writing(out):
+        public = write_key_pair(out)
+    say(f"{out} signs: keep it where bundles are made. {public} goes to every line.")
+
+
+@bundle_app.command("sign")
+def sign_command(
+    key: Annotated[Path, typer.Option(help="Private key of Ed25519 in PEM.")],
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a bundle and its engines as they are now."""
+    from dad_edge.bundle import PACKAGED, find_bundle, open_bundle
+    from dad_edge.documents import to_mapping
+    from dad_edge.errors import UsageError
+    from dad_edge.files import sole_writer
+    from dad_edge.signature import SIGNATURE, read_private_key, sign
+
+    path, _ = find_bundle(bundle)
+    if path == PACKAGED:
+        raise UsageError("the demo bundle belongs to the package.", "name yours with --bundle")
+    secret = read_private_key(key)
+    open_bundle(path, to_sign=True)
+    with sole_writer(path):
+        signature = sign(path, secret)
+    say(f"{path / SIGNATURE}: {len(signature.files)} files, key {signature.public_key}")
+    if as_json:
+        emit(to_mapping(signature))
+
+
+@bundle_app.command("verify")
+def verify_command(
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key in PEM; those of DAD_EDGE_TRUSTED_KEYS if left out."),
+    ] = None,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a bundle is as a trusted key signed it."""
+    from dad_edge.bundle import find_bundle
+    from dad_edge.errors import ModelError, UsageError
+    from dad_edge.signature import (
+        TRUSTED_KEYS,
+        changed_files,
+        check_signature,
+        keys_in,
+        trusted_keys,
+        unsigned_files,
+    )
+
+    path, _ = find_bundle(bundle)
+    keys = keys_in(key, "--key") if key else trusted_keys()
+    if keys is None:
+        raise UsageError(
+            f"no key is named, and {TRUSTED_KEYS} is not set.", "name one with --key KEY.pub"
+        )
+    signature = check_signature(path, keys)
+    changed, unsigned = changed_files(path, signature), unsigned_files(path, signature)
+    if as_json:
+        emit(
+            {
+                "bundle": str(path),
+                "public_key": signature.public_key,
+                "files": len(signature.files),
+                "changed": changed,
+                "unsigned": unsigned,
+            }
+        )
+    for name in unsigned:
+        say(f"{name}: came after the signature")
+    if changed:
+        raise ModelError(
+            f"{path} was changed after it was signed: {', '.join(changed)}.",
+            "get the bundle again from whoever signed it",
+        )
+    say(f"{path}: {len(signature.files)} files are as {signature.public_key} signed them.")

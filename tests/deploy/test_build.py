@@ -144,7 +144,7 @@ def test_a_failed_build_keeps_the_engine_that_was_there(
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ModelError("broken.", "mend it")
 
-    monkeypatch.setattr(stage, "typed_graph", broken)
+    monkeypatch.setattr(stage, "engine_graph", broken)
     with pytest.raises(ModelError, match="broken"):
         build(tiny_bundle, "fp16", CPU)
     assert check_engine(tiny_bundle, sidecar.name) == sidecar

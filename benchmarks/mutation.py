@@ -51,21 +51,19 @@ Place = tuple[int, int]
 
 def left_out(source: str) -> list[tuple[Place, Place]]:
     """Begin and end of the places that say nothing of tests: annotations and decorators."""
-    spans = []
+    marked: list[ast.expr | None] = []
     for node in ast.walk(ast.parse(source)):
-        marked: list[ast.expr | None] = []
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             marked += node.decorator_list
         if isinstance(node, ast.FunctionDef):
             marked.append(node.returns)
         if isinstance(node, ast.arg | ast.AnnAssign):
             marked.append(node.annotation)
-        for each in marked:
-            if each is not None and each.end_lineno and each.end_col_offset is not None:
-                spans.append(
-                    ((each.lineno, each.col_offset), (each.end_lineno, each.end_col_offset))
-                )
-    return spans
+    return [
+        ((each.lineno, each.col_offset), (each.end_lineno, each.end_col_offset))
+        for each in marked
+        if each is not None and each.end_lineno and each.end_col_offset is not None
+    ]
 
 
 def changed_lines(diff: str) -> str:

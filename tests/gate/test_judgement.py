@@ -168,3 +168,102 @@ def test_int8_scores_of_another_product_may_move_freely() -> None:
 def test_a_drop_that_is_named_replaces_that_of_auroc_only() -> None:
     assert tolerance_of("int8", 2.0) == Tolerance(None, 0.1, 0.02, 0.01, 0.05)
     assert tolerance_of("int8") == TOLERANCES["int8"]
+
+
+def test_the_limits_are_these() -> None:
+    assert {
+        "fp32": Tolerance(1e-4, 1e-4, 0.0, 0.0005, 0.05),
+        "fp16": Tolerance(2e-2, 5e-3, 0.001, 0.002, 0.05),
+        "int8": Tolerance(None, 0.1, 0.005, 0.01, 0.05),
+    } == TOLERANCES
+
+
+def _scores_with_auroc(good: int, defective: int, wins: int) -> dict[int, float]:
+    """Scores of which so many pairs of a defective and a good image are in order."""
+    scores = {image: 0.3 + 1e-3 * image for image in range(good)}
+    for image in range(good, good + defective):
+        above = min(wins, good)
+        wins -= above
+        scores[image] = 0.3 + 1e-3 * (above - 0.5) - 1e-6 * image
+    assert wins == 0
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("good", "defective", "guess", "known"),
+    # Half, and twice the standard error: 0.7646 and 0.7404.
+    [(10, 10, 76, 77), (10, 15, 111, 112), (15, 10, 111, 112)],
+)
+def test_what_is_better_than_a_guess(good: int, defective: int, guess: int, known: int) -> None:
+    lucky = _judge(good, defective, reference=_scores_with_auroc(good, defective, guess))
+    assert lucky.auroc.is_guess
+    assert lucky.auroc.reference == pytest.approx(guess / (good * defective))
+    assert "no better than a guess" in str(lucky.auroc.undefined)
+    able = _judge(good, defective, reference=_scores_with_auroc(good, defective, known))
+    assert not able.auroc.is_guess
+    assert able.auroc.undefined is None
+
+
+def test_a_drop_of_auroc_beyond_its_limit_fails() -> None:
+    # 200 pairs: the lowest defect falls below one good image, or below two.
+    one = _judge(20, 10, scores=(0.1, 0.14), change={20: 0.1 + 1e-4 * 18.5})
+    assert one.auroc.drop == pytest.approx(0.005)
+    assert one.outcome == "passed"
+    two = _judge(20, 10, scores=(0.1, 0.14), change={20: 0.1 + 1e-4 * 17.5})
+    assert two.auroc.drop == pytest.approx(0.01)
+    assert two.failures == ("AUROC drop 0.01 is above 0.005",)
+
+
+def _compare(engine: Inspection, precision: str) -> tuple[Comparison, Judgement]:
+    """Twenty images of which the engine gets the last one, a defect, as it is given."""
+    seen = Comparison()
+    kinds = ["good"] * 10 + ["spot"] * 10
+    for index, kind in enumerate(kinds):
+        bad = kind != "good"
+        truth = np.zeros((SIDE, SIDE), bool)
+        truth[:2, :2] = bad
+        expected = _inspection(0.9 if bad else 0.1, 0.9 if bad else None)
+        actual = engine if index == 19 else expected
+        frame = np.full((4, 4, 3), index, np.uint8)
+        row = seen.add(Sample(str(index), kind, frame, None), expected, actual)
+        seen.reference_pixels.update(expected.score_map, truth)
+        seen.engine_pixels.update(actual.score_map, truth)
+        if bad:
+            seen.marked.add(row.digest)
+    images = Images("these", True, tuple(kinds), lambda index: pytest.fail("not read"))
+    return seen, judge(seen, images, precision, TOLERANCES[precision])  # type: ignore[arg-type, index]
+
+
+def test_the_image_that_differs_most_is_kept_and_named() -> None:
+    seen, judged = _compare(_inspection(0.9, 0.8), "fp16")
+    assert judged.mask_error_max == pytest.approx(0.1)
+    assert judged.failures[0] == "mask error 0.1 is above 0.02"
+    assert [row.name for row in judged.worst][0] == "19"
+    assert len(judged.worst) == len(seen.worst) == 5
+    assert seen.worst[0][0].name == "19"
+    assert [row.mask_error for row in judged.worst][1:] == [0.0] * 4
+    assert judged.score_error_max == 0.0
+    assert judged.source == "these"
+    assert _compare(_inspection(0.9, 0.8), "int8")[1].outcome == "passed"
+
+
+def test_a_drop_of_pro_beyond_its_limit_fails() -> None:
+    _, judged = _compare(_inspection(0.9, 0.1), "int8")
+    assert judged.pro.reference == pytest.approx(1.0)
+    assert judged.pro.drop is not None
+    assert judged.pro.drop > 0.01
+    assert judged.failures == (f"PRO drop {judged.pro.drop:.2g} is above 0.01",)
+
+
+def test_a_map_that_is_not_finite_differs_without_end() -> None:
+    broken = _inspection(0.9, float("nan"))
+    row = Comparison().add(
+        Sample("0", "spot", np.zeros((4, 4, 3), np.uint8), None), _inspection(0.9, 0.9), broken
+    )
+    assert row.mask_error == float("inf")
+    assert (row.known, row.sound) == (True, False)
+
+
+def test_copies_of_an_image_are_told_by_their_pixels() -> None:
+    judged = _judge(10, 10)
+    assert len({row.digest for row in judged.worst}) == 5

@@ -238,7 +238,7 @@ def test_the_image_that_differs_most_is_kept_and_named() -> None:
     seen, judged = _compare(_inspection(0.9, 0.8), "fp16")
     assert judged.mask_error_max == pytest.approx(0.1)
     assert judged.failures[0] == "mask error 0.1 is above 0.02"
-    assert [row.name for row in judged.worst][0] == "19"
+    assert judged.worst[0].name == "19"
     assert len(judged.worst) == len(seen.worst) == 5
     assert seen.worst[0][0].name == "19"
     assert [row.mask_error for row in judged.worst][1:] == [0.0] * 4

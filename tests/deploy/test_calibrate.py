@@ -17,6 +17,7 @@ from dad_edge.deploy.calibrate import (
     in_words,
     not_trained_on,
     read_manifest,
+    thresholds_from,
 )
 from dad_edge.deploy.thresholds import parts_of
 from dad_edge.errors import DataError, UsageError
@@ -39,6 +40,19 @@ def test_conformal_quantile_keeps_its_promise_on_new_scores() -> None:
         rng.normal() > conformal_quantile(list(rng.normal(size=39)), 0.05) for _ in range(4000)
     ]
     assert np.mean(rejected) == pytest.approx(0.05, abs=0.011)  # 3 standard deviations
+
+
+def test_scores_give_the_image_threshold_and_peaks_the_pixel_threshold() -> None:
+    scores = [0.01 * n for n in range(1, 10)]
+    peaks = [0.5 + score for score in reversed(scores)]
+    found = thresholds_from(scores, peaks, 0.2)
+    assert found.image_threshold == pytest.approx(0.08)
+    assert found.pixel_threshold == pytest.approx(0.58)
+    assert found.target_false_reject_rate == 0.2
+    assert found.smallest_supported_rate == pytest.approx(0.1)
+    assert found.normal_images == 9
+    assert found.normal_score_quantiles["0.5"] == pytest.approx(0.05)
+    assert found.normal_score_quantiles["1.0"] == pytest.approx(0.09)
 
 
 def test_rate_knows_what_the_images_support() -> None:

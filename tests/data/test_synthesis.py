@@ -131,6 +131,33 @@ def test_equation_9(picture: np.ndarray, foreground: np.ndarray, textured: bool)
     assert np.mean(changed) > 0.8
 
 
+def _drawn(image: np.ndarray, textures: list[np.ndarray], count: int) -> np.ndarray:
+    """(count,) values that anomalies have on a plain image."""
+    synthesizer = Synthesizer(None, textures)
+    rng = np.random.default_rng(0)
+    drawn = (synthesizer.draw(rng, image, 0) for _ in range(count))
+    return np.array([each.image[each.mask].mean() for each in drawn])
+
+
+def test_the_opacity_is_even_between_none_and_four_fifths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Eq. 9: so much of the image shows through the anomaly."""
+    image, source = (np.full((SIZE, SIZE, 3), value, np.uint8) for value in (40, 240))
+    monkeypatch.setattr("dad_edge.data.synthesis.self_augmented", lambda rng, given: source)
+    opacity = (240 - _drawn(image, [source], 400)) / 200
+    assert opacity.min() == pytest.approx(0.0, abs=0.02)
+    assert opacity.max() == pytest.approx(0.8, abs=0.02)
+    assert np.quantile(opacity, (0.25, 0.5, 0.75)) == pytest.approx((0.2, 0.4, 0.6), abs=0.06)
+
+
+def test_half_of_the_sources_is_the_image_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, texture = (np.full((SIZE, SIZE, 3), value, np.uint8) for value in (100, 255))
+    darker = np.zeros_like(image)
+    monkeypatch.setattr("dad_edge.data.synthesis.self_augmented", lambda rng, given: darker)
+    values = _drawn(image, [texture], 400)
+    assert (values < 100).mean() == pytest.approx(0.5, abs=0.08)
+    assert (values > 100).mean() == pytest.approx(0.5, abs=0.08)
+
+
 def test_textures_are_marked_anywhere(picture: np.ndarray) -> None:
     synthesizer = Synthesizer(None)
     rng = np.random.default_rng(8)

@@ -91,6 +91,42 @@ def test_numbers_of_an_engine_in_another_file_are_refused(built: Bundle) -> None
         check_engine(built, NAME)
 
 
+@pytest.mark.parametrize("named", ["bundle.json", "engine.json"])
+def test_every_digit_of_a_digest_counts(built: Bundle, named: str) -> None:
+    """A file of which the first digits agree is another file."""
+    if named == "engine.json":
+        _edit(
+            built,
+            lambda m: m["files"]["segmenter.onnx"].update(
+                sha256=m["files"]["segmenter.onnx"]["sha256"][:-1] + "x"
+            ),
+        )
+        with pytest.raises(ModelError, match=r"segmenter\.onnx is missing or was changed"):
+            check_engine(built, NAME)
+        return
+    path = built.path / named
+    manifest = json.loads(path.read_text())
+    manifest["sha256"]["denoiser.onnx"] = manifest["sha256"]["denoiser.onnx"][:-1] + "x"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=r"denoiser\.onnx was changed"):
+        open_bundle(built.path)
+
+
+def test_an_engine_that_lacks_a_kernel_is_refused(built: Bundle) -> None:
+    _edit(built, lambda m: m.update(kernels={"pool-sm_90.cubin": "0" * 64}))
+    with pytest.raises(ModelError, match=r"pool-sm_90\.cubin is missing or was changed"):
+        check_engine(built, NAME)
+
+
+def test_an_int8_engine_says_which_ranges_it_has(tiny_bundle: Bundle) -> None:
+    empty: dict[str, dict[str, tuple[float, float]]] = {"denoiser.onnx": {}, "segmenter.onnx": {}}
+    write_calibration(tiny_bundle, Calibration(method="min-max", ranges=empty))
+    name = build(open_bundle(tiny_bundle.path), "int8", CPU).name
+    _edit(tiny_bundle, lambda m: m.update(calibration_sha256=None), name)
+    with pytest.raises(ModelError, match=r"built from another calibration\.json"):
+        check_engine(open_bundle(tiny_bundle.path), name)
+
+
 def test_a_kernel_that_came_later_is_refused(built: Bundle) -> None:
     folder = built.path / ENGINES / NAME / KERNEL_FOLDER
     folder.mkdir()

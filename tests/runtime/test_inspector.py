@@ -34,6 +34,12 @@ def test_verdicts_follow_the_frames(
     assert "ONNX Runtime" in inspector.backend
 
 
+def test_a_score_at_the_threshold_is_good() -> None:
+    assert verdict_of(0.5, 0.5) == "good"
+    assert verdict_of(float(np.nextafter(0.5, 1)), 0.5) == "defect"
+    assert verdict_of(0.0, 0.0) == "good"
+
+
 def test_the_same_frame_gets_the_same_score_alone_and_in_a_batch(
     tiny_bundle: Bundle, dark_frame: np.ndarray, bright_frame: np.ndarray
 ) -> None:

@@ -46,6 +46,15 @@ def _sidecar(device: str = "sm87", version: str = "10.3.0", **options: object) -
     )
 
 
+def test_a_plan_that_names_no_platform_fits_none() -> None:
+    here = {"version": "10.3.0", "capability": "8.7", "platform": "Linux-aarch64"}
+    there = {"gpu": "Orin", "multiprocessors": 16}
+    unnamed = replace(_sidecar(), platform="")
+    assert plan_differences(_sidecar(), **here, **there) == []  # type: ignore[arg-type]
+    (found,) = plan_differences(unnamed, **here, **there)  # type: ignore[arg-type]
+    assert found == "built for , here is Linux-aarch64"
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

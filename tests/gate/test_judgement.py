@@ -9,11 +9,14 @@ import pytest
 
 from dad_edge.gate.images import Images, Sample
 from dad_edge.gate.judgement import (
+    PRO_OF_A_GUESS,
     TOLERANCES,
     Comparison,
+    Figure,
     Judgement,
     Tolerance,
     judge,
+    mask_error,
     tolerance_of,
 )
 from dad_edge.runtime.seams import Inspection
@@ -267,3 +270,45 @@ def test_a_map_that_is_not_finite_differs_without_end() -> None:
 def test_copies_of_an_image_are_told_by_their_pixels() -> None:
     judged = _judge(10, 10)
     assert len({row.digest for row in judged.worst}) == 5
+
+
+def test_what_is_at_its_limit_is_within_it() -> None:
+    """FP32 may drop nothing, and an engine that drops nothing passes."""
+    assert _judge(precision="fp32").outcome == "passed"
+
+
+def test_an_engine_may_be_better_than_fp32() -> None:
+    better = Figure(reference=0.8, engine=0.9, undefined=None)
+    assert better.drop == pytest.approx(-0.1)
+    assert not better.is_guess
+    assert Figure(reference=None, engine=0.9, undefined=None).drop is None
+    assert Figure(reference=0.8, engine=None, undefined=None).drop is None
+
+
+def test_differences_count_in_both_directions() -> None:
+    low, high = _inspection(0.2, 0.2), _inspection(0.9, 0.9)
+    assert mask_error(low, high) == mask_error(high, low) == pytest.approx(0.7)
+
+
+def test_the_images_are_named_from_the_worst_on() -> None:
+    seen = Comparison()
+    values = (0.85, 0.5, 0.7, 0.9, 0.6, 0.8)
+    for index, value in enumerate(values):
+        frame = np.full((4, 4, 3), index, np.uint8)
+        expected, actual = _inspection(0.9, 0.9), _inspection(0.9, value)
+        seen.add(Sample(str(index), "spot", frame, None), expected, actual)
+    images = Images("these", True, ("spot",) * 6, lambda index: pytest.fail("not read"))
+    judged = judge(seen, images, "int8", TOLERANCES["int8"])
+    assert [row.name for row in judged.worst] == ["1", "4", "2", "5", "0"]
+    assert [pair[0].name for pair in seen.worst] == ["1", "4", "2", "5", "0"]
+
+
+def test_nothing_that_is_sound_has_no_error() -> None:
+    nothing = dict.fromkeys(range(20), float("nan"))
+    judged = _judge(reference=nothing, change=nothing)
+    assert (judged.mask_error_max, judged.score_error_max) == (0.0, 0.0)
+    assert judged.outcome == "not judged"
+
+
+def test_a_pro_of_a_guess_is_half_of_the_false_positives_that_count() -> None:
+    assert pytest.approx(0.15) == PRO_OF_A_GUESS

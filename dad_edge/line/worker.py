@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.errors import DadEdgeError, DeviceError
+from dad_edge.machine.memory import give_back_freed_memory
 from dad_edge.runtime.seams import Inspection
 
 _log = logging.getLogger(__name__)
@@ -196,6 +197,8 @@ class Worker:
             inspector.close()
         except Exception as error:  # of an engine that failed; another one runs already
             _log.debug("an engine could not be closed: %s", error)
+        del inspector
+        give_back_freed_memory()
 
     def _work(self, inspector: Inspects) -> None:
         depth = max(1, inspector.depth)

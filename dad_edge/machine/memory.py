@@ -24,3 +24,16 @@ def keep_freed_memory() -> bool:
         return False
     largest = 2**31 - 1
     return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, largest))
+
+
+def give_back_freed_memory() -> bool:
+    """Give freed memory of all threads back to the system, after something large is gone.
+
+    Returns:
+        Whether it could be asked for; False with a C library other than glibc.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return False
+    return True

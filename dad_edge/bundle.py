@@ -22,7 +22,7 @@ from dad_edge.image.scene import Scene
 from dad_edge.made import made_here
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.model.onnx_file import tensor_elsewhere
-from dad_edge.signature import changed_files, check_signature, trusted_keys
+from dad_edge.signature import TRUSTED_KEYS, changed_files, check_signature, trusted_keys
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -162,7 +162,8 @@ def find_bundle(named: Path | None = None) -> tuple[Path, str]:
         The folder, and the reason in words, which every command prints.
 
     Raises:
-        UsageError: the variable of the environment is empty.
+        UsageError: the variable of the environment is empty, or there is no bundle where one has
+            to be signed.
     """
     if named == PACKAGED:
         return PACKAGED, _DEMO
@@ -180,6 +181,11 @@ def find_bundle(named: Path | None = None) -> tuple[Path, str]:
     try:
         local.lstat()
     except FileNotFoundError:
+        if TRUSTED_KEYS in os.environ:
+            raise UsageError(
+                f"no bundle is named, and {TRUSTED_KEYS} is set: the demo bundle is not signed.",
+                "name a bundle with --bundle",
+            ) from None
         return PACKAGED, _DEMO
     except OSError:
         pass  # what may not be looked at is there all the same
@@ -204,6 +210,7 @@ def open_bundle(path: Path, *, to_sign: bool = False) -> Bundle:
             "copy the whole bundle again, name another with --bundle, or make one with "
             "'dad-edge export --checkpoint RUN --out bundle'",
         )
+    trusted = None if to_sign else _trusted_in(path)
     mapping = read_json(path / MANIFEST)
     version = mapping.get("format")
     if version != FORMAT_VERSION:
@@ -212,7 +219,6 @@ def open_bundle(path: Path, *, to_sign: bool = False) -> Bundle:
             f"{FORMAT_VERSION}.",
             "export the bundle again with this version of dad-edge",
         )
-    trusted = None if to_sign else _trusted_in(path)
     manifest = from_mapping(Manifest, mapping, str(path / MANIFEST))
     _check_lambdas(manifest, path / MANIFEST)
     for name, expected in manifest.sha256.items():
@@ -247,7 +253,7 @@ def _trusted_in(path: Path) -> frozenset[str] | None:
     if changed:
         raise ModelError(
             f"{path} was changed after it was signed: {', '.join(changed)}.",
-            "get the bundle again from whoever signed it, or sign it with 'dad-edge bundle sign'",
+            "get it again from whoever signed it; what was changed on purpose they sign anew",
         )
     return frozenset(signature.files.values()) | made_here()
 

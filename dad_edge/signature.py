@@ -91,7 +91,7 @@ def check_signature(folder: Path, keys: Mapping[str, Ed25519PublicKey]) -> Signa
     from cryptography.exceptions import InvalidSignature
 
     path = folder / SIGNATURE
-    step = "get the bundle again from whoever signed it, or sign it with 'dad-edge bundle sign'"
+    step = "get the bundle from whoever signs for this line ('dad-edge bundle sign')"
     if not os.path.lexists(path):
         raise ModelError(f"{folder} is not signed, and {TRUSTED_KEYS} is set.", step)
     signature = from_mapping(Signature, read_json(path), str(path))

@@ -16,7 +16,7 @@ from small_networks import make_network_bundle, small_segmenter, write_images
 
 pytest.importorskip("cryptography", reason="cryptography is not installed (extra 'sign')")
 
-from dad_edge.bundle import ENGINES, PACKAGED, Bundle, open_bundle
+from dad_edge.bundle import ENGINES, PACKAGED, Bundle, find_bundle, open_bundle
 from dad_edge.deploy.build import build, find_target
 from dad_edge.errors import DadEdgeError, ModelError, UsageError
 from dad_edge.made import list_path, made_here, remember
@@ -76,6 +76,19 @@ def test_without_keys_nothing_has_to_be_signed(
     monkeypatch.delenv(TRUSTED_KEYS)
     (signed[0].path / SIGNATURE).unlink()
     assert open_bundle(signed[0].path).trusted is None
+
+
+def test_no_command_falls_back_to_the_demo_bundle(
+    signed: tuple[Bundle, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAD_EDGE_BUNDLE", raising=False)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UsageError, match="the demo bundle is not signed"):
+        find_bundle()
+    assert find_bundle(PACKAGED)[0] == PACKAGED
+    monkeypatch.delenv(TRUSTED_KEYS)
+    assert find_bundle()[0] == PACKAGED
 
 
 def test_the_operator_may_edit_what_is_the_operators(signed: tuple[Bundle, str]) -> None:

@@ -90,7 +90,7 @@ def assemble(
 
 def _bundle(name: str, camera: CameraConfig, bundles: dict[str, Bundle]) -> Bundle:
     path, reason = find_bundle(Path(camera.bundle) if camera.bundle else None)
-    _log.info("%s: bundle %s (%s)", name, path, "line.toml" if camera.bundle else reason)
+    _log.info("%s: bundle %s (%s)", name, path, "as named" if camera.bundle else reason)
     key = os.path.realpath(path)
     if key not in bundles:
         bundles[key] = open_bundle(path)

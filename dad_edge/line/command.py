@@ -67,8 +67,9 @@ def run_line(config: LineConfig, open_page: OpenPage | None = None) -> LineSumma
     if summary.errors and not stop.requested:
         name, error = next(iter(summary.errors.items()))
         raise DataError(
-            f"{len(summary.errors)} of {len(summary.cameras)} sources broke off; {name}: {error}",
-            "the results are complete up to there; correct the source and run it again",
+            f"{len(summary.errors)} of {len(summary.cameras)} sources broke off; {name}: "
+            f"{' '.join(error.split())}",
+            "correct the source and run it again; the results are complete up to there",
         )
     return summary
 

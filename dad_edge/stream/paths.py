@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ def watched_folder(folder: Path, bit_depth: int | None = None, poll_s: float = P
     """
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist.", "make it, or name another one")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"folder {folder} may not be read.", "change its permissions or its owner")
 
     def frames() -> Frames:
         for index, path in enumerate(_arrivals(folder, poll_s)):

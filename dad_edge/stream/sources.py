@@ -23,9 +23,9 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 POSTED = "post://"
 """The source of a camera whose pictures machines send to the page."""
 KNOWN = (
-    "camera://0 or /dev/video0, csi://0, rtsp://…, gst://PIPELINE, a video file, a folder of "
-    "images, watch://FOLDER for images as they come, - for paths on stdin, post:// for what "
-    "machines send, demo:// or demo://?parts=60"
+    "0, /dev/video0 or v4l2:///dev/video0 for a camera, csi://0, rtsp://…, gst://PIPELINE, a "
+    "video file, a folder of images, watch://FOLDER for images as they come, - for paths on "
+    "stdin, post:// for what machines send, demo:// or demo://?parts=60"
 )
 
 
@@ -136,6 +136,8 @@ def _open_path(named: str, bit_depth: int | None) -> Source:
         path = Path(os.path.expanduser(named))
     if named.startswith("/dev/video") or path.is_char_device():
         return open_device(str(path))
+    if not path.exists() and named.isdecimal():
+        return open_camera(int(named))
     if not path.exists():
         raise _missing(named)
     if path.is_dir():
@@ -162,10 +164,6 @@ def _missing(named: str) -> DataError:
         return DataError(
             f"{shown} is a network share of Windows, and does not exist here.",
             "mount the share, then give the folder where it is mounted",
-        )
-    if named.isdecimal():
-        return DataError(
-            f"{shown} is neither a file nor a folder.", f"use --camera {named} for a camera"
         )
     return DataError(f"{shown} does not exist.", f"check the path; sources are: {KNOWN}")
 

@@ -116,6 +116,8 @@ def parse_address(address: str) -> tuple[str, int]:
         host, port = address, default_port  # a name, or an IPv6 address without a port
     if address.startswith("[") and address.endswith("]"):
         host, port = address, default_port
+    if address.isdecimal():
+        host, port = "", address
     host = host.strip("[]") or default_host
     if not (port.isascii() and port.isdigit() and int(port) < 65536) or set(host) & set("/ @#?"):
         raise UsageError(
@@ -144,6 +146,7 @@ def _listen(host: str, port: int) -> socket.socket:
         with closing(listener):
             raise DeviceError(
                 f"the page cannot listen at {host}:{port}: {error.strerror}.",
-                "stop what listens there, or name another port with --web",
+                "name an address of this machine and a port that is free with --web, such as "
+                f"{DEFAULT_ADDRESS}, or stop what listens there",
             ) from error
     return listener

@@ -155,7 +155,7 @@ def test_the_home_folder_has_its_short_name(
         ("D:/parts", "a path of Windows", "/mnt/d/parts"),
         ("D://parts", "a path of Windows", "/mnt/d/parts"),
         (r"\\server\share", "a network share of Windows", "mount the share"),
-        ("7", "neither a file nor a folder", "--camera 7"),
+        ("97", "there is no camera 97", "plug in"),
         ("/dev/null", "is not a camera", "/dev/video0"),
         ("/dev/video97", "there is no camera 97", "plug in"),
         ("v4l2:///dev/video97", "there is no camera 97", "plug in"),

@@ -136,6 +136,10 @@ def test_addresses(address: str, expected: tuple[str, int]) -> None:
     assert parse_address(address) == expected
 
 
+def test_a_number_alone_is_a_port() -> None:
+    assert parse_address("8123") == ("127.0.0.1", 8123)
+
+
 @pytest.mark.parametrize("address", ["host:port", "host:99999", "http://host:80", "a b:1", "x:²"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="no address"):

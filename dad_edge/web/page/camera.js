@@ -141,7 +141,8 @@ export class CameraPanel {
     const width = widthOf("chart");
     const svg = picture(width, HEIGHT);
     const points = this.points.get(this.chosen) ?? [];
-    const [low, high] = this.range();
+    const [low, usual] = this.range();
+    const high = Math.max(usual, ...points.map((point) => point.score ?? 0));
     const y = (score) => HEIGHT - 12 - (HEIGHT - 24) * clamp((score - low) / (high - low));
     for (const share of [0, 0.5, 1]) {
       const at = low + share * (high - low);

@@ -181,7 +181,8 @@ class Line:
         return judged
 
     def skipped(self, camera: str, missing: Unreadable) -> None:
-        """Hand on that a picture could not be read."""
+        """Hand on that a picture could not be read, and say it of the first ones."""
+        _log.warning("%s: %s", camera, missing.error.message)
         if self._outlets is not None:
             self._outlets.skip(camera, missing)
 

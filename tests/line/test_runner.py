@@ -71,7 +71,7 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def test_every_frame_of_every_camera_reaches_the_sinks_once(
-    tiny_bundle: Bundle, tmp_path: Path
+    tiny_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     left = write_images(tmp_path / "left", 12, bright_every=3)
     right = write_images(tmp_path / "right", 7)
@@ -86,6 +86,8 @@ def test_every_frame_of_every_camera_reaches_the_sinks_once(
     assert [(camera, missing.name) for camera, missing in kept.missing] == [
         ("right", "damaged.png")
     ]
+    assert "right: image" in caplog.text
+    assert "damaged.png is damaged" in caplog.text
     numbers = [judged.id for judged in kept.frames]
     assert numbers == sorted(set(numbers))
     assert {number.rpartition("-")[0] for number in numbers} == {line.run}

@@ -1,7 +1,7 @@
 """Whether a line keeps its memory while its engine fails: `python -m benchmarks.engine_failures`.
 
-The demo line with its page; its engine raises an error again and again and is started anew each time.
-Memory is looked at just before each failure, when one engine is open, and in between.
+The demo line with its page; its engine raises an error again and again and is started anew each
+time, after a pause that grows. Memory is looked at every five seconds.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from importlib.util import find_spec
@@ -51,6 +52,11 @@ def _skip_if_absent(
     if report.failed and (name := _absent_behind(error)):
         report.outcome = "skipped"
         report.longrepr = (str(path), 0, f"Skipped: package '{name}' is not installed")
+
+
+def pytest_configure() -> None:
+    """Under nohup SIGHUP is ignored, in the programs that tests start too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

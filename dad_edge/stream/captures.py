@@ -10,9 +10,11 @@ import itertools
 import logging
 import math
 import os
+import socket
 import ssl
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -37,9 +39,11 @@ a camera that is gone can take that long for every read."""
 
 _NETWORK_OPTIONS = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000)
 """FFmpeg waits for a minute or more by itself; RTSP goes over TCP, which is OpenCV's default."""
+_CONNECT_S = 10.0
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 """Variable of the environment in which OpenCV looks for further options of FFmpeg."""
-_ENCRYPTED = ("https://", "rtsps://")
+_CHECKED = "tls_verify;1"
+_TLS_PORTS = {"https": 443, "rtsps": 322}
 _AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, JetPack
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
@@ -122,15 +126,11 @@ def open_network(uri: str) -> Source:
         )
     # FFmpeg would take any certificate. Options that the user has set are left as they are.
     os.environ.setdefault(_FFMPEG_OPTIONS, ffmpeg_options())
+    _check_certificate(uri)
     with NOISE.dropped():
         capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, _NETWORK_OPTIONS)
     if not capture.isOpened():
         next_step = "check the address, the password and that the device is switched on"
-        if uri.lower().startswith(_ENCRYPTED):
-            next_step += (
-                "; if it has a certificate of its own, put that into a file and name it in "
-                "SSL_CERT_FILE"
-            )
         if has_unclear_password(uri):
             next_step = "write / ? # @ in a password as %2F %3F %23 %40, then try again"
         raise DataError(f"cannot open {without_secrets(uri)}.", next_step)
@@ -142,15 +142,55 @@ def ffmpeg_options() -> str:
 
     Those of `SSL_CERT_FILE` are trusted if it is set, else those that the system trusts.
     """
-    options = {"rtsp_transport": "tcp", "tls_verify": "1"}
+    options = ["rtsp_transport;tcp", _CHECKED]
+    if found := _authorities():
+        options.append(f"ca_file;{found}")
+    return "|".join(options)
+
+
+def _authorities() -> str | None:
+    """The file with the certificates of those who are trusted."""
     known = (
         os.environ.get("SSL_CERT_FILE"),
         ssl.get_default_verify_paths().cafile,
         *_AUTHORITIES,
     )
-    if found := next((path for path in known if path and os.path.isfile(path)), None):
-        options["ca_file"] = found
-    return "|".join(f"{name};{value}" for name, value in options.items())
+    return next((path for path in known if path and os.path.isfile(path)), None)
+
+
+def _check_certificate(uri: str) -> None:
+    """Look at the certificate of a server behind TLS before FFmpeg does.
+
+    FFmpeg says nothing of why it refuses one, compares no numbers with it, and before version 8 no
+    names either.
+
+    Raises:
+        DataError: nobody who is trusted vouches for it, or it is of another host.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port or _TLS_PORTS.get(parts.scheme.lower())
+    except ValueError:  # an address that FFmpeg may understand
+        return
+    if parts.scheme.lower() not in _TLS_PORTS or not host or not port:
+        return
+    if _CHECKED not in os.environ.get(_FFMPEG_OPTIONS, ""):
+        return
+    context = ssl.create_default_context(cafile=_authorities())
+    try:
+        with (
+            socket.create_connection((host, port), _CONNECT_S) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            pass
+    except ssl.SSLCertVerificationError as error:
+        raise DataError(
+            f"the certificate of {host} does not hold: {error.verify_message.rstrip('.')}.",
+            "if the device made it itself, put it into a file and name that in SSL_CERT_FILE; the "
+            "address has to be the one in the certificate",
+        ) from None
+    except OSError:
+        pass  # what else is wrong the opening itself will meet
 
 
 class _Pictures:

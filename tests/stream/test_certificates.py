@@ -32,6 +32,13 @@ print(isinstance(next(open_network(sys.argv[1]).frames), Frame))
 """In a process of its own: OpenCV reads the variable of the environment there."""
 
 
+@pytest.fixture(autouse=True)
+def _usual_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not set, as in a new process, and again as it was afterwards."""
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
+    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS")
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -79,9 +86,8 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     camera: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    with pytest.raises(DataError, match="cannot open https://localhost") as caught:
+    with pytest.raises(DataError, match="the certificate of localhost does not hold") as caught:
         open_network(camera[0])
     assert "SSL_CERT_FILE" in caught.value.next_step
 
@@ -89,7 +95,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 def test_one_that_the_user_named_is_accepted(
     camera: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(camera[1]))
     assert ffmpeg_options() == f"rtsp_transport;tcp|tls_verify;1|ca_file;{camera[1]}"
     command = [sys.executable, "-c", OPEN, camera[0]]
@@ -98,12 +103,19 @@ def test_one_that_the_user_named_is_accepted(
 
 
 def test_one_of_another_host_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
     with _serve(tmp_path, "another-camera.example") as (address, certificate):
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         command = [sys.executable, "-c", OPEN, address]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "cannot open https://localhost" in done.stderr
+    assert "the certificate of localhost does not hold: Hostname mismatch" in done.stderr
+
+
+def test_a_number_is_compared_too(
+    camera: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(camera[1]))
+    with pytest.raises(DataError, match=r"of 127\.0\.0\.1 does not hold: IP address mismatch"):
+        open_network(camera[0].replace("localhost", "127.0.0.1"))
 
 
 def test_options_of_the_user_stay(

@@ -312,3 +312,10 @@ def test_nothing_that_is_sound_has_no_error() -> None:
 
 def test_a_pro_of_a_guess_is_half_of_the_false_positives_that_count() -> None:
     assert pytest.approx(0.15) == PRO_OF_A_GUESS
+
+
+def test_too_few_images_are_no_fault_of_fp32() -> None:
+    for judged in (_judge(good=9), _judge(defective=9)):
+        assert judged.outcome == "not judged"
+        assert not judged.auroc.is_guess
+        assert not judged.blind

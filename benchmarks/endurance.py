@@ -74,9 +74,9 @@ def tiny_inspector(runtime: RuntimeName, folder: Path) -> HostInspector:
     )
 
 
-def resident_mib() -> float:
-    """Memory of this process in MiB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
+def resident_mib(process: int | None = None) -> float:
+    """Memory of a process in MiB; of this one if None."""
+    status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="ascii")
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
 
 

@@ -17,18 +17,13 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from benchmarks.endurance import resident_mib
 from benchmarks.naming import result_file
 from dad_edge.files import write_json
 from dad_edge.machine.environment import describe_machine
 
 ROOT = Path(__file__).parents[1]
 WARM_UP_S, PAUSE_S = 20.0, 5.0
-
-
-def resident_mib(process: int) -> float:
-    """Memory of a process."""
-    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ import argparse
 import importlib
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.naming import result_file
-from dad_edge.errors import DataError, DeviceError
+from benchmarks.rtsp_recovery import start_server
+from dad_edge.errors import DataError
 from dad_edge.files import write_json
 from dad_edge.machine.environment import describe_machine
 from dad_edge.machine.load import LoadWatch
@@ -35,7 +35,6 @@ from dad_edge.stream.captures import open_network
 from dad_edge.stream.frames import Frame
 
 SERVER = Path(__file__).parents[1] / "tests" / "support" / "clock_server.py"
-PYTHON = "/usr/bin/python3"
 PORT, FPS, BITS = 18700, 25, 32
 ADDRESS = f"rtsp://127.0.0.1:{PORT}/cam"
 TURNS = 3
@@ -67,21 +66,6 @@ def by_pyav(address: str) -> Pictures:
 
 
 READERS: dict[str, Callable[[str], Pictures]] = {"OpenCV": by_opencv, "PyAV": by_pyav}
-
-
-def start_server() -> subprocess.Popen[bytes]:
-    """A server that answers.
-
-    Raises:
-        DeviceError: GStreamer's RTSP server is not installed.
-    """
-    process = subprocess.Popen([PYTHON, str(SERVER), str(PORT), str(FPS)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    if process.stdout.readline() != b"ready\n":
-        raise DeviceError(
-            "GStreamer's RTSP server does not start.", "apt-get install gir1.2-gst-rtsp-server-1.0"
-        )
-    return process
 
 
 def age_ms(picture: NDArray[np.uint8]) -> int:
@@ -135,7 +119,7 @@ def ends(reader: Callable[[str], Pictures]) -> dict[str, float]:
     """How long a reader takes to notice each kind of failure."""
     found = {}
     for name, number in (("stopped", signal.SIGSTOP), ("killed", signal.SIGKILL)):
-        server = start_server()
+        server = start_server(SERVER, PORT, FPS)
         end = partial(server.send_signal, number)
         found[f"server_{name}_s"] = seconds_to_end(reader, end)
         server.kill()
@@ -156,7 +140,7 @@ def main() -> None:
     packages = {"av": importlib.import_module("av").__version__}
     cv2.setNumThreads(1)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in READERS}
-    server = start_server()
+    server = start_server(SERVER, PORT, FPS)
     with LoadWatch() as watch:
         for _ in range(TURNS):
             for name, reader in READERS.items():

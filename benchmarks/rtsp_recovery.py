@@ -31,13 +31,17 @@ PORT = 18554
 STEADY_S, LONGEST_AWAY_S = 3.0, 6.0
 
 
-def start_server() -> subprocess.Popen[bytes]:
+def start_server(script: Path, *arguments: object) -> subprocess.Popen[bytes]:
     """A server that answers.
+
+    Args:
+        script: for the system's Python; it prints `ready`.
+        arguments: of the script.
 
     Raises:
         DeviceError: GStreamer's RTSP server is not installed.
     """
-    process = subprocess.Popen([PYTHON, str(SERVER), str(PORT)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([PYTHON, str(script), *map(str, arguments)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     if process.stdout.readline() != b"ready\n":
         raise DeviceError(
@@ -52,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     environment, rng = describe_machine(), random.Random(0)
-    server = start_server()
+    server = start_server(SERVER, PORT)
     address = f"rtsp://127.0.0.1:{PORT}/cam"
     frames = reopened(open_source(address), lambda: open_source(address)).frames
     ages, rows, taken = [], [], 0
@@ -81,7 +85,7 @@ def main() -> None:
         def come_back(seconds: float = away_s) -> None:
             nonlocal server, back_at
             time.sleep(seconds)
-            server = start_server()
+            server = start_server(SERVER, PORT)
             back_at = time.monotonic()
 
         threading.Thread(target=come_back, daemon=True).start()

@@ -22,7 +22,13 @@ from dad_edge.image.scene import Scene
 from dad_edge.made import made_here
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.model.onnx_file import tensor_elsewhere
-from dad_edge.signature import TRUSTED_KEYS, changed_files, check_signature, trusted_keys
+from dad_edge.signature import (
+    TRUSTED_KEYS,
+    changed_error,
+    changed_files,
+    check_signature,
+    trusted_keys,
+)
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -249,12 +255,10 @@ def _trusted_in(path: Path) -> frozenset[str] | None:
     for name in (MANIFEST, DENOISER, SEGMENTER):
         if name not in signature.files:
             raise ModelError(f"the signature of {path} lacks {name}.", "sign the bundle again")
-    changed = [n for n in changed_files(path, signature) if not n.startswith(f"{ENGINES}/")]
-    if changed:
-        raise ModelError(
-            f"{path} was changed after it was signed: {', '.join(changed)}.",
-            "get it again from whoever signed it; what was changed on purpose they sign anew",
-        )
+    # An engine that was changed is not taken, and does not keep others from inspecting.
+    own = {n: digest for n, digest in signature.files.items() if not n.startswith(f"{ENGINES}/")}
+    if changed := changed_files(path, own):
+        raise changed_error(path, changed)
     return frozenset(signature.files.values()) | made_here()
 
 

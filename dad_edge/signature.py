@@ -14,7 +14,7 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,13 +107,26 @@ def check_signature(folder: Path, keys: Mapping[str, Ed25519PublicKey]) -> Signa
     return signature
 
 
-def changed_files(folder: Path, signature: Signature) -> list[str]:
-    """Files of a bundle that are missing, or not as they were signed."""
+def changed_files(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Files of a bundle that are missing, or not as they were signed.
+
+    Args:
+        folder: of the bundle.
+        files: path in the bundle → sha256, all that were signed or some of them.
+    """
     return [
         name
-        for name, digest in signature.files.items()
+        for name, digest in files.items()
         if not (folder / name).is_file() or sha256_of(folder / name) != digest
     ]
+
+
+def changed_error(folder: Path, changed: Sequence[str]) -> ModelError:
+    """The error for a bundle that is not as it was signed."""
+    return ModelError(
+        f"{folder} was changed after it was signed: {', '.join(changed)}.",
+        "get it again from whoever signed it; what was changed on purpose they sign anew",
+    )
 
 
 def unsigned_files(folder: Path, signature: Signature) -> list[str]:

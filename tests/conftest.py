@@ -54,17 +54,20 @@ def _skip_if_absent(
         report.longrepr = (str(path), 0, f"Skipped: package '{name}' is not installed")
 
 
-def pytest_configure() -> None:
-    """Under nohup SIGHUP is ignored, in the programs that tests start too."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tests build goes into a list of their own, not into that of whoever runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture
+def hangup_is_heard() -> Iterator[None]:
+    """Not ignored, as it is under nohup, where the programs that a test starts ignore it too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,14 @@ pytest.importorskip("cryptography", reason="cryptography is not installed (extra
 from dad_edge.bundle import ENGINES, PACKAGED, Bundle, find_bundle, open_bundle
 from dad_edge.deploy.build import build, find_target
 from dad_edge.errors import DadEdgeError, ModelError, UsageError
+from dad_edge.files import sha256_of
 from dad_edge.made import list_path, made_here, remember
 from dad_edge.runtime.engines import check_engine, engines_here
 from dad_edge.runtime.sidecar import SIDECAR
 from dad_edge.signature import (
     SIGNATURE,
     TRUSTED_KEYS,
+    Signature,
     changed_files,
     check_signature,
     keys_in,
@@ -115,9 +118,7 @@ def test_a_manifest_that_was_made_to_fit_is_refused(signed: tuple[Bundle, str]) 
     model = onnx.load(path)
     model.producer_name = "somebody else"
     onnx.save(model, path)
-    import hashlib
-
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     _edit(bundle.path / "bundle.json", lambda m: m["sha256"].update({"denoiser.onnx": digest}))
     _edit(bundle.path / SIGNATURE, lambda m: m["files"].update({"denoiser.onnx": digest}))
     with pytest.raises(ModelError, match="its signature does not hold"):
@@ -190,13 +191,11 @@ def test_an_engine_that_was_judged_here_stays_trusted(
     opened = open_bundle(bundle.path)
     verify(opened, name, images_of(opened, write_images(tmp_path / "good", 3)))
     again = open_bundle(bundle.path)
-    assert changed_files(bundle.path, _signature(bundle)) == [f"{ENGINES}/{name}/{SIDECAR}"]
+    assert changed_files(bundle.path, _signature(bundle).files) == [f"{ENGINES}/{name}/{SIDECAR}"]
     assert check_engine(again, name).name == name
 
 
-def _signature(bundle: Bundle) -> Any:
-    import os
-
+def _signature(bundle: Bundle) -> Signature:
     return check_signature(bundle.path, keys_in(Path(os.environ[TRUSTED_KEYS]), TRUSTED_KEYS))
 
 

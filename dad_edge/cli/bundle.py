@@ -64,9 +64,10 @@ def verify_command(
 ) -> None:
     """Say whether a bundle is as a trusted key signed it."""
     from dad_edge.bundle import find_bundle
-    from dad_edge.errors import ModelError, UsageError
+    from dad_edge.errors import UsageError
     from dad_edge.signature import (
         TRUSTED_KEYS,
+        changed_error,
         changed_files,
         check_signature,
         keys_in,
@@ -81,7 +82,8 @@ def verify_command(
             f"no key is named, and {TRUSTED_KEYS} is not set.", "name one with --key KEY.pub"
         )
     signature = check_signature(path, keys)
-    changed, unsigned = changed_files(path, signature), unsigned_files(path, signature)
+    changed = changed_files(path, signature.files)
+    unsigned = unsigned_files(path, signature)
     if as_json:
         emit(
             {
@@ -95,8 +97,5 @@ def verify_command(
     for name in unsigned:
         say(f"{name}: came after the signature")
     if changed:
-        raise ModelError(
-            f"{path} was changed after it was signed: {', '.join(changed)}.",
-            "get the bundle again from whoever signed it",
-        )
+        raise changed_error(path, changed)
     say(f"{path}: {len(signature.files)} files are as {signature.public_key} signed them.")

@@ -15,7 +15,7 @@ from dad_edge.config import Precision, RuntimeName
 from dad_edge.deploy.plan import PlanJob, check_stop
 from dad_edge.deploy.process import LOG, build_in_process
 from dad_edge.documents import to_mapping
-from dad_edge.errors import DadEdgeError, Interrupted, ModelError, UsageError
+from dad_edge.errors import DadEdgeError, DeviceError, Interrupted, ModelError, UsageError
 from dad_edge.files import new_folder, sha256_of, write_whole
 from dad_edge.graphs.engine import engine_graph, rest_of
 from dad_edge.graphs.fp16_range import check_fp16_range
@@ -325,16 +325,17 @@ def _build_network(
         timing_cache=_timing_cache(target, version),
     )
     path = draft / Path(graph).with_suffix(".plan").name
-    refused = draft / graph  # kept with the log where the builder fails
-    write_whole(refused, for_polygraphy(model).SerializeToString(deterministic=True))
-    built = build_in_process(
-        job,
-        model.SerializeToString(deterministic=True),
-        path,
-        stop,
-        lambda done, total, phase="": progress(done, total, f"{graph}: {phase}"),
-    )
-    refused.unlink()
+    try:
+        built = build_in_process(
+            job,
+            model.SerializeToString(deterministic=True),
+            path,
+            stop,
+            lambda done, total, phase="": progress(done, total, f"{graph}: {phase}"),
+        )
+    except (ModelError, DeviceError):
+        write_whole(draft / graph, for_polygraphy(model).SerializeToString(deterministic=True))
+        raise
     file = EngineFile(
         name=path.name,
         sha256=built.sha256,
@@ -358,9 +359,8 @@ def _keep_failure(
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(draft / LOG, folder / LOG)
-        if target.runtime not in CPU_RUNTIMES:
-            os.replace(draft / graph, folder / graph)
-        if target.runtime not in CPU_RUNTIMES and isinstance(error, ModelError):
+        os.replace(draft / graph, folder / graph)
+        if isinstance(error, ModelError):
             command = reduce_command(target.runtime, folder / graph, target.capabilities)
             error.next_step += f"; what it refuses is found by: {command}"
 

@@ -9,11 +9,12 @@ The graph of the engine and what it is given are written out too, for Polygraphy
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.bundle import DENOISER, SEGMENTER, Bundle
-from dad_edge.errors import DeviceError, require
+from dad_edge.errors import DeviceError, UsageError, require
 from dad_edge.files import write_json, write_whole
 from dad_edge.gate.layer_errors import (
     LayerError,
@@ -59,8 +60,6 @@ class Layers:
     """Name of the engine."""
     errors: tuple[LayerError, ...]
     """Those in which most error arises come first."""
-    folder: Path
-    """Holds the graphs of the engine, their inputs and the errors."""
     commands: tuple[str, ...]
     """Polygraphy's own commands that go on from here, one for each network."""
 
@@ -79,6 +78,7 @@ def compare_layers(
     Raises:
         MissingDependency: Polygraphy is not installed, or the engine's runtime.
         DeviceError: the runtime refuses a graph or fails to run it.
+        UsageError: an engine of the other TensorRT was compared in this process.
         StorageError: the folder cannot be written.
     """
     require("polygraphy", "debug", PURPOSE)
@@ -90,16 +90,17 @@ def compare_layers(
         _save_inputs(folder / INPUTS[network], inputs)
         graph = load_graph(bundle.path / network)
         layers = layers_of(graph)
-        expected, actual = _run_both(
-            with_outputs(graph, layers), with_outputs(built, layers), bundle, sidecar, inputs
-        )
+        with tempfile.TemporaryDirectory() as scratch, _quiet():
+            runner = _runner(
+                with_outputs(built, layers), bundle, sidecar, inputs, Path(scratch) / network
+            )
+            expected, actual = _run_both(with_outputs(graph, layers), runner, inputs)
         found += errors_of(network, layers, expected, actual)
-    on_gpu = sidecar.runtime not in CPU_RUNTIMES
-    commands = [
-        run_command(sidecar.runtime, folder / network, folder / inputs_name, on_gpu=on_gpu)
-        for network, inputs_name in INPUTS.items()
-    ]
-    result = Layers(sidecar.name, tuple(worst_first(found)), folder, tuple(commands))
+    commands = (
+        run_command(sidecar.runtime, folder / network, folder / given)
+        for network, given in INPUTS.items()
+    )
+    result = Layers(sidecar.name, tuple(worst_first(found)), tuple(commands))
     write_json(folder / ERRORS, layers_json(result))
     return result
 
@@ -108,32 +109,21 @@ def layers_json(layers: Layers) -> dict[str, Any]:
     """The errors as `errors.json` holds them."""
     return {
         "engine": layers.engine,
-        "layers": [
-            {"network": e.network, "layer": e.layer, "error": e.error, "own": e.own}
-            for e in layers.errors
-        ],
+        "layers": [asdict(each) for each in layers.errors],
         "commands": list(layers.commands),
     }
 
 
 def _run_both(
-    reference: onnx.ModelProto,
-    candidate: onnx.ModelProto,
-    bundle: Bundle,
-    sidecar: Sidecar,
-    inputs: Tensors,
+    reference: onnx.ModelProto, candidate: Any, inputs: Tensors
 ) -> tuple[Tensors, Tensors]:
-    """The marked tensors of both graphs."""
+    """The marked tensors of a graph in FP32 and of a runner."""
     from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
     from polygraphy.comparator import Comparator
 
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
-        session = SessionFromOnnx(reference.SerializeToString())
-        runners = [
-            OnnxrtRunner(session, name="FP32"),
-            _runner(candidate, bundle, sidecar, inputs, Path(scratch)),
-        ]
-        results = Comparator.run(runners, data_loader=[inputs])
+    session = SessionFromOnnx(reference.SerializeToString())
+    runners = [OnnxrtRunner(session, name="FP32"), candidate]
+    results = Comparator.run(runners, data_loader=[inputs])
     return dict(results[0][1][0].items()), dict(results[1][1][0].items())
 
 
@@ -155,12 +145,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _runner(
-    graph: onnx.ModelProto, bundle: Bundle, sidecar: Sidecar, inputs: Tensors, scratch: Path
+    graph: onnx.ModelProto, bundle: Bundle, sidecar: Sidecar, inputs: Tensors, path: Path
 ) -> Any:
-    """Polygraphy's runner of a marked graph on the runtime of an engine."""
+    """Polygraphy's runner of a marked graph on the runtime of an engine.
+
+    Args:
+        graph: whose outputs are marked.
+        bundle: of the engine.
+        sidecar: of the engine.
+        inputs: that it will be given.
+        path: where the graph may be written; it is called as the network is.
+    """
     if sidecar.runtime not in CPU_RUNTIMES:
         return _tensorrt_runner(graph, sidecar, inputs)
-    path = scratch / (DENOISER if "x_t" in inputs else SEGMENTER)
     path.write_bytes(graph.SerializeToString())
     return _engine_runner(
         sidecar.name,
@@ -201,8 +198,13 @@ def _tensorrt_runner(graph: onnx.ModelProto, sidecar: Sidecar, inputs: Tensors) 
     """TensorRT through Polygraphy, which builds the marked graph on this GPU."""
     from polygraphy import config
 
-    # Asked for before Polygraphy's TensorRT backend is first imported, which takes only one.
-    config.USE_TENSORRT_RTX = sidecar.runtime == "tensorrt-rtx"
+    is_rtx = sidecar.runtime == "tensorrt-rtx"
+    if "polygraphy.backend.trt" in sys.modules and is_rtx != config.USE_TENSORRT_RTX:
+        raise UsageError(
+            "Polygraphy takes TensorRT or TensorRT-RTX, not one after the other.",
+            f"compare this engine alone: --engine {sidecar.name}",
+        )
+    config.USE_TENSORRT_RTX = is_rtx
     from polygraphy.backend.trt import CreateConfig, EngineFromNetwork, Profile, TrtRunner
 
     profile = Profile()

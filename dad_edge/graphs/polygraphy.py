@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dad_edge.config import RuntimeName
+from dad_edge.runtime.engines import CPU_RUNTIMES
 
 if TYPE_CHECKING:
     import onnx
@@ -40,16 +41,16 @@ def for_polygraphy(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def run_command(runtime: RuntimeName, graph: Path, inputs: Path, *, on_gpu: bool) -> str:
+def run_command(runtime: RuntimeName, graph: Path, inputs: Path) -> str:
     """How Polygraphy runs a graph beside ONNX Runtime, or on it alone for a CPU runtime.
 
     Args:
         runtime: of the engine.
         graph: an ONNX file.
         inputs: what it is given, as Polygraphy saves it.
-        on_gpu: whether the runtime is TensorRT or TensorRT-RTX.
     """
-    runners = ["--onnxrt", *(["--trt", "--strongly-typed"] if on_gpu else [])]
+    runners = ["--onnxrt"]
+    runners += [] if runtime in CPU_RUNTIMES else ["--trt", "--strongly-typed"]
     words = ["polygraphy", "run", str(graph), *runners, "--load-inputs", str(inputs)]
     return _with_runtime(runtime, words)
 

@@ -31,7 +31,7 @@ def watched_folder(folder: Path, bit_depth: int | None = None, poll_s: float = P
         poll_s: between two looks.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or it may not be read.
     """
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist.", "make it, or name another one")

@@ -136,9 +136,9 @@ def _open_path(named: str, bit_depth: int | None) -> Source:
         path = Path(os.path.expanduser(named))
     if named.startswith("/dev/video") or path.is_char_device():
         return open_device(str(path))
-    if not path.exists() and named.isdecimal():
-        return open_camera(int(named))
     if not path.exists():
+        if named.isdecimal():
+            return open_camera(int(named))
         raise _missing(named)
     if path.is_dir():
         return _open_folder(path, bit_depth)

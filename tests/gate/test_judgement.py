@@ -315,7 +315,8 @@ def test_a_pro_of_a_guess_is_half_of_the_false_positives_that_count() -> None:
 
 
 def test_too_few_images_are_no_fault_of_fp32() -> None:
-    for judged in (_judge(good=9), _judge(defective=9)):
+    worse = {"scores": (0.5, 0.4)}
+    for judged in (_judge(good=9), _judge(defective=9), _judge(good=9, **worse)):  # type: ignore[arg-type]
         assert judged.outcome == "not judged"
         assert not judged.auroc.is_guess
         assert not judged.blind

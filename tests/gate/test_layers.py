@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -21,6 +23,7 @@ from dad_edge.config import Precision, RuntimeName
 from dad_edge.data.layouts import list_items
 from dad_edge.deploy.build import build, find_target
 from dad_edge.deploy.calibrate import calibrate
+from dad_edge.errors import UsageError
 from dad_edge.gate.layers import ERRORS, Layers, compare_layers
 from dad_edge.gate.table import layers_table
 from dad_edge.runtime.sidecar import read_sidecar
@@ -42,7 +45,7 @@ def test_fp16_errs_a_little_in_every_layer(tmp_path: Path) -> None:
     assert all(e.error is not None and 0 < e.error < 5e-3 for e in found.errors)
     owns = [e.own for e in found.errors]
     assert owns == sorted(owns, reverse=True)
-    kept = json.loads((found.folder / ERRORS).read_text())
+    kept = json.loads((tmp_path / "bundle" / "layers" / ERRORS).read_text())
     assert kept["layers"][0]["layer"] == found.errors[0].layer
     assert layers_table(found).row_count == 5
 
@@ -67,7 +70,10 @@ def test_the_first_layer_that_leaves_the_range_comes_first(tmp_path: Path) -> No
     found = _compare(make_network_bundle(tmp_path / "bundle", segmenter), "onnxruntime", "fp16")
     worst = found.errors[0]
     assert (worst.network, worst.layer, worst.error) == ("segmenter.onnx", "w_middle", None)
-    assert json.loads((found.folder / ERRORS).read_text())["layers"][0]["error"] is None
+    assert (
+        json.loads((tmp_path / "bundle" / "layers" / ERRORS).read_text())["layers"][0]["error"]
+        is None
+    )
 
 
 def test_the_commands_that_are_named_run(tmp_path: Path) -> None:
@@ -127,6 +133,21 @@ def test_the_real_builder_takes_the_marked_graphs(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert int(done.stdout.split()[-1]) > 1000
+
+
+def test_one_process_has_one_of_both_tensorrt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polygraphy keeps the one that it imported first, and would compare with the wrong one."""
+    bundle = make_network_bundle(tmp_path / "bundle", small_segmenter())
+    sidecar = replace(
+        build(bundle, "fp16", find_target(runtime="onnxruntime")), runtime="tensorrt-rtx"
+    )
+    monkeypatch.setitem(sys.modules, "polygraphy.backend.trt", ModuleType("trt"))
+    monkeypatch.setattr("polygraphy.config.USE_TENSORRT_RTX", False)
+    with pytest.raises(UsageError, match="not one after the other") as caught:
+        compare_layers(bundle, sidecar, FRAME, tmp_path / "layers")
+    assert f"--engine {sidecar.name}" in caught.value.next_step
 
 
 def test_an_engine_is_compared_by_the_command_line(

@@ -132,6 +132,7 @@ def test_the_segmenter_has_its_own_share_of_the_learning_rate(images: TrainingSe
     }
 
 
+@pytest.mark.usefixtures("hangup_is_heard")
 @pytest.mark.parametrize(("number", "code"), STOPS)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     images: TrainingSet, finished: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -308,6 +309,7 @@ cli.main()
 """
 
 
+@pytest.mark.usefixtures("hangup_is_heard")
 def test_signals_end_the_program_with_their_exit_codes(discs: Path, tmp_path: Path) -> None:
     paths = os.pathsep.join(
         [str(Path(__file__).parents[1] / "support"), str(Path(__file__).parents[2])]

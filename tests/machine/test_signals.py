@@ -10,9 +10,10 @@ from dad_edge.machine.signals import StopRequest, unwind_on_signals
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Handlers as this test finds them, and Ctrl-C that raises."""
+    """Handlers as this test finds them, Ctrl-C that raises, and SIGHUP that nohup does not hide."""
     earlier = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in earlier.items():
         signal.signal(number, handler)

@@ -100,6 +100,7 @@ def test_a_folder_is_inspected_and_a_damaged_image_is_reported_at_the_end(
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
+@pytest.mark.usefixtures("hangup_is_heard")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

@@ -194,6 +194,7 @@ def test_a_full_disk_ends_the_run_and_closes_every_sink(
     assert len(sound.results) == 4
 
 
+@pytest.mark.usefixtures("hangup_is_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_request_finishes_the_frame_and_closes_the_sinks(
     inspector: Inspector, dark_frame: np.ndarray, number: signal.Signals

@@ -73,6 +73,14 @@ def test_a_folder_must_be_there(tmp_path: Path) -> None:
         watched_folder(tmp_path / "missing")
 
 
+def test_a_folder_that_may_not_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(DataError, match="may not be read"):
+        watched_folder(tmp_path)
+
+
 def test_paths_on_stdin(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture(1))
     lines = io.StringIO(

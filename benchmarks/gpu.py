@@ -90,7 +90,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
 
     def check(tool: str) -> Part:
         options = ["--tool", tool, "--error-exitcode", str(FOUND_BY_SANITIZER)]
-        command = [checker or SANITIZER, *options, *kernels]
+        command = [checker or SANITIZER, *options, *kernels, "--repeats", "1"]
         return Part(f"{tool} of the kernels", command, 10, no_checker)
 
     def build(runtime: str, precision: str, obstacle: str | None, *options: str) -> Part:

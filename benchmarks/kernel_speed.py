@@ -179,6 +179,7 @@ def _median_us(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder of the result; only printed if left out")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of every kernel")
     options = parser.parse_args()
     sizes: tuple[SizeName, ...] = ("nano", "paper")
     fusions: tuple[Fusion, ...] = ("average", "norm_guided")
@@ -189,7 +190,8 @@ def main() -> None:
             device = Device()
             with closed_on_error(device):
                 model = replace(RECIPES[size].model, fusion=fusion)
-                rows.append({"size": size} | measure(device, model, batch, element))
+                row = measure(device, model, batch, element, repeats=options.repeats)
+                rows.append({"size": size} | row)
             device.close()
     except DadEdgeError as error:
         print(f"error: {error.message}\nnext: {error.next_step}", file=sys.stderr)

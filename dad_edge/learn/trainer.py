@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dad_edge.config import Recipe, TrainConfig
 from dad_edge.data.dataset import Batch, TrainingSet
@@ -54,9 +55,13 @@ class Trainer:
             segmenter.features.load_published()
         self.average = build_detector(recipe.model).to(self.device)
         self.average.load_state_dict(self.detector.state_dict())
-        self.optimizer = torch.optim.Adam(self._groups(), lr=recipe.train.learning_rate)
+        if on_gpu := self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        rate = recipe.train.learning_rate
+        self.optimizer = torch.optim.Adam(self._groups(), lr=rate, fused=on_gpu)
         step = processes.share(_Step(self.detector, recipe.train))
         self._losses = torch.compile(step) if recipe.train.compile else step
+        self._tensors = [list(net.state_dict().values()) for net in (self.average, self.detector)]
         self.step = 0
         self.elapsed_s = 0.0
         self.best_loss = math.inf
@@ -123,28 +128,24 @@ class Trainer:
     def _example(self, batch: Batch) -> Example:
         """The batch on the device, with its noise and time steps.
 
-        Noise and time steps are drawn for the whole batch and cut to the rows of this process, so
-        that they do not depend on how many processes share it.
+        Noise and time steps are drawn on the device for the whole batch and cut to the rows of this
+        process, so that they do not depend on how many processes share it.
         """
-        settings = self.recipe.train
+        settings, device = self.recipe.train, self.device
         image, mask = self.tensors(batch)
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
+        generator = torch.Generator(device).manual_seed(settings.seed * 1_000_003 + self.step)
         ranges = [(0, settings.max_timestep)]
         if self.recipe.model.fusion == "norm_guided":
             split = settings.split_timestep
             ranges = [(0, split), (split, settings.max_timestep)]
         shape = (settings.batch_size, *image.shape[1:])
-        steps = torch.stack(
-            [torch.randint(low, high, shape[:1], generator=generator) for low, high in ranges]
-        )
-        noise = torch.randn((len(ranges), *shape), generator=generator)
-        return Example(
-            image,
-            self._scaled(batch.originals),
-            mask,
-            noise[:, self.rows].to(self.device),
-            steps[:, self.rows].to(self.device),
-        )
+        drawn = [
+            torch.randint(low, high, shape[:1], generator=generator, device=device)
+            for low, high in ranges
+        ]
+        noise = torch.randn((len(ranges), *shape), generator=generator, device=device)
+        steps = torch.stack(drawn)[:, self.rows]
+        return Example(image, self._scaled(batch.originals), mask, noise[:, self.rows], steps)
 
     def tensors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B,3,S,S) images in the model's value range and (B,1,S,S) masks, on the device."""
@@ -161,12 +162,13 @@ class Trainer:
     def _update_average(self) -> None:
         """Exponential moving average, short at first so that it forgets the initial weights."""
         decay = min(self.recipe.train.ema_decay, (1 + self.step) / (10 + self.step))
-        current = self.detector.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[name], 1 - decay)
-            else:
-                value.copy_(current[name])
+        floats, counts = (
+            [[t for t in tensors if t.is_floating_point() == averaged] for tensors in self._tensors]
+            for averaged in (True, False)
+        )
+        get_ema_multi_avg_fn(decay)(*floats, self.step)
+        for count, value in zip(*counts, strict=True):
+            count.copy_(value)
 
     def save(self, folder: Path, notes: Mapping[str, str], loss: float | None = None) -> None:
         """Write what evaluation and resuming need.

@@ -55,8 +55,7 @@ class Trainer:
             segmenter.features.load_published()
         self.average = build_detector(recipe.model).to(self.device)
         self.average.load_state_dict(self.detector.state_dict())
-        if on_gpu := self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        on_gpu = self.device.type == "cuda"
         rate = recipe.train.learning_rate
         self.optimizer = torch.optim.Adam(self._groups(), lr=rate, fused=on_gpu)
         step = processes.share(_Step(self.detector, recipe.train))

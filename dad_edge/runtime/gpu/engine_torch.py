@@ -73,7 +73,7 @@ class TorchDeviceEngine:
                 torch.inference_mode(),
                 torch.cuda.stream(own_stream),
                 torch.cuda.use_mem_pool(pool),
-                torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
+                torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
             ):
                 value = inputs.to(self._kind, memory_format=torch.channels_last)
                 outputs.copy_(network(value))

@@ -205,11 +205,12 @@ def _torch_inspector(case: Case) -> Inspector:
 
     detector = untrained_detector(case.model)
     if case.engine == "PyTorch CUDA graph":
-        from dad_edge.runtime.gpu.engine_torch import fused_torch_inspector
+        from dad_edge.runtime.gpu.engine_torch import TorchPrecision, fused_torch_inspector
 
         if case.precision not in ("fp32", "fp16", "bf16"):
             raise UsageError(f"{case.engine} has no {case.precision}.", "choose fp32, fp16 or bf16")
-        return fused_torch_inspector(detector, precision=case.precision)  # type: ignore[arg-type]
+        precision: TorchPrecision = case.precision
+        return fused_torch_inspector(detector, precision=precision, pictures=False)  # type: ignore[arg-type]
     denoise, score = _networks(torch, detector, case)
     detector.denoise, detector.score = denoise, score  # type: ignore[method-assign]
     return torch_inspector(detector, device=case.device)

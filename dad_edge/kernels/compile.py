@@ -18,7 +18,8 @@ from dad_edge.machine.environment import user_cache
 from dad_edge.machine.gpu import describe_nvidia
 
 KERNELS = ("inject", "restore", "pool")
-"""The kernel files; the kernels inside are listed at the top of each."""
+"""The kernel files of a bundle's steps; the kernels inside are listed at the top of each. Networks
+in PyTorch need `group_norm` besides."""
 
 ARCHITECTURES = (
     "sm_75",  # Turing: T4, RTX 20
@@ -53,7 +54,7 @@ def compile_cubin(name: str, arch: str) -> bytes:
     """Compile one kernel file to the machine code of one architecture, or take it from the cache.
 
     Args:
-        name: one of `KERNELS`.
+        name: of a kernel file.
         arch: such as ``"sm_87"``.
 
     Returns:
@@ -115,7 +116,7 @@ def find_cubin(name: str, arch: str, folder: Path | None) -> bytes:
     """Machine code of one kernel file: compiled ahead of time if it is there, else compiled now.
 
     Args:
-        name: one of `KERNELS`.
+        name: of a kernel file.
         arch: of the device, such as ``"sm_87"``.
         folder: that `write_cubins` filled, if there is one.
 

@@ -1,8 +1,14 @@
-// Tensor elements in float or half without any CUDA header, so that NVRTC alone can compile it.
+// Tensor elements in float, half or bfloat16 without any CUDA header, so that NVRTC alone can
+// compile it.
 // A kernel computes in float and rounds once, when it stores.
 #pragma once
 
 struct Half {
+    unsigned short bits;
+};
+
+// The upper half of a float.
+struct BFloat {
     unsigned short bits;
 };
 
@@ -25,8 +31,13 @@ __device__ inline bool is_finite(float value) { return fabsf(value) <= 3.4028234
 
 __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(Half value) { return half_bits_to_float(value.bits); }
+__device__ inline float to_float(BFloat value) { return __uint_as_float((unsigned)value.bits << 16); }
 __device__ inline void set(float &to, float value) { to = value; }
 __device__ inline void set(Half &to, float value) { to.bits = float_to_half_bits(value); }
+__device__ inline void set(BFloat &to, float value) {  // to the nearest, ties to even
+    const unsigned bits = __float_as_uint(value);
+    to.bits = value != value ? 0x7FC0 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+}
 
 // Four neighbouring elements, moved as one access where the address allows it.
 template <typename T>

@@ -19,6 +19,11 @@ ENTRY_POINTS = {
     "inject": [b"inject_f32", b"inject_f16"],
     "restore": [b"restore_f32", b"restore_f16", b"restore_guided_f32", b"restore_guided_f16"],
     "pool": [b"pool_map_f32", b"pool_map_f16", b"pool_count", b"pool_score"],
+    "group_norm": [
+        f"norm_{step}_{element}".encode()
+        for step in ("sums", "apply")
+        for element in ("f32", "f16", "bf16")
+    ],
 }
 
 
@@ -45,7 +50,8 @@ def test_compiles_for_the_devices(arch: str) -> None:
     if arch == "sm_110" and kernel_compiler._nvrtc_version() < (13, 0):
         pytest.skip("sm_110 needs NVRTC 13.0 or newer")
     assert arch in ARCHITECTURES
-    for name in KERNELS:
+    assert set(KERNELS) < set(ENTRY_POINTS)
+    for name in ENTRY_POINTS:
         cubin = compile_cubin(name, arch)
         assert cubin[:4] == b"\x7fELF"
         assert struct.unpack("<H", cubin[18:20]) == (190,), "not a CUDA machine file"

@@ -1,6 +1,7 @@
 // The unchanged kernels as a host library for tests/support/kernel_host.py, with one launcher each.
 #include "cuda_shim.h"
 
+#include "group_norm.cu"
 #include "inject.cu"
 #include "pool.cu"
 #include "restore.cu"
@@ -25,6 +26,19 @@ extern "C" __global__ void half_round_trip(const float *from, Half *to, float *b
     back[i] = to_float(to[i]);
 }
 
+extern "C" __global__ void bfloat_round_trip(const float *from, BFloat *to, float *back, int size) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    set(to[i], from[i]);
+    back[i] = to_float(to[i]);
+}
+
+LAUNCHER(norm_sums_f32, true)
+LAUNCHER(norm_sums_f16, true)
+LAUNCHER(norm_sums_bf16, true)
+LAUNCHER(norm_apply_f32, true)
+LAUNCHER(norm_apply_f16, true)
+LAUNCHER(norm_apply_bf16, true)
 LAUNCHER(inject_f32, false)
 LAUNCHER(inject_f16, false)
 LAUNCHER(restore_f32, false)
@@ -37,3 +51,4 @@ LAUNCHER(pool_count, true)
 LAUNCHER(pool_score, true)
 LAUNCHER(noise_f32, false)
 LAUNCHER(half_round_trip, false)
+LAUNCHER(bfloat_round_trip, false)

@@ -31,7 +31,16 @@ def _library() -> ctypes.CDLL | None:
         return None
     here = Path(__file__).parent
     folders = ["-I", str(here), "-I", str(Path(dad_edge.kernels.__file__).parent)]
-    flags = ["-std=c++20", "-O2", "-Wall", "-Wextra", "-pthread", "-shared", "-fPIC"]
+    flags = [
+        "-std=c++20",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unknown-pragmas",
+        "-pthread",
+        "-shared",
+        "-fPIC",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/kernels.so"
         built = subprocess.run(

@@ -245,7 +245,7 @@ class Device:
         function: Any,
         grid: tuple[int, int],
         threads: int,
-        stream: Stream,
+        stream: Stream | int,
         arguments: Sequence[Any],
     ) -> None:
         """Enqueue a kernel.
@@ -254,13 +254,14 @@ class Device:
             function: from `function`.
             grid: blocks in x and y.
             threads: threads of a block.
-            stream: where.
+            stream: where; a number is the handle of another library's.
             arguments: `ctypes` values of exactly the types of the kernel's parameters.
         """
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         shape = (*grid, 1, threads, 1, 1)
         parameters = ctypes.addressof(pointers)
-        self._call("cuLaunchKernel", function, *shape, 0, stream.handle, parameters, 0)
+        handle = self.driver.CUstream(stream) if isinstance(stream, int) else stream.handle
+        self._call("cuLaunchKernel", function, *shape, 0, handle, parameters, 0)
 
     def capture(self, stream: Stream, enqueue: Callable[[], None]) -> Graph:
         """Capture what a function enqueues on a stream; nothing of it runs yet.

@@ -14,6 +14,7 @@ from dad_edge.errors import UsageError, require
 from dad_edge.image.masks import Mask
 from dad_edge.model.diffusion import alpha_bar_table
 from dad_edge.runtime.gpu.driver import Device, closed_on_error
+from dad_edge.runtime.gpu.group_norm import GroupNorms
 from dad_edge.runtime.gpu.inspector import FusedInspector, keep_mask
 from dad_edge.runtime.gpu.ops import CudaOps
 from dad_edge.runtime.seams import Element, Pass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 TorchPrecision = Literal["fp32", "fp16", "bf16"]
 """Type of the weights and of what flows between the layers; FP32 is without TF32."""
+_ELEMENTS: dict[TorchPrecision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 class TorchDeviceEngine:
@@ -35,7 +37,7 @@ class TorchDeviceEngine:
     def __init__(
         self,
         device: Device,
-        forward: Callable[[int], Callable[[Tensor], Tensor]],
+        forward: Callable[[int, int], Callable[[Tensor], Tensor]],
         channels: tuple[int, int],
         size: int,
         precision: TorchPrecision,
@@ -43,7 +45,8 @@ class TorchDeviceEngine:
         """
         Args:
             device: where; from now on it cannot be reset, because PyTorch holds memory of it.
-            forward: from a number of rows to the network for so many, its weights on the device.
+            forward: from a number of rows and the handle of a stream to the network for so many,
+                on that stream, its weights on the device.
             channels: of the images that go in and come out.
             size: their side S.
             precision: of the network.
@@ -66,7 +69,7 @@ class TorchDeviceEngine:
             for address, channels in zip((source, target), self._channels, strict=True)
         )
         with torch.inference_mode():
-            network = self._forward(rows)
+            network = self._forward(rows, stream)
 
         def enqueue(_: int) -> None:
             with (
@@ -130,13 +133,20 @@ def torch_device_engines(
     detector.to(kind)
     detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def denoiser(rows: int) -> Callable[[Tensor], Tensor]:
+    norms = GroupNorms(device, detector, _ELEMENTS[precision])
+
+    def denoiser(rows: int, stream: int) -> Callable[[Tensor], Tensor]:
         own = {k: v.repeat_interleave(rows // len(lambdas), dim=0) for k, v in shifts.items()}
-        return lambda x_t: detector.denoiser.predict(x_t, own)
+
+        def predict(x_t: Tensor) -> Tensor:
+            norms.stream = stream
+            return detector.denoiser.predict(x_t, own)
+
+        return predict
 
     return (
         TorchDeviceEngine(device, denoiser, (3, 3), size, precision),
-        TorchDeviceEngine(device, lambda rows: detector.score, (6, 1), size, precision),
+        TorchDeviceEngine(device, lambda rows, stream: detector.score, (6, 1), size, precision),
     )
 
 
@@ -148,8 +158,11 @@ def fused_torch_inspector(
     threshold: float = 0.5,
     fresh_noise: bool = False,
     ignore: Mask | None = None,
+    pictures: bool = True,
 ) -> FusedInspector:
     """The fused CUDA runtime on a detector in memory, which takes the precision.
+
+    The other arguments are those of `FusedInspector`.
 
     Raises:
         MissingDependency: PyTorch or `cuda.bindings` is not installed.
@@ -170,5 +183,11 @@ def fused_torch_inspector(
         element = engines[0].element
         ops = CudaOps(device, model, alpha_bar, seed, element=element, keep=keep)
         return FusedInspector(
-            device, ops, *engines, threshold, fresh_noise=fresh_noise, ignore=ignore
+            device,
+            ops,
+            *engines,
+            threshold,
+            fresh_noise=fresh_noise,
+            ignore=ignore,
+            pictures=pictures,
         )

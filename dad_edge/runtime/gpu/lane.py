@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 _ALIGNMENT = 256
 _HEADER = _ALIGNMENT
 """Bytes before the frames; the frame counter is the first eight of them."""
+_HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+"""(65536,) the values of all half floats by their bits."""
 
 
 class Batch:
@@ -350,8 +352,10 @@ class Lane:
         def part(name: str, kind: type[np.generic], *shape: int) -> NDArray[Any]:
             begin = first + batch.places[name] - batch.places[self._first]
             end = begin + int(np.prod(shape)) * np.dtype(kind).itemsize
-            values = self._results.bytes[begin:end].view(kind).reshape(shape)
-            return values.astype(np.float32 if kind == np.float16 else kind)
+            values = self._results.bytes[begin:end]
+            if kind == np.float16:  # NumPy converts them one by one, in four times the time
+                return np.take(_HALVES, values.view(np.uint16)).reshape(shape)
+            return values.view(kind).reshape(shape).copy()
 
         count, element = batch.count, np.float16 if self._ops.element == "f16" else np.float32
         nothing = np.zeros((count, 6, 0, 0), np.float32)

@@ -26,6 +26,7 @@ from dad_edge.model.ablations import SegmentationAD  # noqa: E402
 from dad_edge.model.denoiser import Denoiser  # noqa: E402
 from dad_edge.runtime.cpu.engine_torch import torch_inspector  # noqa: E402
 from dad_edge.runtime.gpu import engine_torch as engine_torch_cuda  # noqa: E402
+from dad_edge.runtime.gpu import group_norm  # noqa: E402
 from dad_edge.runtime.gpu.engine_torch import (  # noqa: E402
     TorchDeviceEngine,
     TorchPrecision,
@@ -55,9 +56,16 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     ) -> Pass:
         enqueue = bind(self, rows, source, target, stream).enqueue
 
+        def at_once(where: Any, work: Any) -> None:
+            """PyTorch's own work on the CPU is done as soon as it is asked for."""
+            assert int(where) == stream
+            work()
+
         def run() -> None:
             used.clear()
-            enqueue(0)
+            with monkeypatch.context() as inside:
+                inside.setattr(fake, "enqueue", at_once)
+                enqueue(0)
             assert used == [stream, "pool"], "on the runtime's stream, in a pool of its own"
 
         return Pass(lambda _: fake.enqueue(real.CUstream(stream), run))
@@ -69,6 +77,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
 
     monkeypatch.setattr(TorchDeviceEngine, "_tensor", tensor)
     monkeypatch.setattr(TorchDeviceEngine, "bind", bind_deferred)
+    monkeypatch.setattr(group_norm, "THREADS", 4)  # each is a thread of the host
+    monkeypatch.setattr(group_norm, "STEPS", 64)
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda number: number)
     monkeypatch.setattr(torch.cuda, "stream", using)
     monkeypatch.setattr(torch.cuda, "MemPool", lambda: "pool")

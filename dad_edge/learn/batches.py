@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import cv2
 import torch
@@ -29,12 +29,14 @@ class _Rows(Dataset[Batch]):
 
 def batches(
     images: TrainingSet, steps: range, rows: slice, device: torch.device
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of these steps, in order; their arrays are CPU tensors.
 
     Beside a GPU, worker processes draw the synthetic anomalies so that it never waits for them;
     on the CPU all cores are busy, and the batch is made between two steps. The content is the same
     either way.
+
+    Close it when it is left early: its worker processes end with it.
 
     Args:
         images: draws the batch of a step.
@@ -51,7 +53,7 @@ def batches(
 
 def load(
     images: TrainingSet, steps: range, rows: slice, workers: int, pinned: bool = False
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """`batches` with a number of worker processes, and into pinned memory if asked."""
     loader: DataLoader[Batch] = DataLoader(
         _Rows(images, rows),
@@ -63,15 +65,20 @@ def load(
         # A forked worker would wait forever for the threads that OpenCV and PyTorch had before.
         multiprocessing_context="spawn" if workers else None,
     )
-    return iter(loader)
+    iterator = iter(loader)
+    try:
+        yield from iterator
+    finally:
+        del iterator  # which ends its workers
 
 
 def _start_worker(number: int) -> None:
-    """Leave signals of the terminal to the main process, and compute on one thread.
+    """Leave signals to the main process, and compute on one thread.
 
-    The main process ends its workers once everything is saved.
+    Whoever asks a training to stop often asks all its processes, and if one of these heeded it,
+    PyTorch would raise an error in the main process, which has yet to save. Workers end when their
+    batches are not wanted any more, or when the main process is gone.
     """
-    for signal_of_terminal in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(signal_of_terminal, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number_of_signal in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number_of_signal, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,6 +31,8 @@ from dad_edge.model.parts import write_parts
 
 LOG = "log.jsonl"
 SAVE_SECONDS = 120.0
+SAVE_SHARE = 0.05
+"""Most of its time that a run may spend on saving; a large state is saved less often for it."""
 LOG_STEPS = 20
 
 
@@ -127,7 +129,7 @@ def _train(
     total_steps = settings.epochs * images.steps_per_epoch
     limit_s = settings.max_minutes * 60 if settings.max_minutes else math.inf
     started = time.monotonic() - trainer.elapsed_s
-    saved_at = time.monotonic()
+    next_save = time.monotonic() + SAVE_SECONDS
     recent: dict[str, float] = {}
     figures: Figures | None = None
 
@@ -146,9 +148,10 @@ def _train(
             on_save(trainer)
 
     steps = range(trainer.step, total_steps)
-    with StopRequest() as stop, _log(folder, processes) as log:
+    made = batches(images, steps, trainer.rows, trainer.device)
+    with StopRequest() as stop, _log(folder, processes) as log, closing(made):
         signal_number = 0
-        for batch in batches(images, steps, trainer.rows, trainer.device):
+        for batch in made:
             # A clock and a signal differ between processes; what follows from them may not.
             trainer.elapsed_s, number = processes.largest((trainer.elapsed_s, stop.signal_number))
             signal_number = int(number)
@@ -167,9 +170,10 @@ def _train(
                 on_step(
                     Step(trainer.step, total_steps, trainer.elapsed_s, fraction(), recent, figures)
                 )
-            if time.monotonic() - saved_at > SAVE_SECONDS:
+            if (begun := time.monotonic()) > next_save:
                 save()
-                saved_at = time.monotonic()
+                ended = time.monotonic()
+                next_save = ended + max(SAVE_SECONDS, (ended - begun) / SAVE_SHARE)
         save()
         signal_number = signal_number or stop.signal_number
     summary = {

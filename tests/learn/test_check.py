@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def test_the_best_weights_stay(
     losses = iter([0.5, 0.2, 0.4, 0.3, 0.6, 0.7, 0.8, 0.9])
     monkeypatch.setattr(Check, "measure", lambda *_: Figures(0.75, next(losses)))
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SHARE", math.inf)
     seen: list[Step] = []
     summary = train(RUN, images, tmp_path, device="cpu", on_step=seen.append)
     assert read_tensors(tmp_path / WEIGHTS)[1]["step"] == "2"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -191,6 +192,7 @@ def test_a_full_disk_keeps_the_earlier_state(
             monkeypatch.setattr(os, "fsync", full_disk)
 
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SHARE", math.inf)
     with pytest.raises(StorageError, match=r"state\.safetensors: the disk is full"):
         train(RUN, images, tmp_path, device="cpu", on_step=fill)
     assert {p.name for p in tmp_path.iterdir()} == {RECIPE, WEIGHTS, STATE, PARTS, training.LOG}
@@ -202,6 +204,27 @@ def test_a_full_disk_keeps_the_earlier_state(
     assert train(RUN, images, tmp_path, device="cpu", resume=True)["step"] == 6
 
 
+def test_a_large_state_is_saved_less_often(
+    images: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save of 10 s, which is 5 % of 200 s, and steps of 30 s."""
+    now, saves = [0.0], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    save = training.Trainer.save
+
+    def slow(self: Trainer, *arguments: Any) -> None:
+        saves.append((self.step, now[0]))
+        save(self, *arguments)
+        now[0] += 10
+
+    def step(progress: Step) -> None:
+        now[0] += 30
+
+    monkeypatch.setattr(training.Trainer, "save", slow)
+    train(with_epochs(16), images, tmp_path, device="cpu", on_step=step)
+    assert saves == [(5, 150.0), (12, 370.0), (16, 500.0)]
+
+
 def test_a_loss_that_is_no_number_ends_the_run(
     images: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +233,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
             monkeypatch.setattr(detector, "mask_loss", lambda *_: torch.tensor(math.nan))
 
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SHARE", math.inf)
     with pytest.raises(ModelError, match="the loss became nan at step 3") as caught:
         train(RUN, images, tmp_path, device="cpu", on_step=spoil)
     assert "learning rate" in caught.value.next_step
@@ -293,6 +317,7 @@ ENDLESS = """
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 import dad_edge.cli.main as cli
 from tiny import TINY
 from dad_edge.config import Recipe, TrainConfig

@@ -80,6 +80,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
     no_gpu = no_gpu or no_package
     no_kernels = no_gpu or _missing("cuda.core", "cuda.bindings")
     no_torch = no_gpu or _missing("torch")
+    no_fused = no_kernels or no_torch
     no_tests = no_torch or _missing("pytest")
     no_plan = no_kernels or _missing("tensorrt")
     checker = shutil.which(SANITIZER, path=os.pathsep.join([os.environ["PATH"], *SANITIZER_PLACES]))
@@ -108,6 +109,7 @@ def parts(data: Path | None, minutes: float, out: Path) -> list[Part]:
         check("memcheck"),
         check("racecheck"),
         Part("kernels", kernels, 5, no_kernels),
+        Part("fused runtime", [*python, "-m", "benchmarks.fused_speed"], 5, no_fused),
         *(build("tensorrt", precision, no_plan) for precision in PRECISIONS),
         build("tensorrt-rtx", "fp16", no_package or _missing("tensorrt_rtx"), *ahead),
         Part("verify", [*package, "verify", *bundle], 10, no_plan),

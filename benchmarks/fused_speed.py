@@ -2,9 +2,9 @@
 
     python -m benchmarks.fused_speed --out benchmarks/results
 
-Needs a GPU, PyTorch, `cuda-core` and `cuda-bindings`. A call of `inspect_batch` is timed from pixels
-in host memory to results in host memory, `inspect_each` with two frames on their way; the stages are
-the GPU's own times. Writes fused_<device>_<date>.json.
+Needs a GPU, PyTorch, `cuda-core` and `cuda-bindings`. A call of `inspect_batch` is timed from
+pixels in host memory to results in host memory, `inspect_each` with two frames on their way; the
+stages are the GPU's own times. Writes fused_<device>_<date>.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def measure(
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(8)]
     detector: Any = untrained_detector(RECIPES[size].model)
-    with fused_torch_inspector(detector, precision=precision, pictures=pictures) as inspector:
+    inspector = fused_torch_inspector(detector, precision=precision, pictures=pictures)
+    with inspector:
         for _ in range(WARM_UP):
             inspector.inspect_batch(frames[:batch])
         latency_ms, stages = [], []

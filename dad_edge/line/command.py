@@ -63,13 +63,14 @@ def run_line(config: LineConfig, open_page: OpenPage | None = None) -> LineSumma
             return sinks
 
         summary = line.work(opened, stop)
-    _log.info("%s", in_words(summary))
+    _log.info("%s; results in %s", in_words(summary), folder)
     if summary.errors and not stop.requested:
         name, error = next(iter(summary.errors.items()))
+        said, _, step = " ".join(error.split()).partition(" next: ")
         raise DataError(
-            f"{len(summary.errors)} of {len(summary.cameras)} sources broke off; {name}: "
-            f"{' '.join(error.split())}",
-            "correct the source and run it again; the results are complete up to there",
+            f"{len(summary.errors)} of {len(summary.cameras)} sources broke off; {name}: {said}",
+            f"{step or 'correct the source and run it again'}; "
+            "the results are complete up to there",
         )
     return summary
 

@@ -193,7 +193,8 @@ def read_sidecar(bundle: Bundle, name: str) -> Sidecar:
     if name not in (names := list_engines(bundle)):
         raise ModelError(
             f"{bundle.path} has no engine '{name}'; it has: {', '.join(names) or 'none'}.",
-            "name one of these, or make one with 'dad-edge build --precision fp16'",
+            f"{'name one of these' if names else 'leave the name out'}, or make one with "
+            "'dad-edge build --precision fp16'",
         )
     mapping = read_json(path)
     if mapping.get("format") != SIDECAR_FORMAT:

@@ -10,8 +10,10 @@ LOWEST_WITHOUT := test_wheel.py test_jetpack.py test_pretrained.py benchmarks ke
 TORCH := torch==2.13.0
 DOCS_ENV := .venv-docs
 DOCS := zensical==0.0.73
+SBOM_ENV := .venv-sbom
+SBOM := cyclonedx-bom==7.5.0
 
-.PHONY: demo test test-lowest docs format pretrained wheel gpu clean
+.PHONY: demo test test-lowest docs format pretrained wheel sbom gpu clean
 
 demo: $(DEMO_ENV)/.installed ## inspect the built-in demo line; results in ./demo-out
 	$(DEMO_ENV)/bin/dad-edge demo --out demo-out
@@ -43,11 +45,16 @@ pretrained: $(TEST_ENV)/.installed ## make the demo bundle of the package again,
 wheel: $(TEST_ENV)/.installed ## build dist/*.whl
 	$(TEST_ENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
+sbom: $(DEMO_ENV)/.installed $(SBOM_ENV)/.installed ## dist/sbom.cdx.json: bill of materials of a line
+	mkdir -p dist
+	$(SBOM_ENV)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+	  --output-file dist/sbom.cdx.json $(DEMO_ENV)/bin/python
+
 gpu: ## everything that needs a GPU, with this machine's own packages; make gpu DATA=folder
 	$(PYTHON) -m benchmarks.gpu $(if $(DATA),--data $(DATA))
 
 clean: ## remove environments and outputs
-	rm -rf $(DEMO_ENV) $(TEST_ENV) $(LOWEST_ENV) $(DOCS_ENV) site demo-out dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(LOWEST_ENV) $(DOCS_ENV) $(SBOM_ENV) site demo-out dist build .mypy_cache .ruff_cache .pytest_cache
 
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
@@ -63,6 +70,11 @@ $(TEST_ENV)/.installed: pyproject.toml
 $(DOCS_ENV)/.installed: Makefile
 	$(PYTHON) -m venv $(DOCS_ENV)
 	$(DOCS_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(DOCS)
+	touch $@
+
+$(SBOM_ENV)/.installed: Makefile
+	$(PYTHON) -m venv $(SBOM_ENV)
+	$(SBOM_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(SBOM)
 	touch $@
 
 $(LOWEST_ENV)/.installed: pyproject.toml

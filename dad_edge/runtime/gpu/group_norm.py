@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 THREADS = 512
 """Of a block, at most, where the channels allow it."""
-MOST_SUMS, MOST_PARTS, MOST_BLOCKS = 2048, 64, 256
+MOST_CHANNELS, MOST_GROUPS, MOST_SUMS = 4096, 64, 2048
+"""What the kernel has room for."""
+MOST_PARTS, MOST_BLOCKS = 64, 256
 STEPS = 4
 """Positions that a thread takes at least, where there are enough."""
 
@@ -28,7 +30,10 @@ _int, _address = ctypes.c_int, ctypes.c_void_p
 
 
 class GroupNorms:
-    """Takes the place of every GroupNorm of a network; the network is not the same afterwards."""
+    """Takes the place of the GroupNorms of a network; the network is not the same afterwards.
+
+    Those of channels that the kernel cannot read by fours, or of too many, stay PyTorch's.
+    """
 
     def __init__(self, device: Device, network: nn.Module, element: str) -> None:
         """
@@ -50,7 +55,7 @@ class GroupNorms:
         self._sums = device.function(module, f"norm_sums_{element}")
         self._apply = device.function(module, f"norm_apply_{element}")
         for norm in network.modules():
-            if isinstance(norm, torch.nn.GroupNorm):
+            if isinstance(norm, torch.nn.GroupNorm) and _fits(norm):
                 norm.forward = partial(self._forward, norm, isinstance(norm, NormSiLU))
 
     def _forward(self, norm: nn.GroupNorm, with_silu: bool, x: Tensor) -> Tensor:
@@ -87,3 +92,8 @@ class GroupNorms:
 
     def _launch(self, kernel: object, grid: tuple[int, int], threads: int, *values: object) -> None:
         self._device.launch(kernel, grid, threads, self.stream, values)
+
+
+def _fits(norm: nn.GroupNorm) -> bool:
+    few = norm.num_channels <= MOST_CHANNELS and norm.num_groups <= MOST_GROUPS
+    return few and norm.num_channels % 4 == 0

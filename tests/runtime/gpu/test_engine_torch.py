@@ -6,6 +6,7 @@ import contextlib
 import copy
 import ctypes
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,18 @@ def test_it_is_the_inspector_on_the_host(
                 )
     assert driver.left() == {}
     assert driver.calls["cuDevicePrimaryCtxReset"] == 0
+
+
+def test_norms_of_odd_channels_stay_pytorchs(driver: FakeDriver, dark_frame: np.ndarray) -> None:
+    odd = replace(TINY, denoiser=replace(TINY.denoiser, base_channels=6, norm_groups=3, heads=1))
+    detector = make_detector(odd)
+    expected = torch_inspector(copy.deepcopy(detector), seed=3).inspect(dark_frame)
+    with fused_torch_inspector(detector, precision="fp32", seed=3) as inspector:
+        found = inspector.inspect(dark_frame)
+    norms = [each for each in detector.modules() if isinstance(each, torch.nn.GroupNorm)]
+    assert {each.num_channels for each in norms if "forward" in vars(each)} == {12, 24}
+    assert {each.num_channels for each in norms if "forward" not in vars(each)} == {6, 18}
+    np.testing.assert_allclose(found.score_map, expected.score_map, atol=TOLERANCE["fp32"])
 
 
 def test_a_pass_makes_no_tensor_from_the_host(

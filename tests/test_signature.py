@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -215,6 +216,47 @@ def test_code_for_the_host_is_run_from_here_or_from_who_is_trusted(
     assert check_engine(open_bundle(bundle.path), name).options.version_compatible
 
 
+def test_what_a_signature_covers_and_says(tmp_path: Path, key: Path) -> None:
+    folder = tmp_path / "files"
+    covered = ["z.json", "a/b.bin", "a/reports/kept.bin", "m.onnx"]
+    free = [".hidden", ".git/config", "a/.cache/x", "reports/index.html", "a/run.log", "k.cache"]
+    for name in (*covered, *free, "thresholds.json", "a/ignore.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    private = read_private_key(key)
+    signature = sign(folder, private)
+    digests = {name: sha256_of(folder / name) for name in covered}
+    assert signature.files == digests
+    listed = ",".join(f'"{name}":"{digests[name]}"' for name in sorted(covered))
+    message = f'{{"dad-edge bundle":1,"files":{{{listed}}}}}'
+    private.public_key().verify(base64.b64decode(signature.signature), message.encode())
+    assert json.loads((folder / SIGNATURE).read_text())["format"] == 1
+
+    (folder / "z.json").unlink()
+    assert changed_files(folder, signature.files) == ["z.json"]
+    assert unsigned_files(folder, signature) == []
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_format_of_another_version_is_refused(
+    signed: tuple[Bundle, str], key: Path, number: int
+) -> None:
+    bundle, _ = signed
+    _edit(bundle.path / SIGNATURE, lambda mapping: mapping.update(format=number))
+    with pytest.raises(ModelError, match=f"format {number} is not known"):
+        check_signature(bundle.path, keys_in(Path(f"{key}.pub"), TRUSTED_KEYS))
+
+
+def test_a_signature_is_base64_and_nothing_else(signed: tuple[Bundle, str], key: Path) -> None:
+    bundle, _ = signed
+    _edit(
+        bundle.path / SIGNATURE,
+        lambda mapping: mapping.update(signature=f"{mapping['signature']}\n"),
+    )
+    with pytest.raises(ModelError, match="its signature does not hold"):
+        check_signature(bundle.path, keys_in(Path(f"{key}.pub"), TRUSTED_KEYS))
+
+
 def test_several_keys_in_one_file(signed: tuple[Bundle, str], tmp_path: Path, key: Path) -> None:
     bundle, _ = signed
     other = write_key_pair(tmp_path / "other.pem")
@@ -247,8 +289,13 @@ def test_a_file_of_keys_that_has_none(
         open_bundle(signed[0].path)
 
 
-def test_a_private_key_is_for_its_owners_eyes(key: Path, tmp_path: Path) -> None:
-    assert key.stat().st_mode & 0o077 == 0
+def test_a_private_key_is_for_its_owners_eyes(tmp_path: Path) -> None:
+    key, earlier = tmp_path / "maker.pem", os.umask(0)
+    try:
+        public = write_key_pair(key)
+    finally:
+        os.umask(earlier)
+    assert (key.stat().st_mode & 0o777, public.stat().st_mode & 0o777) == (0o600, 0o644)
     with pytest.raises(UsageError, match="exists already"):
         write_key_pair(key)
     with pytest.raises(UsageError, match="cannot be read"):

@@ -10,6 +10,9 @@ LOWEST_WITHOUT := test_wheel.py test_jetpack.py test_pretrained.py benchmarks ke
 TORCH := torch==2.13.0
 DOCS_ENV := .venv-docs
 DOCS := zensical==0.0.73
+TRITON_ENV := .venv-triton
+# A real server for the tests; it has no wheel for every machine, and needs an environment of its own.
+TRITON := nvidia-pytriton==0.7.0
 SBOM_ENV := .venv-sbom
 SBOM := cyclonedx-bom==7.5.0
 
@@ -18,7 +21,8 @@ SBOM := cyclonedx-bom==7.5.0
 demo: $(DEMO_ENV)/.installed ## inspect the built-in demo line; results in ./demo-out
 	$(DEMO_ENV)/bin/dad-edge demo --out demo-out
 
-test: $(TEST_ENV)/.installed ## lint, types and all tests
+test: export DAD_EDGE_TEST_TRITON := $(CURDIR)/$(TRITON_ENV)
+test: $(TEST_ENV)/.installed $(TRITON_ENV)/.installed ## lint, types and all tests
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
@@ -54,7 +58,7 @@ gpu: ## everything that needs a GPU, with this machine's own packages; make gpu 
 	$(PYTHON) -m benchmarks.gpu $(if $(DATA),--data $(DATA))
 
 clean: ## remove environments and outputs
-	rm -rf $(DEMO_ENV) $(TEST_ENV) $(LOWEST_ENV) $(DOCS_ENV) $(SBOM_ENV) site demo-out dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(DEMO_ENV) $(TEST_ENV) $(LOWEST_ENV) $(DOCS_ENV) $(SBOM_ENV) $(TRITON_ENV) site demo-out dist build .mypy_cache .ruff_cache .pytest_cache
 
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
@@ -64,7 +68,12 @@ $(DEMO_ENV)/.installed: pyproject.toml
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,line,modbus,sign,debug,dev]'
+	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,line,modbus,sign,triton,debug,dev]'
+	touch $@
+
+$(TRITON_ENV)/.installed: Makefile
+	$(PYTHON) -m venv $(TRITON_ENV)
+	$(TRITON_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TRITON) || true
 	touch $@
 
 $(DOCS_ENV)/.installed: Makefile

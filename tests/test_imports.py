@@ -22,6 +22,7 @@ HEAVY = (
     "tensorrt_rtx",
     "cuda",
     "pycuda",
+    "tritonclient",
 )
 """Packages that the light core lacks."""
 
@@ -60,7 +61,7 @@ FLOORS = (
     ("runtime.engines", "runtime.proof"),
     ("runtime.opening",),
     ("runtime.inspector",),
-    ("graphs",),
+    ("graphs", "triton"),
     ("deploy", "doctor", "report", "service", "stream"),
     ("line",),
     ("web",),

@@ -32,6 +32,7 @@ from dad_edge.signature import (
     changed_files,
     check_signature,
     keys_in,
+    message_of,
     read_private_key,
     sign,
     unsigned_files,
@@ -229,6 +230,7 @@ def test_what_a_signature_covers_and_says(tmp_path: Path, key: Path) -> None:
     assert signature.files == digests
     listed = ",".join(f'"{name}":"{digests[name]}"' for name in sorted(covered))
     message = f'{{"dad-edge bundle":1,"files":{{{listed}}}}}'
+    assert message_of(dict(reversed(digests.items()))) == message.encode()
     private.public_key().verify(base64.b64decode(signature.signature), message.encode())
     assert json.loads((folder / SIGNATURE).read_text())["format"] == 1
 

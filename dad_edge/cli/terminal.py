@@ -29,7 +29,8 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Engine as 'build' named it; if left out, the fastest here that the gate accepted.",
+        help="Engine as 'build' named it; if left out, the fastest here that the gate accepted. "
+        "stream takes triton://HOST too.",
     ),
 ]
 DataOption = Annotated[

@@ -20,6 +20,8 @@ from dad_edge.runtime.engines import CPU_RUNTIMES, EngineChoice
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import engines_in_order
 from dad_edge.runtime.opening import open_choice
+from dad_edge.triton.address import is_address, parse_address
+from dad_edge.triton.engine import ask_servers
 
 STEADY = 100
 """After so many frames without a failure, an engine counts as steady again."""
@@ -101,8 +103,9 @@ def candidates_of(
 
     Args:
         bundle: a checked bundle.
-        engine: name of the one to begin with; if empty, the fastest.
-        device: where they may run.
+        engine: name of the one to begin with; if empty, the fastest. With the address of Triton
+            servers they come first, and then those of this machine.
+        device: where they may run, servers left aside.
         cameras: how many share the engine.
         cores: that it may use, if it runs on the CPU.
 
@@ -111,6 +114,8 @@ def candidates_of(
         ModelError: the engine that was named does not fit, or the accuracy gate rejected it.
         DeviceError: it cannot run here, or nothing on this machine gives the right results.
     """
+    if is_address(engine):
+        return _on_servers(bundle, engine, cameras=cameras, cores=cores)
     choices = engines_in_order(bundle, engine or None)
     fitting = [c for c in choices if device == "auto" or _is_on_gpu(c) == (device == "gpu")]
     if engine and (not fitting or fitting[0].name != engine):
@@ -135,6 +140,18 @@ def candidates_of(
         )
         for choice in fitting
     ]
+
+
+def _on_servers(bundle: Bundle, engine: str, *, cameras: int, cores: int) -> list[Candidate]:
+    """Servers first, then the engines of this machine for as long as no server answers."""
+    address = parse_address(engine)
+    servers = Candidate(
+        label=f"Triton at {', '.join(address.hosts)}",
+        engine=None,
+        on_gpu=True,  # frames of all cameras go there together
+        open=partial(ask_servers, bundle, engine),
+    )
+    return [servers, *candidates_of(bundle, "", "auto", cameras=cameras, cores=cores)]
 
 
 def _is_on_gpu(choice: EngineChoice) -> bool:

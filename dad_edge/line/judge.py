@@ -101,7 +101,8 @@ class Judge:
             return self._nothing(), "uninspected", answer.reason
         try:
             inspection = self._view.masked(answer.inspection)
-            reason = self._view.why_no_part(inspection, self._calibrated.scene)
+            scene = self._calibrated.scene
+            reason = self._view.why_no_part(inspection, scene) or inspection.reason
         except DataError as error:
             return self._nothing(), "uninspected", error.message.rstrip(".")
         if not math.isfinite(inspection.score):

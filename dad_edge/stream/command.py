@@ -14,7 +14,7 @@ from dad_edge.errors import ReaderLeft, UsageError
 from dad_edge.files import sole_writer
 from dad_edge.machine.environment import package_versions
 from dad_edge.machine.signals import StopRequest
-from dad_edge.runtime.engines import EngineChoice
+from dad_edge.runtime.engines import EngineChoice, with_thresholds
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import choose_engine
 from dad_edge.runtime.opening import open_choice
@@ -27,6 +27,8 @@ from dad_edge.stream.results import Sink, Summary
 from dad_edge.stream.sinks import VideoSink, WindowSink
 from dad_edge.stream.sources import KNOWN, open_source
 from dad_edge.stream.watch import reopened
+from dad_edge.triton.address import is_address
+from dad_edge.triton.engine import ask_servers
 from dad_edge.version import __version__
 
 RESULTS = "results.jsonl"
@@ -54,7 +56,8 @@ def stream(
     Args:
         uri: as `open_source` takes it; None if the user named none.
         open_bundle: opens the bundle once the arguments are known to fit.
-        engine: name of a built engine; the one that `choose_engine` takes if None.
+        engine: name of a built engine, or the address of Triton servers; the one that
+            `choose_engine` takes if None.
         out: folder for `results.jsonl` and the video; created if needed.
         video: write `annotated.mp4` into `out`.
         window: show annotated frames in a window.
@@ -82,8 +85,12 @@ def stream(
             held.enter_context(sole_writer(out))
             _refuse_results(out)
         bundle = open_bundle()
-        choice = choose_engine(bundle, engine)
-        opened = open_choice(choice, seed=seed, fresh_noise=fresh_noise, pictures=False)
+        if engine is not None and is_address(engine):
+            choice = with_thresholds(bundle, None)
+            opened: Inspector = ask_servers(bundle, engine)
+        else:
+            choice = choose_engine(bundle, engine)
+            opened = open_choice(choice, seed=seed, fresh_noise=fresh_noise, pictures=False)
         inspector = held.enter_context(opened)
         stop = held.enter_context(StopRequest())
         announce(choice, inspector)

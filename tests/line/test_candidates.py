@@ -114,3 +114,14 @@ def test_cameras_on_a_cpu_share_its_cores_in_lanes(
     [only] = candidates_of(tiny_bundle, "", "auto", cameras=cameras, cores=cores)
     only.open()
     assert (opened, only.lanes) == ([threads], lanes)
+
+
+def test_servers_come_first_and_then_the_engines_of_this_machine(tiny_bundle: Bundle) -> None:
+    address = "triton://a,b:9001/bolts"
+    servers, *own = candidates_of(tiny_bundle, address, "auto", cameras=3, cores=2)
+    assert servers.label == "Triton at a:8001, b:9001"
+    assert (servers.engine, servers.on_gpu, servers.lanes) == (None, True, 1)
+    expected = candidates_of(tiny_bundle, "", "auto", cameras=3, cores=2)
+    assert [each.label for each in own] == [each.label for each in expected]
+    with pytest.raises(UsageError, match="is not HOST or HOST:PORT"):
+        candidates_of(tiny_bundle, "triton://", "auto", cameras=1, cores=1)

@@ -79,7 +79,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     monkeypatch.setattr(TorchDeviceEngine, "_tensor", tensor)
     monkeypatch.setattr(TorchDeviceEngine, "bind", bind_deferred)
     monkeypatch.setattr(group_norm, "THREADS", 4)  # each is a thread of the host
-    monkeypatch.setattr(group_norm, "STEPS", 64)
+    monkeypatch.setattr(group_norm, "STEPS", 256)
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda number: number)
     monkeypatch.setattr(torch.cuda, "stream", using)
     monkeypatch.setattr(torch.cuda, "MemPool", lambda: "pool")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -85,7 +86,11 @@ class TritonServer:
         ]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self._binary, *options], env=environment, stdout=log, stderr=log
+                [self._binary, *options],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.wait_for(lambda: "Started GRPCInferenceService" in self.log)
 
@@ -99,9 +104,9 @@ class TritonServer:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """End it and the processes of its models as a power cut does."""
         assert self.process is not None
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:

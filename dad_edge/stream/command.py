@@ -80,6 +80,10 @@ def stream(
         )
     if video and out is None:
         raise UsageError("--video needs a folder to write to.", "add --out DIR")
+    if engine is not None and is_address(engine) and (fresh_noise or seed):
+        raise UsageError(
+            "servers draw the noise by themselves.", "leave --seed and --fresh-noise out"
+        )
     with ExitStack() as held:
         if out is not None:
             held.enter_context(sole_writer(out))

@@ -259,3 +259,9 @@ def test_the_environment_names_the_bundle(tiny_bundle: Bundle) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "(DAD_EDGE_BUNDLE)" in done.stderr
+
+
+def test_servers_draw_the_noise_by_themselves(tiny_bundle: Bundle) -> None:
+    for options in ({"seed": 3}, {"fresh_noise": True}):
+        with pytest.raises(UsageError, match="servers draw the noise"):
+            command.stream("demo://", lambda: tiny_bundle, engine="triton://a", **options)  # type: ignore[arg-type]

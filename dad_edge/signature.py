@@ -248,15 +248,22 @@ def write_key_pair(path: Path) -> Path:
     return public
 
 
-def _signed_paths(folder: Path) -> Iterator[str]:
-    """Paths in a bundle that a signature covers."""
+def files_of(folder: Path) -> Iterator[str]:
+    """Paths in a bundle of what belongs to it, not of what a machine made from it."""
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inside.parts)
         if hidden or inside.parts[0] in UNSIGNED_FOLDERS or not path.is_file():
             continue
-        if inside.name not in (SIGNATURE, *OPERATORS) and inside.suffix not in UNSIGNED_SUFFIXES:
+        if inside.suffix not in UNSIGNED_SUFFIXES:
             yield inside.as_posix()
+
+
+def _signed_paths(folder: Path) -> Iterator[str]:
+    """Paths in a bundle that a signature covers."""
+    for path in files_of(folder):
+        if path.rpartition("/")[2] not in (SIGNATURE, *OPERATORS):
+            yield path
 
 
 def _need_cryptography() -> None:

@@ -1,4 +1,4 @@
-"""The commands about a bundle as a whole: key, sign, verify."""
+"""The commands about a bundle as a whole: sign and verify, pack and unpack, diff."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from dad_edge.cli.messages import say
-from dad_edge.cli.terminal import BundleOption, JsonOption, emit
+from dad_edge.cli.terminal import BundleOption, JsonOption, chosen_bundle, emit
 
-bundle_app = typer.Typer(help="Signatures of bundles.", no_args_is_help=True, rich_markup_mode=None)
+bundle_app = typer.Typer(
+    help="Signatures, packed bundles, differences.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @bundle_app.command("key")
@@ -99,3 +101,57 @@ def verify_command(
     if changed:
         raise changed_error(path, changed)
     say(f"{path}: {len(signature.files)} files are as {signature.public_key} signed them.")
+
+
+@bundle_app.command("pack")
+def pack_command(
+    out: Annotated[Path, typer.Option(help="The file, such as flange.zip.")],
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle with its engines into one file, with digests and the packages it needs."""
+    from dad_edge.deploy.pack import pack
+    from dad_edge.documents import to_mapping
+
+    contents = pack(chosen_bundle(bundle), out)
+    say(f"{out}: {len(contents.files)} files; 'dad-edge bundle unpack' checks and writes them")
+    if as_json:
+        emit(to_mapping(contents))
+
+
+@bundle_app.command("unpack")
+def unpack_command(
+    file: Annotated[Path, typer.Argument(help="A packed bundle.")],
+    out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a packed bundle and write it into a new folder."""
+    from dad_edge.deploy.pack import unpack
+
+    bundle = unpack(file, out)
+    say(f"{out}: {bundle.manifest.class_name}, as it was packed")
+    if as_json:
+        emit({"bundle": str(out), "sha256": bundle.onnx_digests})
+
+
+@bundle_app.command("diff")
+def diff_command(
+    one: Annotated[Path, typer.Argument(help="A bundle's folder or a packed bundle.")],
+    other: Annotated[Path, typer.Argument(help="The one to compare it with.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what differs between two bundles; exit code 1 if it can change a verdict."""
+    from rich.console import Console
+
+    from dad_edge.deploy.compare import difference_table, differences, opened
+
+    with opened(one) as before, opened(other) as after:
+        found = differences(before, after)
+    if found:
+        Console(stderr=True).print(difference_table((str(one), str(other)), found))
+    else:
+        say("no difference")
+    if as_json:
+        emit({"differences": [each.to_mapping() for each in found]})
+    if any(each.changes_verdicts for each in found):
+        raise typer.Exit(1)

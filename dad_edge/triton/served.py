@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.bundle import open_bundle
-from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.errors import DadEdgeError, DataError, DeviceError
 from dad_edge.image.preprocess import read_frame
+from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.runtime.seams import Inspection
 from dad_edge.triton.protocol import (
@@ -54,11 +55,10 @@ class TritonPythonModel:
         """
         self._pb: Any = importlib.import_module("triton_python_backend_utils")
         folder = Path(args["model_repository"]) / args["model_version"] / COPY
-        bundle = open_bundle(folder)
-        self._digest = digest_of(bundle)
-        self._bit_depth = bundle.model.bit_depth
-        self._inspector = open_inspector(bundle, pictures=False, stage_times=False)
-        side = bundle.model.image_size
+        self._bundle = open_bundle(folder)
+        self._digest = digest_of(self._bundle)
+        self._inspector = self._opened()
+        side = self._bundle.model.image_size
         self._inspector.inspect(np.zeros((side, side, 3), np.uint8))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -66,7 +66,7 @@ class TritonPythonModel:
         frames = [self._read(request) for request in requests]
         good = [each for each in frames if not isinstance(each, DadEdgeError)]
         try:
-            found = iter(self._inspector.inspect_batch([f for each in good for f in each]))
+            found = iter(self._inspect([frame for each in good for frame in each]))
             results = [[next(found) for _ in each] for each in good]
         except DadEdgeError:
             return [self._alone(*pair) for pair in zip(requests, frames, strict=True)]
@@ -82,11 +82,23 @@ class TritonPythonModel:
         """Give the engine back."""
         self._inspector.close()
 
+    def _opened(self) -> Inspector:
+        return open_inspector(self._bundle, pictures=False, stage_times=False)
+
+    def _inspect(self, frames: Frames) -> list[Inspection]:
+        """Inspect frames; an engine that failed is opened again, and has one more try."""
+        try:
+            return self._inspector.inspect_batch(frames)
+        except DeviceError:
+            self._inspector.close()
+            self._inspector = self._opened()
+            return self._inspector.inspect_batch(frames)
+
     def _alone(self, request: Any, frames: Frames | DadEdgeError) -> Any:
         try:
             if isinstance(frames, DadEdgeError):
                 raise frames
-            return self._answer(request, self._inspector.inspect_batch(frames))
+            return self._answer(request, self._inspect(frames))
         except DadEdgeError as error:
             return self._refused(error)
 
@@ -98,9 +110,9 @@ class TritonPythonModel:
             return DataError(f"give {FRAME} or {IMAGE}, one of both.", "give one of them")
         if frame is not None:
             return list(np.from_dlpack(frame))
-        files = np.from_dlpack(image)
+        files, depth = np.from_dlpack(image), self._bundle.model.bit_depth
         try:
-            return [read_frame("of a request", self._bit_depth, bytes(file)) for file in files]
+            return [read_frame("of a request", depth, bytes(file)) for file in files]
         except DadEdgeError as error:
             return error
 

@@ -15,7 +15,7 @@ import pytest
 from tiny import make_tiny_bundle
 
 from dad_edge.bundle import open_bundle
-from dad_edge.errors import DadEdgeError
+from dad_edge.errors import DadEdgeError, DeviceError
 from dad_edge.runtime.inspector import open_inspector
 from dad_edge.triton.protocol import digest_of
 from dad_edge.triton.repository import export_version
@@ -120,6 +120,25 @@ def test_a_bad_request_concerns_itself_alone(
         if answer.error is not None:
             assert answer.error.code == Error.INVALID_ARG
             assert " next: " in str(answer.error)
+
+
+def test_an_engine_that_failed_is_opened_again(
+    model: TritonPythonModel, bright_frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(("VERDICT",), FRAME=bright_frame[None])
+
+    def fail(frames: object) -> Any:
+        raise DeviceError("the GPU was lost.", "open it again")
+
+    failed = model._inspector
+    monkeypatch.setattr(failed, "inspect_batch", fail)
+    [answer] = model.execute([request])
+    assert answer.tensors["VERDICT"].tolist() == [[1]]
+    assert model._inspector is not failed
+
+    monkeypatch.setattr(type(failed), "inspect_batch", lambda *_: fail(None))
+    [answer] = model.execute([request])
+    assert (answer.error.code, "GPU was lost" in str(answer.error)) == (Error.INTERNAL, True)
 
 
 def test_a_version_with_a_damaged_bundle_does_not_load(

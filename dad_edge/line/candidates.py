@@ -42,6 +42,8 @@ class Candidate:
     open: Callable[[], Inspects]
     lanes: int = 1
     """How many of them work side by side."""
+    probe: Callable[[], object] | None = None
+    """Raises where it cannot be opened; None where it is not gone back to once it has failed."""
 
 
 class Succession:
@@ -64,6 +66,15 @@ class Succession:
     def current(self) -> Candidate:
         """The engine at work, or the one that is to be opened."""
         return self._candidates[self._position]
+
+    @property
+    def best(self) -> Candidate:
+        """The engine that comes first."""
+        return self._candidates[0]
+
+    def go_back(self) -> None:
+        """Begin with the first again."""
+        self._position = self._failures = self._good = 0
 
     def worked(self) -> None:
         """Note a frame that was inspected."""
@@ -143,13 +154,14 @@ def candidates_of(
 
 
 def _on_servers(bundle: Bundle, engine: str, *, cameras: int, cores: int) -> list[Candidate]:
-    """Servers first, then the engines of this machine for as long as no server answers."""
+    """Servers first, and the engines of this machine for as long as no server answers."""
     address = parse_address(engine)
     servers = Candidate(
         label=f"Triton at {', '.join(address.hosts)}",
         engine=None,
         on_gpu=True,  # frames of all cameras go there together
         open=partial(ask_servers, bundle, engine),
+        probe=lambda: ask_servers(bundle, engine).close(),
     )
     return [servers, *candidates_of(bundle, "", "auto", cameras=cameras, cores=cores)]
 

@@ -18,6 +18,7 @@ from dad_edge.errors import DataError
 from dad_edge.line.candidates import Candidate, Succession
 from dad_edge.line.config import EngineConfig
 from dad_edge.line.intake import Answer, Intake, Waiting
+from dad_edge.line.lookout import Lookout
 from dad_edge.line.worker import Job, Worker, words_of
 from dad_edge.runtime.seams import Inspection
 
@@ -68,6 +69,7 @@ class EngineGroup:
         self.error = ""
         """Why there is no engine at this moment; empty if there is one."""
         self._succession = Succession(candidates)
+        self._lookout = Lookout(candidates[0].probe)
         self._intake = intake
         self._settings = settings
         self._cameras = cameras
@@ -178,7 +180,14 @@ class EngineGroup:
     def _step(self) -> None:
         worker = self._worker
         assert worker is not None
-        if len(self._under_way) < worker.depth:
+        stands_in = self._succession.current is not self._succession.best
+        leaves = stands_in and self._lookout.answers()
+        if leaves and not self._under_way:
+            self._go_back()
+            return
+        if leaves:
+            self._under_way[0].job.pause(_POLL_S)
+        elif len(self._under_way) < worker.depth:
             self._submit(worker, _POLL_S)
         if not self._under_way:
             return
@@ -188,7 +197,7 @@ class EngineGroup:
             return
         answers = self._collect(worker, self._under_way.popleft())
         # The engine goes on with what is there already while the answers are handed over.
-        if self._worker is worker and not self._stop.is_set():
+        if self._worker is worker and not self._stop.is_set() and not leaves:
             self._submit(worker, 0.0)
         for answer in answers:
             self._give(answer)
@@ -270,14 +279,26 @@ class EngineGroup:
             self._without(w, batch.in_hand_at, reason) for batch in lost for w in batch.taken
         ]
         self.error = f"{self._succession.current.label} failed: {reason}"
-        if self._worker is not None:
-            self._worker.close()
-            self._hung.append(self._worker)
-        self._worker, self._ready = None, False
+        self._let_go()
+        self._lookout.rest()
         then, pause_s = self._succession.failed(restart=restart)
         self._retry_at = time.monotonic() + pause_s
         self._tell(f"{self.error}; {then}.")
         return answers
+
+    def _let_go(self) -> None:
+        """Close the engine, whose threads may take their time to end."""
+        if self._worker is not None:
+            self._worker.close()
+            self._hung.append(self._worker)
+        self._worker, self._ready = None, False
+
+    def _go_back(self) -> None:
+        """Open the engine that comes first again; the one at work has nothing in hand."""
+        self._let_go()
+        self._lookout.rest()
+        self._succession.go_back()
+        self._tell(f"{self._succession.current.label} answers again.")
 
     def _without(self, waiting: Waiting, in_hand_at: float, reason: str) -> Answer:
         now = time.perf_counter()

@@ -13,6 +13,7 @@ from stand_in_engines import PATIENCE_S, Hang, StandIn
 
 from dad_edge.errors import DataError, DeviceError
 from dad_edge.line import candidates as candidates_module
+from dad_edge.line import lookout
 from dad_edge.line.config import EngineConfig
 from dad_edge.line.engines import MOST_HUNG, NAN_LIMIT, EngineGroup
 from dad_edge.line.intake import Answer, Intake, Waiting
@@ -315,3 +316,57 @@ def test_a_free_lane_takes_a_frame_while_another_one_is_at_work(bench: Setup) ->
     line.wait(lambda: len(line.answers) == 2)
     assert [answer.waiting.camera for answer in line.answers] == ["a", "b"]
     assert line.answers[0].backend == "stand-in, 2 side by side"
+
+
+def test_servers_that_answer_again_inspect_again(
+    bench: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "PAUSE_S", 0.01)
+    gone = threading.Event()
+    servers, spare = StandIn("servers"), StandIn("spare")
+
+    def fail(images: Images) -> None:
+        if gone.is_set():
+            raise DeviceError("no answer.", "see its log")
+
+    def probe() -> None:
+        fail([])
+
+    def opened() -> StandIn:
+        fail([])
+        return servers
+
+    servers.fault = fail
+    servers.probe, servers.open_as = probe, opened
+    line = bench(servers, spare)
+    assert line.ask("a", 0).backend == "servers"
+    gone.set()
+    assert "no answer" in line.ask("a", 1).reason
+    line.wait(lambda: line.group.backend == "spare")
+    for index in range(2, 30):
+        assert line.ask("b", index).backend == "spare"
+    gone.clear()
+    index = 30
+    while line.ask("a", index).backend != "servers":
+        index += 1
+        assert index < 100_000
+    told = [event for event in line.events if "answers again" in event]
+    assert told == ["engine 'servers' answers again."]
+    indices = [a.waiting.frame.index for a in line.answers if a.waiting.camera == "a"]
+    assert indices == sorted(indices)
+    assert not [a for a in line.answers[2:] if a.reason]
+
+
+def test_an_engine_of_this_machine_is_not_gone_back_to(bench: Setup) -> None:
+    first, spare = StandIn("first"), StandIn("spare")
+
+    def fail(images: Images) -> None:
+        raise DeviceError("broken.", "mend it")
+
+    first.fault = fail
+    line = bench(first, spare)
+    line.ask("a", 0)
+    line.wait(lambda: line.ask("a", 1).backend == "spare")
+    first.fault = lambda images: None
+    for index in range(2, 50):
+        assert line.ask("a", index).backend == "spare"

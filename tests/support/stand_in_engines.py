@@ -33,6 +33,8 @@ class StandIn:
         self.batches: list[int] = []
         self.fault: Callable[[Images], None] = lambda images: None
         self.opened = self.closed = 0
+        self.probe: Callable[[], object] | None = None
+        self.open_as: Callable[[], StandIn] = lambda: self
 
     def submit(self, frames: Images) -> Any:
         self.batches.append(len(frames))
@@ -50,10 +52,10 @@ class StandIn:
 
         def opened() -> StandIn:
             self.opened += 1
-            return self
+            return self.open_as()
 
         label = f"engine '{self.backend}'"
-        return Candidate(label, self.backend, on_gpu, opened, self.lanes)
+        return Candidate(label, self.backend, on_gpu, opened, self.lanes, self.probe)
 
 
 class Hang:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dad_edge.cli import bundle, deploy, learn, line, service, triton
+from dad_edge.cli import bundle, deploy, learn, line, plant, service, triton
 from dad_edge.cli.messages import say, steady_messages
 from dad_edge.cli.terminal import (
     leave_stdout,
@@ -126,6 +126,7 @@ for _module in (learn, deploy, line, service):
 app.add_typer(service.service_app, name="service")
 app.add_typer(bundle.bundle_app, name="bundle")
 app.add_typer(triton.triton_app, name="triton")
+app.add_typer(plant.plant_app, name="plant")
 
 
 if __name__ == "__main__":

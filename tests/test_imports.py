@@ -65,7 +65,7 @@ FLOORS = (
     ("deploy", "doctor", "report", "service", "stream"),
     ("line",),
     ("web",),
-    ("bench", "gate"),
+    ("bench", "gate", "plant"),
     ("cli",),
 )
 """Rooms of the house, ground floor first; each imports itself and rooms on floors below it."""

@@ -1,0 +1,1 @@
+"""Products in bulk: every stage of each of them, as far as something has changed."""

@@ -174,7 +174,11 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _requirements(bundle: Bundle) -> list[str]:
     """The packages that inspect with this bundle, in the versions that are installed here."""
     names = {"dad-edge"}
-    for requirement in metadata.requires("dad-edge") or []:
+    try:
+        own = metadata.requires("dad-edge") or []
+    except metadata.PackageNotFoundError:  # it runs from its sources
+        own = []
+    for requirement in own:
         if "extra ==" not in requirement:
             names.add(_name_in(requirement))
     for engine in list_engines(bundle):

@@ -80,6 +80,18 @@ def test_what_comes_out_inspects_as_what_went_in(
         unpack(packed, found.path)
 
 
+def test_a_program_that_is_not_installed_packs_too(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise packing.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(packing.metadata, "requires", absent)
+    monkeypatch.setattr(packing.metadata, "version", absent)
+    pack(bundle, tmp_path / "packed.zip")
+    assert unpack(tmp_path / "packed.zip", tmp_path / "out").onnx_digests == bundle.onnx_digests
+
+
 Change = Callable[[dict[str, bytes], list[zipfile.ZipInfo]], None]
 
 

@@ -121,7 +121,9 @@ def test_a_signal_ends_a_line_with_everything_written_and_exit_code_0(
     found = ids(kept)
     assert [int(each.rpartition("-")[2]) for each in found] == list(range(1, len(found) + 1))
     assert found == ids_in_database(kept)
-    assert records(kept)[-1]["kind"] == "stopped"
+    # A slow machine may add that pictures of flagged parts came faster than they could be written.
+    others = [record for record in records(kept) if record.get("kind") != "sink"]
+    assert others[-1]["kind"] == "stopped"
 
 
 def test_a_line_that_is_killed_keeps_its_results_and_goes_on(

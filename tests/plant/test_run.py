@@ -288,6 +288,7 @@ def test_the_page_has_a_row_a_product_and_its_problems(tmp_path: Path, plant: Pl
 
 
 def test_a_plant_for_real(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra 'train')")
     root = save_discs(tmp_path / "data", 40)
     for kind, value in (("good", 170), ("dark", 20)):
         (root / "test" / kind).mkdir(parents=True)

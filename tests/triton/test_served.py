@@ -105,7 +105,7 @@ def test_only_what_is_asked_for_is_made(model: TritonPythonModel, dark_frame: np
 def test_a_bad_request_concerns_itself_alone(
     model: TritonPythonModel, dark_frame: np.ndarray, bright_frame: np.ndarray
 ) -> None:
-    damaged = np.frombuffer(b"\x89PNG\r\n\x1a\nno picture", np.uint8)[None]
+    damaged = np.frombuffer(b"\x89PNG\r\n\x1a\nno picture", np.uint8).copy()[None]
     requests = [
         Request(IMAGE=damaged),
         Request(("VERDICT",), FRAME=bright_frame[None]),

@@ -57,20 +57,23 @@ def stages(data: Path, size: str, minutes: float, seed: int, resume: bool) -> di
     }
 
 
-def run_stage(command: Sequence[str], work: Path, names: Mapping[str, str]) -> dict[str, Any]:
+def run_stage(
+    command: Sequence[str], work: Path, names: Mapping[str, str], package: Path | None = None
+) -> dict[str, Any]:
     """Run a command to its end.
 
     Args:
         command: program and arguments; it prints JSON on stdout.
         work: folder it runs in.
         names: paths of this machine, and what stands in their place in the result.
+        package: folder of the program that runs; this one's if left out.
 
     Returns:
         `ok`, `exit_code`, `seconds`, `peak_memory_mib`, and `result` or `error`.
     """
     # The stages run the package that this study runs, wherever they start.
-    package = str(Path(dad_edge.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": package}
+    package = package or Path(dad_edge.__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(package)}
     started = time.perf_counter()
     with (work / "stdout").open("w+b") as stdout, (work / "stderr").open("w+b") as stderr:
         process = subprocess.Popen(command, cwd=work, env=environment, stdout=stdout, stderr=stderr)

@@ -3,9 +3,9 @@
     python -m benchmarks.learning_curve --data DIR --minutes 3 10 30
 
 The learning rate falls to zero over the minutes that are given, so a shorter training is another
-one, not the beginning of a longer one. Each is `dad-edge train` and `dad-edge evaluate` in processes
-of their own. `--package` names a clone of another version, whose `nano` may be another one. Writes
-learning-curve_<data>_<device>_<date>.json after every run.
+one, not the beginning of a longer one. Each is `dad-edge train` and `dad-edge evaluate` in
+processes of their own. `--package` names a clone of another version, whose `nano` may be another
+one. Writes learning-curve_<data>_<device>_<date>.json after every run.
 """
 
 from __future__ import annotations

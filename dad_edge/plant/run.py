@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from dad_edge.errors import DadEdgeError, Interrupted, StorageError
 from dad_edge.files import sole_writer, write_json
 from dad_edge.machine.signals import StopRequest
 from dad_edge.plant.config import Bar, Plant, Product
-from dad_edge.plant.stages import EVALUATE, RUN, TRAIN, Stage, stages_of
+from dad_edge.plant.stages import EVALUATE, RUN, TRAIN, Stage, is_run_of, stages_of
 
 COMMAND = (sys.executable, "-m", "dad_edge")
 RECORD = "stages.json"
@@ -55,7 +55,7 @@ def plan(plant: Plant, out: Path) -> dict[str, dict[str, str]]:
     for name, product in plant.products.items():
         record = _record(out / name)
         planned[name] = {
-            stage.name: _why(stage, record, out / name) or "kept"
+            stage.name: _why(stage, product, record, out / name) or "kept"
             for stage in stages_of(name, product)
         }
     return planned
@@ -105,13 +105,16 @@ def _run_product(
     stages = stages_of(name, product)
     outcome.stages = {stage.name: "not begun" for stage in stages}
     for stage in stages:
-        why = _why(stage, record, folder)
+        why = _why(stage, product, record, folder)
         if why is None:
             outcome.stages[stage.name] = "kept"
         else:
             say(f"{name}: {stage.name} ({why})")
             outcome.stages[stage.name] = "failed"
-            _run_stage(stage, folder, record, outcome, stop)
+            arguments: Sequence[str] = stage.arguments
+            if stage.name == TRAIN:
+                arguments = _begun_or_continued(stage, product, folder, record)
+            _run_stage(stage, arguments, folder, record, outcome, stop)
             if outcome.problems:
                 return
             outcome.stages[stage.name] = "done"
@@ -122,12 +125,14 @@ def _run_product(
 
 
 def _run_stage(
-    stage: Stage, folder: Path, record: dict[str, Any], outcome: Outcome, stop: StopRequest
+    stage: Stage,
+    arguments: Sequence[str],
+    folder: Path,
+    record: dict[str, Any],
+    outcome: Outcome,
+    stop: StopRequest,
 ) -> None:
     """Run a stage and write down that it is done; why it failed goes into the problems."""
-    arguments = list(stage.arguments)
-    if stage.name == TRAIN:
-        arguments = _continued(stage, folder, record)
     record.pop(stage.name, None)
     command = [*COMMAND, *arguments, "--json"]
     package = str(Path(__file__).resolve().parents[2])
@@ -165,12 +170,16 @@ def _run_stage(
     write_json(folder / RECORD, record)
 
 
-def _continued(stage: Stage, folder: Path, record: dict[str, Any]) -> list[str]:
-    """The arguments of a training: from the start, or to continue what was interrupted."""
+def _begun_or_continued(
+    stage: Stage, product: Product, folder: Path, record: dict[str, Any]
+) -> list[str]:
+    """The arguments of a training: from the start, or to continue what was interrupted.
+
+    A run that lies there and is another one is kept under another name.
+    """
     run = folder / RUN
-    begun = record.get("begun")
     arguments = list(stage.arguments)
-    if (run / "state.safetensors").is_file() and begun == stage.key:
+    if record.get("begun") == stage.key and is_run_of(product, run):
         data = arguments[arguments.index("--data") + 1]
         minutes = arguments[arguments.index("--max-minutes") + 1]
         return ["train", "--data", data, "--out", RUN, "--resume", "--max-minutes", minutes]
@@ -179,12 +188,14 @@ def _continued(stage: Stage, folder: Path, record: dict[str, Any]) -> list[str]:
         while (older := folder / f"{RUN}-{number}").exists():
             number += 1
         run.rename(older)
+    # Other weights: whatever was made of those before is to be made again.
+    record.clear()
     record["begun"] = stage.key
     write_json(folder / RECORD, record)
     return arguments
 
 
-def _why(stage: Stage, record: dict[str, Any], folder: Path) -> str | None:
+def _why(stage: Stage, product: Product, record: dict[str, Any], folder: Path) -> str | None:
     """Why a stage is to be run; None if it is not."""
     earlier = record.get(stage.name)
     if earlier is None:
@@ -192,6 +203,8 @@ def _why(stage: Stage, record: dict[str, Any], folder: Path) -> str | None:
         return "it was interrupted" if interrupted else "it was not done yet"
     if earlier["key"] != stage.key:
         return "what it depends on has changed"
+    if stage.name == TRAIN and (folder / RUN).is_dir() and not is_run_of(product, folder / RUN):
+        return "another run lies in its place"
     return None if (folder / stage.makes).is_file() else f"{stage.makes} is gone"
 
 

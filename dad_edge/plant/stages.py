@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dad_edge.config import RECIPES, Recipe, read_recipe
 from dad_edge.data.digest import digest_items
 from dad_edge.data.layouts import list_items
 from dad_edge.data.listing import Item
-from dad_edge.errors import DataError
+from dad_edge.errors import DadEdgeError, DataError
+from dad_edge.image.framing import choose_framing
 from dad_edge.plant.config import Product
 from dad_edge.version import __version__
 
 RUN, BUNDLE, REPORT = "run", "bundle", "report"
 TRAIN, EVALUATE = "train", "evaluate"
+STATE, RECIPE = "state.safetensors", "recipe.toml"
+"""Files of a run, as `model.checkpoint` names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,27 @@ def stages_of(name: str, product: Product) -> list[Stage]:
         before = hashlib.sha256(text.encode()).hexdigest()
         stages.append(Stage(stage, arguments, before, makes))
     return stages
+
+
+def is_run_of(product: Product, run: Path) -> bool:
+    """Whether a run was saved and has the settings of a product, whoever trained it.
+
+    That it has the product's images is for `train --resume` to check.
+    """
+    if not (run / STATE).is_file():
+        return False
+    try:
+        found = read_recipe(run / RECIPE)
+    except DadEdgeError:
+        return False
+    wanted = RECIPES[product.size]
+    framing = choose_framing(wanted.model.framing, product.tiles or None, product.keep_aspect)
+    if not product.tiles and not product.keep_aspect:  # tiles come from the images
+        framing = replace(framing, tiles=found.model.framing.tiles)
+    model = replace(wanted.model, framing=framing, bit_depth=found.model.bit_depth)
+    limit = found.train.max_minutes
+    train = replace(wanted.train, seed=product.seed, max_minutes=limit)
+    return found == Recipe(model=model, train=train)
 
 
 def _test_items(root: Path) -> list[Item]:

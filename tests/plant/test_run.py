@@ -41,6 +41,19 @@ def write(path):
     path.write_text("{}")
 if name == "train":
     write("run/state.safetensors")
+    if "--resume" not in options:
+        from dad_edge.config import RECIPES
+        from dad_edge.documents import to_mapping
+        import dataclasses, tomli_w
+        seed = int(options[options.index("--seed") + 1])
+        recipe = RECIPES["nano"]
+        framing = recipe.model.framing
+        if "--tiles" in options:
+            framing = dataclasses.replace(framing, tiles=(2, 1))
+        model = dataclasses.replace(recipe.model, framing=framing)
+        train = dataclasses.replace(recipe.train, seed=seed, max_minutes=30.0)
+        recipe = dataclasses.replace(recipe, model=model, train=train)
+        pathlib.Path("run/recipe.toml").write_text(tomli_w.dumps(to_mapping(recipe)))
     if os.environ.get("WAITS") == product:
         stopped = []
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
@@ -200,6 +213,37 @@ def test_a_signal_lets_a_training_save_and_it_is_continued(
     assert "--resume" in first
     assert "--size" not in first
     assert not (tmp_path / "out/flange/run-1").exists()
+
+
+@pytest.mark.parametrize("change", ["seed = 7", "batch_size = 4", "nonsense", "tiles = [1, 3]"])
+def test_a_run_that_someone_else_put_there_is_not_continued(
+    tmp_path: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    plant = Plant(products={"bolt": plant.products["bolt"]})
+    monkeypatch.setenv("FAILS", "bolt train")
+    done(tmp_path, plant)
+    monkeypatch.delenv("FAILS")
+    run = tmp_path / "out" / "bolt" / "run"
+    options = [part for call in calls(tmp_path) for part in call]
+    subprocess.run(
+        [sys.executable, str(tmp_path / "stand_in.py"), "train", *options],
+        cwd=run.parent, check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    recipe = run / "recipe.toml"
+    text = re.sub(rf"(?m)^{change.split(' =')[0]} = .*$", change, recipe.read_text())
+    recipe.write_text(text if text != recipe.read_text() else change)
+    calls(tmp_path)
+    done(tmp_path, plant)
+    first, *others = calls(tmp_path)
+    assert "--resume" not in first
+    assert [call[1] for call in others] == STAGES[1:]
+    assert (run.parent / "run-1" / "state.safetensors").is_file(), "nothing is lost"
+
+    shutil.copy(run.parent / "run-1" / "recipe.toml", recipe)
+    assert plan(plant, tmp_path / "out")["bolt"]["train"] == "another run lies in its place"
+    done(tmp_path, plant)
+    assert [call[1] for call in calls(tmp_path)] == STAGES, "all is made of the new weights"
+    assert (run.parent / "run-2").is_dir()
 
 
 def test_a_product_that_another_process_works_on_is_left_to_it(

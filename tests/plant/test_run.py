@@ -227,7 +227,9 @@ def test_a_run_that_someone_else_put_there_is_not_continued(
     options = [part for call in calls(tmp_path) for part in call]
     subprocess.run(
         [sys.executable, str(tmp_path / "stand_in.py"), "train", *options],
-        cwd=run.parent, check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=run.parent,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     recipe = run / "recipe.toml"
     text = re.sub(rf"(?m)^{change.split(' =')[0]} = .*$", change, recipe.read_text())

@@ -13,31 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dad_edge.bundle import Bundle
-from dad_edge.errors import DadEdgeError, DataError, DeviceError, ModelError, require
+from dad_edge.errors import DadEdgeError, DataError, DeviceError, ModelError
 from dad_edge.runtime.engines import with_thresholds
 from dad_edge.runtime.inspection import Inspector
 from dad_edge.runtime.seams import Inspection
 from dad_edge.triton.address import Address, parse_address
-from dad_edge.triton.protocol import (
-    BUNDLE,
-    FRAME,
-    HEAT,
-    SCORE,
-    SCORE_MAP,
-    VERDICT,
-    VERDICTS,
-    digest_of,
-)
+from dad_edge.triton.protocol import BUNDLE, HEAT, SCORE, SCORE_MAP, VERDICT, VERDICTS, digest_of
+from dad_edge.triton.transport import RequestFailed, open_transports
 
-ANSWER_S = 5.0
-"""A server that has not answered by then is asked again, or another one."""
 PATIENCE_S = 8.0
 """How long a frame is asked for in all."""
 PAUSE_S = (0.05, 0.5)
 """First and longest pause before a frame is asked for again; each is twice the one before."""
-_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED", "NOT_FOUND")
-"""What may be over soon: a server that starts, or changes to another version."""
-_WANTED = (SCORE, VERDICT, BUNDLE, SCORE_MAP, HEAT)
 _NO_PICTURE = np.zeros((3, 0, 0), np.float32)
 
 _log = logging.getLogger(__name__)
@@ -59,12 +46,9 @@ class TritonInspector(Inspector):
             ModelError: a server inspects with the networks of another bundle.
         """
         super().__init__(bundle.model, threshold, None)
-        self._grpc: Any = require("tritonclient.grpc", "triton", "inspect on Triton servers")
         self._address = address
         self._digest = digest_of(bundle)
-        self._clients = [
-            self._grpc.InferenceServerClient(host, ssl=address.encrypted) for host in address.hosts
-        ]
+        self._servers = open_transports(address)
         self._current = 0
         side = bundle.model.image_size
         try:
@@ -95,41 +79,22 @@ class TritonInspector(Inspector):
         return [self._answer(frame, future) for frame, future in submission]
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
+        for server in self._servers:
+            server.close()
 
     def _send(self, frame: NDArray[np.uint8]) -> Future[Any]:
-        given = self._grpc.InferInput(FRAME, [1, *frame.shape], "UINT8")
-        given.set_data_from_numpy(frame[None])
-        wanted = [self._grpc.InferRequestedOutput(n) for n in _WANTED]
-        future: Future[Any] = Future()
-
-        def answered(result: Any, error: Any) -> None:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        client = self._clients[self._current]
-        options = {"outputs": wanted, "client_timeout": ANSWER_S}
-        try:
-            client.async_infer(self._address.model, [given], answered, **options)
-        except Exception as error:  # a channel that was closed under it
-            future.set_exception(error)
-        return future
+        return self._servers[self._current].send(frame)
 
     def _answer(self, frame: NDArray[np.uint8], future: Future[Any]) -> Inspection:
         deadline, pause_s = time.monotonic() + PATIENCE_S, PAUSE_S[0]
         while True:
             try:
                 return self._read(future.result())
-            except DadEdgeError:
-                raise
-            except Exception as error:
-                if not self._is_passing(error) or time.monotonic() + pause_s > deadline:
+            except RequestFailed as error:
+                if not error.passing or time.monotonic() + pause_s > deadline:
                     raise self._failure(error) from error
                 _log.debug("asked again: %s", error)
-            self._current = (self._current + 1) % len(self._clients)
+            self._current = (self._current + 1) % len(self._servers)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_S[1])
             future = self._send(frame)
@@ -150,14 +115,9 @@ class TritonInspector(Inspector):
             return replace(found, verdict=said, reason="the server sees no part in the frame")
         return found
 
-    def _is_passing(self, error: Exception) -> bool:
-        status = str(error.status()) if hasattr(error, "status") else ""
-        return any(name in status for name in _PASSING)
-
-    def _failure(self, error: Exception) -> DadEdgeError:
-        said = error.message() if hasattr(error, "message") else str(error)
-        message, _, step = " ".join(str(said).split()).partition(" next: ")
-        if "INVALID_ARGUMENT" in str(getattr(error, "status", lambda: "")()):
+    def _failure(self, error: RequestFailed) -> DadEdgeError:
+        message, _, step = " ".join(str(error).split()).partition(" next: ")
+        if error.bad_frame:
             return DataError(message, step or "give frames as a camera gives them")
         hosts = ", ".join(self._address.hosts)
         return DeviceError(

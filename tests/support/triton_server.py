@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,14 @@ def free_port() -> int:
 class TritonServer:
     """One server on a repository; its models use the packages of these tests."""
 
-    def __init__(self, repository: Path, folder: Path) -> None:
+    def __init__(self, repository: Path, folder: Path, options: Sequence[str] = ()) -> None:
         self.repository = repository
+        self._options = options
         self._packages = unpacked()
         folder.mkdir(exist_ok=True)
         self._log = folder / "triton.log"
         self._backends = folder / "backends"
-        self.port = free_port()
+        self.port, self.http_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         served = self._packages / "pytriton" / "tritonserver"
         shutil.copytree(served / "backends", self._backends)
@@ -77,12 +79,13 @@ class TritonServer:
             f"--model-repository={self.repository}",
             f"--backend-directory={self._backends}",
             f"--grpc-port={self.port}",
-            "--allow-http=false",
+            f"--http-port={self.http_port}",
             "--allow-metrics=false",
             "--model-control-mode=poll",
             "--repository-poll-secs=1",
             "--exit-on-error=false",
             "--exit-timeout-secs=5",
+            *self._options,
         ]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -92,7 +95,7 @@ class TritonServer:
                 stderr=log,
                 start_new_session=True,
             )
-        self.wait_for(lambda: "Started GRPCInferenceService" in self.log)
+        self.wait_for(lambda: "Started HTTPService" in self.log)
 
     def wait_for(self, condition: object, seconds: float = 90.0) -> None:
         """Wait until something is so, for as long as the server runs."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
+import os
+import socket
+import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +22,12 @@ from triton_server import TritonServer, unpacked
 from dad_edge.bundle import Bundle, write_thresholds
 from dad_edge.errors import DataError, DeviceError, ModelError
 from dad_edge.runtime.inspector import open_inspector
-from dad_edge.triton import engine
+from dad_edge.triton import engine, shared
 from dad_edge.triton.engine import TritonInspector, ask_servers
 from dad_edge.triton.repository import export_version
 
 grpc: Any = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
 
 MODEL = "bolts"
 
@@ -47,9 +55,16 @@ def server(tmp_path: Path, bundle: Bundle) -> Iterator[TritonServer]:
     server.stop()
 
 
-@pytest.fixture
-def inspector(server: TritonServer, bundle: Bundle) -> Iterator[TritonInspector]:
-    with ask_servers(bundle, f"{server.address}/{MODEL}") as inspector:
+def address_of(server: TritonServer, scheme: str) -> str:
+    port = server.http_port if scheme.startswith("http") else server.port
+    return f"{scheme}://127.0.0.1:{port}/{MODEL}"
+
+
+@pytest.fixture(params=["triton", "http"])
+def inspector(
+    request: pytest.FixtureRequest, server: TritonServer, bundle: Bundle
+) -> Iterator[TritonInspector]:
+    with ask_servers(bundle, address_of(server, request.param)) as inspector:
         assert isinstance(inspector, TritonInspector)
         yield inspector
 
@@ -89,16 +104,141 @@ def test_frames_on_their_way_are_gathered(
     assert seen.execution_count < seen.inference_count
 
 
-def test_another_bundle_is_refused(
-    server: TritonServer, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+def regions(server: TritonServer) -> int:
+    with grpc.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        return len(client.get_system_shared_memory_status().regions)
+
+
+def test_frames_for_a_server_on_this_machine_are_shared(
+    server: TritonServer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    before = set(Path("/dev/shm").glob("dad-edge-*"))
+    frames = frames_of(5)
+    expected = scores_of(bundle, frames)
+    address = address_of(server, "triton")
+    with ask_servers(bundle, address) as inspector:
+        for _ in range(3):
+            assert [each.score for each in inspector.inspect_batch(frames)] == expected
+        assert 1 <= regions(server) <= len(frames) + 1, "used again, not made anew"
+    assert regions(server) == 0
+    assert set(Path("/dev/shm").glob("dad-edge-*")) == before
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", none_left)
+        with ask_servers(bundle, address) as inspector:
+            assert [each.score for each in inspector.inspect_batch(frames)] == expected
+            assert regions(server) == 0
+    assert set(Path("/dev/shm").glob("dad-edge-*")) == before
+    monkeypatch.setattr(shared.secrets, "token_hex", lambda _: "another/name")
+    with ask_servers(bundle, address) as inspector:
+        assert inspector.inspect(frames[0]).score == expected[0]
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that vouches for itself, and its key."""
+    pytest.importorskip("cryptography", reason="cryptography is not installed (extra 'sign')")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server")])
+    now = datetime.now(timezone.utc)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "server.crt", folder / "server.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+def encrypt(port: int, certificate: Path, key: Path) -> int:
+    """Let a port be reached with TLS at another one, as behind a proxy; that one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            try:
+                client = context.wrap_socket(self.request, server_side=True)
+            except ssl.SSLError:
+                return
+            with client, socket.create_connection(("127.0.0.1", port)) as server:
+                back = threading.Thread(target=copy, args=(server, client), daemon=True)
+                back.start()
+                copy(client, server)
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    proxy = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy)
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    return int(proxy.server_address[1])
+
+
+def test_with_tls_a_server_has_to_be_trusted(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked()
+    certificate, key = make_certificate(tmp_path)
+    export_version(bundle, tmp_path / "models", MODEL)
+    options = (
+        "--grpc-use-ssl=true",
+        f"--grpc-server-cert={certificate}",
+        f"--grpc-server-key={key}",
+    )
+    server = TritonServer(tmp_path / "models", tmp_path, options)
+    server.start()
+    frames = frames_of(3)
+    monkeypatch.setattr(engine, "PATIENCE_S", 1.0)
+    try:
+        at = encrypt(server.http_port, certificate, key)
+        for address in (address_of(server, "grpcs"), f"https://127.0.0.1:{at}/{MODEL}"):
+            with pytest.raises(DeviceError, match="gave no answer"):
+                ask_servers(bundle, address)
+            with monkeypatch.context() as patch:
+                patch.setenv("SSL_CERT_FILE", str(certificate))
+                with ask_servers(bundle, address) as inspector:
+                    found = [each.score for each in inspector.inspect_batch(frames)]
+            assert found == scores_of(bundle, frames)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("scheme", ["triton", "http"])
+def test_another_bundle_is_refused(
+    server: TritonServer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    address = address_of(server, scheme)
     zeros = np.zeros(32, np.uint8)
     monkeypatch.setattr(engine, "digest_of", lambda _: zeros)
     with pytest.raises(ModelError, match="inspects with another bundle"):
-        ask_servers(bundle, f"{server.address}/{MODEL}")
+        ask_servers(bundle, address)
     monkeypatch.setattr(engine, "PATIENCE_S", 0.2)
     with pytest.raises(DeviceError, match="gave no answer") as caught:
-        ask_servers(bundle, f"{server.address}/screws")
+        ask_servers(bundle, address.replace(MODEL, "screws"))
     assert "serves screws" in caught.value.next_step
 
 
@@ -144,7 +284,7 @@ def test_a_second_server_takes_over(
 
 
 def test_versions_change_under_load_and_a_broken_one_does_not_come(
-    inspector: TritonInspector, server: TritonServer, bundle: Bundle, tmp_path: Path
+    server: TritonServer, bundle: Bundle, tmp_path: Path
 ) -> None:
     frames = frames_of(5)
     expected = scores_of(bundle, frames)

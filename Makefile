@@ -68,7 +68,7 @@ $(DEMO_ENV)/.installed: pyproject.toml
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,line,modbus,sign,triton,debug,dev]'
+	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train,openvino,cuda,tensorrt-rtx,line,modbus,sign,triton,registry,debug,dev]'
 	touch $@
 
 $(TRITON_ENV)/.installed: Makefile

@@ -9,6 +9,7 @@ import typer
 
 from dad_edge.cli.messages import say
 from dad_edge.cli.terminal import BundleOption, JsonOption, chosen_bundle, emit
+from dad_edge.stream.addresses import hide_secrets
 
 bundle_app = typer.Typer(
     help="Signatures, packed bundles, differences.", no_args_is_help=True, rich_markup_mode=None
@@ -105,30 +106,39 @@ def verify_command(
 
 @bundle_app.command("pack")
 def pack_command(
-    out: Annotated[Path, typer.Option(help="The file, such as flange.zip.")],
+    out: Annotated[
+        str, typer.Option(help="The file, such as flange.zip or s3://bucket/flange.zip.")
+    ],
     bundle: BundleOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a bundle with its engines into one file, with digests and the packages it needs."""
     from dad_edge.deploy.pack import pack
+    from dad_edge.deploy.store import stored
     from dad_edge.documents import to_mapping
 
-    contents = pack(chosen_bundle(bundle), out)
-    say(f"{out}: {len(contents.files)} files; 'dad-edge bundle unpack' checks and writes them")
+    shown = hide_secrets(out)
+    with stored(out, shown) as file:
+        contents = pack(chosen_bundle(bundle), file)
+    say(f"{shown}: {len(contents.files)} files; 'dad-edge bundle unpack' checks and writes them")
     if as_json:
         emit(to_mapping(contents))
 
 
 @bundle_app.command("unpack")
 def unpack_command(
-    file: Annotated[Path, typer.Argument(help="A packed bundle.")],
+    file: Annotated[
+        str, typer.Argument(help="A packed bundle, such as flange.zip or s3://bucket/flange.zip.")
+    ],
     out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
     as_json: JsonOption = False,
 ) -> None:
     """Check a packed bundle and write it into a new folder."""
     from dad_edge.deploy.pack import unpack
+    from dad_edge.deploy.store import fetched
 
-    bundle = unpack(file, out)
+    with fetched(file, hide_secrets(file)) as packed:
+        bundle = unpack(packed, out)
     say(f"{out}: {bundle.manifest.class_name}, as it was packed")
     if as_json:
         emit({"bundle": str(out), "sha256": bundle.onnx_digests})

@@ -39,12 +39,18 @@ def write(path):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{}")
+def toml(mapping, prefix=""):
+    tables = [key for key in mapping if isinstance(mapping[key], dict)]
+    lines = [f"{key} = {json.dumps(mapping[key])}" for key in mapping if key not in tables]
+    for key in tables:
+        lines += [f"[{prefix}{key}]", *toml(mapping[key], f"{prefix}{key}.")]
+    return lines
 if name == "train":
     write("run/state.safetensors")
     if "--resume" not in options:
         from dad_edge.config import RECIPES
         from dad_edge.documents import to_mapping
-        import dataclasses, tomli_w
+        import dataclasses
         seed = int(options[options.index("--seed") + 1])
         recipe = RECIPES["nano"]
         framing = recipe.model.framing
@@ -53,7 +59,7 @@ if name == "train":
         model = dataclasses.replace(recipe.model, framing=framing)
         train = dataclasses.replace(recipe.train, seed=seed, max_minutes=30.0)
         recipe = dataclasses.replace(recipe, model=model, train=train)
-        pathlib.Path("run/recipe.toml").write_text(tomli_w.dumps(to_mapping(recipe)))
+        pathlib.Path("run/recipe.toml").write_text("\\n".join(toml(to_mapping(recipe))))
     if os.environ.get("WAITS") == product:
         stopped = []
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class TritonServer:
     def __init__(self, repository: Path, folder: Path, options: Sequence[str] = ()) -> None:
         self.repository = repository
         self._options = options
+        self._regions = f"triton-test-{uuid.uuid4().hex}"
         self._packages = unpacked()
         folder.mkdir(exist_ok=True)
         self._log = folder / "triton.log"
@@ -85,6 +87,7 @@ class TritonServer:
             "--repository-poll-secs=1",
             "--exit-on-error=false",
             "--exit-timeout-secs=5",
+            f"--backend-config=python,shm-region-prefix-name={self._regions}",
             *self._options,
         ]
         with self._log.open("ab") as log:
@@ -111,6 +114,8 @@ class TritonServer:
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for left in Path("/dev/shm").glob(f"{self._regions}*"):
+            left.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, if it runs; a server that is asked to waits for its exit timeout."""

@@ -88,11 +88,12 @@ def run_row(recipe: Recipe, data: Path, work: Path, earlier: Path | None) -> dic
     return {
         "steps": trained["result"]["step"],
         "train_minutes": trained["result"]["minutes"],
-        **{name: _percent(summary[name]) for name in FIGURES},
+        **{name: percent(summary[name]) for name in FIGURES},
     }
 
 
-def _percent(share: float | None) -> float | None:
+def percent(share: float | None) -> float | None:
+    """A share in percent; None stays."""
     return None if share is None else round(100 * share, 2)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dad_edge
-from benchmarks.ablations import FIGURES
+from benchmarks.ablations import FIGURES, percent
 from benchmarks.naming import result_file
 from benchmarks.real_data import run_stage
 from dad_edge.files import write_json
@@ -48,7 +48,7 @@ def train_and_evaluate(
     if not evaluated["ok"]:
         return {"minutes": minutes, "error": evaluated["error"]}
     summary = evaluated["result"]["summary"]
-    figures = {name: round(100 * summary[name], 2) for name in FIGURES}
+    figures = {name: percent(summary[name]) for name in FIGURES}
     return {"minutes": minutes, "steps": trained["result"]["step"], **figures}
 
 

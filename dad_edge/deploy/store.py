@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dad_edge.errors import DadEdgeError, DataError, StorageError, require
+from dad_edge.errors import DataError, StorageError, require
 
 _NAME = "bundle.zip"
 
@@ -82,8 +82,6 @@ def _store_of(place: str, shown: str) -> tuple[Any, str]:
     fsspec = require("fsspec", "registry", "reach a store")
     try:
         store, path = fsspec.core.url_to_fs(place)
-    except DadEdgeError:
-        raise
     except Exception as error:  # an unknown scheme, or a package for it that is missing
         raise DataError(
             f"{shown} cannot be reached: {_said(error, place)}.",

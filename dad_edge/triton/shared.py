@@ -57,6 +57,7 @@ class SharedFrames:
         self._client = client
         self._free: deque[Region] = deque()
         self._usable = _PLACE.is_dir()
+        self._closed = False
 
     def put(self, frame: NDArray[np.uint8]) -> Region | None:
         """Write a frame where the server sees it; None where that cannot be done."""
@@ -70,7 +71,10 @@ class SharedFrames:
 
     def give_back(self, region: Region) -> None:
         """Let a region be used again; its frame was answered."""
-        self._free.append(region)
+        if self._closed:
+            region.remove()
+        else:
+            self._free.append(region)
 
     def drop(self, region: Region) -> None:
         """Let a region go; its server may be gone, or may still read it."""
@@ -81,6 +85,8 @@ class SharedFrames:
             _log.debug("%s: %s", region.name, error)
 
     def close(self) -> None:
+        """Let all regions go; those on their way go once they are given back."""
+        self._closed = True
         while self._free:
             self.drop(self._free.popleft())
 

@@ -236,7 +236,7 @@ def test_a_run_that_someone_else_put_there_is_not_continued(
         cwd=run.parent,
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    )
     recipe = run / "recipe.toml"
     text = re.sub(rf"(?m)^{change.split(' =')[0]} = .*$", change, recipe.read_text())
     recipe.write_text(text if text != recipe.read_text() else change)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import itertools
 import os
 import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -109,10 +111,20 @@ def regions(server: TritonServer) -> int:
         return len(client.get_system_shared_memory_status().regions)
 
 
+@pytest.fixture
+def own_regions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
+    """The files of this test's regions; other tests have theirs beside it."""
+    tag, numbers = uuid.uuid4().hex, itertools.count()
+    monkeypatch.setattr(shared.secrets, "token_hex", lambda _: f"{tag}-{next(numbers)}")
+    return lambda: list(Path("/dev/shm").glob(f"dad-edge-{tag}-*"))
+
+
 def test_frames_for_a_server_on_this_machine_are_shared(
-    server: TritonServer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: TritonServer,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    own_regions: Callable[[], list[Path]],
 ) -> None:
-    before = set(Path("/dev/shm").glob("dad-edge-*"))
     frames = frames_of(5)
     expected = scores_of(bundle, frames)
     address = address_of(server, "triton")
@@ -120,8 +132,8 @@ def test_frames_for_a_server_on_this_machine_are_shared(
         for _ in range(3):
             assert [each.score for each in inspector.inspect_batch(frames)] == expected
         assert 1 <= regions(server) <= len(frames) + 1, "used again, not made anew"
-    assert regions(server) == 0
-    assert set(Path("/dev/shm").glob("dad-edge-*")) == before
+    server.wait_for(lambda: regions(server) == 0, 10)
+    assert own_regions() == []
 
     def none_left(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -131,10 +143,29 @@ def test_frames_for_a_server_on_this_machine_are_shared(
         with ask_servers(bundle, address) as inspector:
             assert [each.score for each in inspector.inspect_batch(frames)] == expected
             assert regions(server) == 0
-    assert set(Path("/dev/shm").glob("dad-edge-*")) == before
-    monkeypatch.setattr(shared.secrets, "token_hex", lambda _: "another/name")
+    assert own_regions() == []
+    register = grpc.InferenceServerClient.register_system_shared_memory
+
+    def elsewhere(client: Any, name: str, key: str, *rest: Any, **options: Any) -> None:
+        register(client, name, key + "-that-it-does-not-see", *rest, **options)
+
+    monkeypatch.setattr(grpc.InferenceServerClient, "register_system_shared_memory", elsewhere)
     with ask_servers(bundle, address) as inspector:
-        assert inspector.inspect(frames[0]).score == expected[0]
+        assert [each.score for each in inspector.inspect_batch(frames)] == expected
+        assert regions(server) == 0
+    assert own_regions() == []
+
+
+def test_frames_on_their_way_when_it_closes_leave_nothing(
+    server: TritonServer, bundle: Bundle, own_regions: Callable[[], list[Path]]
+) -> None:
+    inspector = ask_servers(bundle, address_of(server, "triton"))
+    on_their_way = inspector.submit(frames_of(6))
+    assert own_regions() != []
+    inspector.close()
+    for _, future in on_their_way:
+        future.exception(timeout=30)
+    server.wait_for(lambda: own_regions() == [])
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
